@@ -1,0 +1,194 @@
+"""The seam between a call that wants to run and whatever decides on it.
+
+`Engine` is pure: no clock, no store, no OpenTelemetry. Everything it reads besides the action comes in a `FactsView` that the caller
+fetched from a `FactsStore` for exactly the `Needs` the engine named. The order of one admission:
+
+    needs -> peek -> decide -> begin (atomic) -> the body -> settle, or release when the body never started
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Protocol
+
+from otel_runtime.values.action import Action, Kind
+from otel_runtime.values.decision import Decision
+
+__all__ = ["CounterKey", "Engine", "FactsStore", "FactsView", "Hold", "Needs", "Reservation", "Ruling", "Spent", "Start"]
+
+_NO_LABELS: Mapping[str, frozenset[str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class CounterKey:
+    """One counter.
+
+    Args:
+        name: Which rule's counter it is (rule id and what it counts).
+        scope: Whose it is, such as `session:s1` or `user:carla`.
+        window: `sliding:60` (seconds) or a calendar window's own start, such as `day:2026-11-20:UTC`.
+    """
+
+    name: str
+    scope: str
+    window: str
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the engine must know to decide one action.
+
+    Args:
+        counters: Counters to read.
+        session: Session whose labels and history matter; None when none do.
+    """
+
+    counters: tuple[CounterKey, ...] = ()
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FactsView:
+    """The facts as they stood when they were read.
+
+    Args:
+        counters: Sum of settled and reserved amounts; a key that is missing is unknown.
+        labels: Labels on the session and the sources that added them; None when unknown (no session, store failed).
+        history: Names of tools whose body started in the session; None when unknown.
+        failure: Why facts are unknown; empty when they are not.
+    """
+
+    counters: Mapping[CounterKey, Decimal] = field(default_factory=dict)
+    labels: Mapping[str, frozenset[str]] | None = None
+    history: frozenset[str] | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """An amount to hold on a counter, refused when it would pass the limit.
+
+    Args:
+        key: The counter.
+        amount: What is held now.
+        limit: The most the counter may reach.
+        unit: `calls` amounts are final; `usd` and `tokens` are replaced by the real figure at settle.
+    """
+
+    key: CounterKey
+    amount: Decimal
+    limit: Decimal
+    unit: str = "calls"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What becomes true when the body starts, all in one transaction.
+
+    Args:
+        reservations: Amounts to hold.
+        session: Session that is marked; None when there is none.
+        tool: Name that enters the session's history; None when no rule asks for it.
+        labels: Labels that come onto the session.
+    """
+
+    reservations: tuple[Reservation, ...] = ()
+    session: str | None = None
+    tool: str | None = None
+    labels: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """A decision, and what must be begun when it lets the body run.
+
+    Args:
+        decision: The decision.
+        start: None when nothing must be recorded.
+    """
+
+    decision: Decision
+    start: Start | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What `begin` took; hand it back to `settle` or `release` exactly once (more often does nothing).
+
+    Args:
+        id: Unique within the store.
+        start: What was begun.
+    """
+
+    id: str
+    start: Start
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What the call really used; None leaves the reserved amount standing.
+
+    Args:
+        usd: Money.
+        tokens: Input and output tokens together.
+    """
+
+    usd: Decimal | None = None
+    tokens: int | None = None
+
+
+class Engine(Protocol):
+    """Decides. Immutable: a reload makes another one."""
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of the normalised rules."""
+        ...
+
+    def governs(self, kind: Kind, name: str) -> bool:
+        """True when a decision can be anything but a plain allow; False lets the caller skip binding and deciding."""
+        ...
+
+    def needs(self, action: Action, now: datetime) -> Needs | None:
+        """What to read before deciding; None when no fact matters for this action."""
+        ...
+
+    def decide(self, action: Action, facts: FactsView | None, now: datetime, attempt: int = 1) -> Ruling:
+        """Decide one action. Never raises: a failure inside is a `deny` with code `policy.error`.
+
+        Args:
+            action: The snapshot.
+            facts: What `needs` asked for; None when it asked for nothing.
+            now: Time of the decision, timezone-aware UTC.
+            attempt: Which attempt of the call this is, starts at 1.
+        """
+        ...
+
+
+class FactsStore(Protocol):
+    """Counters, labels and history, shared by every call of a runtime."""
+
+    @property
+    def blocking(self) -> bool:
+        """True when calls may wait for a disk or network; an async caller then runs them in a thread."""
+        ...
+
+    def peek(self, needs: Needs, now: datetime) -> FactsView:
+        """Read, reserve nothing. Never raises: a failure is a view with `failure` set."""
+        ...
+
+    def begin(self, start: Start, now: datetime) -> Hold | None:
+        """Record the start of a body, all or nothing; None when a limit was reached meanwhile, so decide again."""
+        ...
+
+    def settle(self, hold: Hold, spent: Spent, now: datetime) -> None:
+        """Replace reserved amounts by the real ones."""
+        ...
+
+    def release(self, hold: Hold) -> None:
+        """Give back what was reserved, because the body never started."""
+        ...

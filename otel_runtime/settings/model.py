@@ -1,0 +1,76 @@
+"""Every setting, its type and its default. One frozen object; a bad value is refused, never ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from otel_runtime.settings.durations import parse_duration
+
+__all__ = ["Person", "Settings"]
+
+Seconds = Annotated[float, BeforeValidator(parse_duration)]
+
+
+class Person(BaseModel):
+    """Someone who may answer approvals.
+
+    Attributes:
+        roles: Role names, as rules write them after `role:`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    roles: tuple[str, ...] = ()
+
+
+class Settings(BaseModel):
+    """The settings of one runtime.
+
+    Order: argument of `configure` > `OTEL_RUNTIME_*` variable > `otel-runtime.yaml` or `[tool.otel-runtime]` in pyproject.toml > default.
+    Relative paths of a file are relative to the file, others to the working directory.
+
+    Attributes:
+        name: Name of the runtime, shown to hooks and in `doctor`.
+        policy: Policy files or directories; empty means that nothing is guarded.
+        state: SQLite file that keeps approvals and the audit log.
+        wait_at_most: Seconds a call waits for an approval before it suspends (`ApprovalPending`).
+        people: Who may answer approvals, by the name the surface establishes (an OS user on the command line).
+        otlp: `auto` sends to the configured OTEL_EXPORTER_OTLP_ENDPOINT, else to a collector on this machine if one listens; `on`, `off`.
+        console: Print each finished run as a tree.
+        trace_file: OTLP-JSON file to write, or None. `{pid}` and `{time}` in the name are filled in.
+        decision_spans: `non-allow` makes spans of refusals only, `all` of every decision.
+        metric_names: Which generation of GenAI metric names is recorded.
+        resume_trace: Whether a resumed call stays in its trace: `auto` under an hour, else a new trace with a link.
+        capture: Content on spans: None follows OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT.
+        redact_keys: More key names whose values never leave.
+        redact_patterns: More regular expressions (RE2) whose matches never leave.
+        flush_timeout: Seconds that a flush at exit may take.
+        facts_timeout: Seconds a facts store may take to answer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(default="otel-runtime", min_length=1, max_length=128)
+    policy: tuple[Path, ...] = ()
+    state: Path = Path(".otel-runtime/state.db")
+    wait_at_most: Seconds = 60.0
+    people: dict[str, Person] = Field(default_factory=dict)
+    otlp: Literal["auto", "on", "off"] = "auto"
+    console: bool = False
+    trace_file: Path | None = None
+    decision_spans: Literal["non-allow", "all"] = "non-allow"
+    metric_names: Literal["both", "legacy", "latest"] = "both"
+    resume_trace: Literal["auto", "same", "new"] = "auto"
+    capture: Literal["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"] | None = None
+    redact_keys: tuple[str, ...] = ()
+    redact_patterns: tuple[str, ...] = ()
+    flush_timeout: Seconds = 2.0
+    facts_timeout: Seconds = 1.0
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str | Path) else value

@@ -1,0 +1,143 @@
+"""What the rooms above ask of telemetry. No OpenTelemetry import: a broken SDK cannot keep a policy from loading.
+
+Everything here fails open: no method raises, whatever the SDK, a processor or an exporter does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+from otel_runtime.values.action import Action, Kind
+from otel_runtime.values.approval import ApprovalRequest
+from otel_runtime.values.decision import Decision
+from otel_runtime.values.trace import TraceEvent, TraceRef
+from otel_runtime.values.usage import TokenUsage, UsageRecord
+
+__all__ = ["NOTHING", "AttributeValue", "OpenSpan", "Outcome", "SpanStart", "Tracing"]
+
+AttributeValue = str | bool | int | float
+Outcome = Literal["ok", "error", "cancelled", "closed"]
+NOTHING: object = object()
+_EMPTY: Mapping[str, AttributeValue] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class SpanStart:
+    """Everything known when an operation starts.
+
+    Args:
+        kind: Which operation; `capability` opens none.
+        name: Tool, agent or workflow name; for a model its requested model, or the function's name when none is known.
+        agent: Name of the innermost agent around it; None outside of one.
+        session: Session id; None when there is none, and never invented.
+        run: Run id.
+        call_id: The provider's tool-call id.
+        model: Requested model, for `model` and for agents with one model.
+        provider: Provider name in the conventions' spelling.
+        decision: The allow that let it run; None when no policy was asked.
+        approval_id: The request that was approved for it.
+        links: Spans that led here, such as `approval approved X`.
+        parent: Parent to use instead of the current span (a resumed run); None for the current one.
+        arguments: Bound arguments, read only when content capture is on; None when they were not bound.
+        attributes: Attributes of the application's own.
+        unguarded: True when no policy is configured, said once per root span.
+    """
+
+    kind: Kind
+    name: str
+    agent: str | None = None
+    session: str | None = None
+    run: str | None = None
+    call_id: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    decision: Decision | None = None
+    approval_id: str | None = None
+    links: tuple[TraceRef, ...] = ()
+    parent: TraceRef | None = None
+    arguments: Mapping[str, object] | None = None
+    attributes: Mapping[str, AttributeValue] = field(default=_EMPTY)
+    unguarded: bool = False
+
+
+class OpenSpan(Protocol):
+    """A running operation. Attached only while its own code runs."""
+
+    def enter(self) -> object:
+        """Make it current; returns the token for `leave`."""
+        ...
+
+    def leave(self, token: object) -> None:
+        """Make current what was current before; quiet when another context finishes it."""
+        ...
+
+    def ref(self) -> TraceRef | None:
+        """Its place in the trace (`parent_id` is its own span id, as a parent for others); None when not recorded."""
+        ...
+
+    def event(self, name: str, attributes: Mapping[str, AttributeValue]) -> None:
+        """Add a span event now."""
+        ...
+
+    def attribute(self, name: str, value: AttributeValue) -> None:
+        """Set one attribute."""
+        ...
+
+    def first_chunk(self) -> None:
+        """The first item of a stream has arrived; later calls do nothing."""
+        ...
+
+    def usage(self, record: UsageRecord) -> None:
+        """What a model call used: attributes on this span and the token and cost metrics."""
+        ...
+
+    def totals(self, usage: TokenUsage, finish_reasons: tuple[str, ...] = ()) -> None:
+        """Sums of an agent's or workflow's model calls: attributes only, never metrics."""
+        ...
+
+    def end(self, outcome: Outcome, error: BaseException | None = None, result: object = NOTHING) -> None:
+        """End it once; later calls do nothing. `error` is recorded with its type; `result` is read only when capture is on."""
+        ...
+
+
+class Tracing(Protocol):
+    """Turns what happens into spans and metrics."""
+
+    def open(self, start: SpanStart) -> OpenSpan:
+        """Start a span; the caller enters and ends it."""
+        ...
+
+    def current(self) -> TraceRef | None:
+        """Where the running code stands in a trace; None outside of one."""
+        ...
+
+    def decided(self, action: Action, decision: Decision) -> None:
+        """Count a decision; a non-allow one also becomes a span `policy {decision} {tool}`."""
+        ...
+
+    def approval_requested(self, request: ApprovalRequest) -> TraceRef | None:
+        """Span `approval requested {tool}`, ended and exported at once; returns its place, to be stored with the request."""
+        ...
+
+    def approval_resolved(self, request: ApprovalRequest, requested: TraceRef | None) -> TraceRef | None:
+        """Span `approval {outcome} {tool}` from request to answer, linked to the requested span; returns its place."""
+        ...
+
+    def observe(self, event: TraceEvent) -> None:
+        """Project a foreign event onto spans."""
+        ...
+
+    def flush(self, timeout_s: float) -> bool:
+        """Send what is buffered; False when it did not all leave in time."""
+        ...
+
+    def shutdown(self, timeout_s: float) -> bool:
+        """Flush and stop; False when something was lost. Later calls of any method do nothing."""
+        ...
+
+    def report(self) -> Mapping[str, object]:
+        """What `doctor` shows: exporters, endpoints, losses by reason, problems."""
+        ...
