@@ -80,6 +80,7 @@ class Action:
         context: Facts the application supplies (`rt.session(..., risk="high")`).
         run: Id of the outermost agent run; None outside of one.
         call_id: The provider's tool-call id; None when it was not given.
+        receiver: Type name of `self` or `cls` when the tool is a method; None otherwise.
     """
 
     kind: Kind
@@ -96,3 +97,4 @@ class Action:
     context: Mapping[str, object] = field(default=_EMPTY)
     run: str | None = None
     call_id: str | None = None
+    receiver: str | None = None

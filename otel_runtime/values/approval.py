@@ -61,7 +61,8 @@ class ApprovalRequest:
         place: `file:line` of the deciding rule.
         rule: Id of the deciding rule.
         facts: What the decision read besides the arguments (roles, context, labels), for deciding again later.
-        trace: The span that asked, so that the resumed run joins or links to it.
+        trace: The caller's span, the parent of a resumed run.
+        requested_span: The span `approval requested`, for links; set by `attach_trace`.
         votes: The answers so far.
         decided_at: When the state stopped being `awaiting-approval`.
         supersedes: Id of the request this one replaces, or None.
@@ -89,6 +90,7 @@ class ApprovalRequest:
     rule: str | None = None
     facts: Mapping[str, object] = field(default=_EMPTY)
     trace: TraceRef | None = None
+    requested_span: TraceRef | None = None
     votes: tuple[Vote, ...] = ()
     decided_at: datetime | None = None
     supersedes: str | None = None
