@@ -59,7 +59,7 @@ class SpanStart:
     links: tuple[TraceRef, ...] = ()
     parent: TraceRef | None = None
     arguments: Mapping[str, object] | None = None
-    attributes: Mapping[str, AttributeValue] = field(default=_EMPTY)
+    attributes: Mapping[str, AttributeValue] = field(default_factory=lambda: _EMPTY)
     unguarded: bool = False
 
 

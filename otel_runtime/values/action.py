@@ -85,7 +85,7 @@ class Action:
 
     kind: Kind
     name: str
-    args: Mapping[str, object] = field(default=_EMPTY)
+    args: Mapping[str, object] = field(default_factory=lambda: _EMPTY)
     signature: ToolSignature | None = None
     registered: bool = True
     tags: frozenset[str] = frozenset()
@@ -94,7 +94,7 @@ class Action:
     user: str | None = None
     roles: frozenset[str] | None = None
     tenant: str | None = None
-    context: Mapping[str, object] = field(default=_EMPTY)
+    context: Mapping[str, object] = field(default_factory=lambda: _EMPTY)
     run: str | None = None
     call_id: str | None = None
     receiver: str | None = None

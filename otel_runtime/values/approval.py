@@ -88,7 +88,7 @@ class ApprovalRequest:
     call_id: str | None = None
     place: str = ""
     rule: str | None = None
-    facts: Mapping[str, object] = field(default=_EMPTY)
+    facts: Mapping[str, object] = field(default_factory=lambda: _EMPTY)
     trace: TraceRef | None = None
     requested_span: TraceRef | None = None
     votes: tuple[Vote, ...] = ()

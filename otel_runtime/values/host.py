@@ -55,7 +55,7 @@ class HostContext:
     request: str = ""
     session: str | None = None
     user: str | None = None
-    attributes: Mapping[str, object] = field(default=_EMPTY)
+    attributes: Mapping[str, object] = field(default_factory=lambda: _EMPTY)
     wait_until: Callable[[Awaitable[object] | Future[Any]], None] = _no_wait_until
     memo: dict[str, object] = field(default_factory=dict)
     capabilities: tuple[str, ...] = ()

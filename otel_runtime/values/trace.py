@@ -45,7 +45,7 @@ class TraceEvent:
     type: TraceEventType
     timestamp: datetime | None = None
     trace: TraceRef | None = None
-    attributes: Mapping[str, object] = field(default=_EMPTY)
+    attributes: Mapping[str, object] = field(default_factory=lambda: _EMPTY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class TokenUsage:
     cache_read: int | None = None
     cache_write: int | None = None
     reasoning: int | None = None
-    details: Mapping[str, object] = field(default=_EMPTY)
+    details: Mapping[str, object] = field(default_factory=lambda: _EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
