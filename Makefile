@@ -1,0 +1,67 @@
+# Everything one does with this project. Needs python3 (3.11 or newer) and make; each target sets up .venv by itself and reuses it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(BIN)/python -m pip install --quiet
+
+# The stamp holds the folder it was made in: an editable install in a tree that was moved or copied would import the old one.
+HERE := $(CURDIR)
+ifneq ($(shell cat .venv/.stamp 2>/dev/null),$(HERE))
+MOVED := moved
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench wheel clean lint types moved
+.NOTPARALLEL:
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+demo: .venv/.stamp ## run the support agent: allowed, denied, approved and retried calls, then its trace
+	@$(BIN)/python examples/support_agent/demo.py $(ARGS)
+
+test: .venv/.stamp-dev ## run the tests (one folder: make test ARGS=tests/policy)
+	@echo "pytest: running the tests"
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint types test wheel ## do what CI does: lint, layers, types, tests, documents, and the wheel without the source
+
+bench: .venv/.stamp ## measure against a raw SDK span and print the ratios (quickly: make bench ARGS=--short)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+lint: .venv/.stamp-dev ## check rules, format and layers
+	@echo "ruff: rules and format"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "import-linter: the layers of ARCHITECTURE.md"
+	@$(BIN)/lint-imports
+
+types: .venv/.stamp-dev ## check types: mypy strict over all code, pyright over everything public
+	@echo "mypy: strict, over the package, tests, benchmarks and examples"
+	@$(BIN)/mypy
+	@echo "pyright: every public type is complete"
+	@$(BIN)/pyright --verifytypes otel_runtime --ignoreexternal
+
+wheel: .venv/.stamp-dev ## build sdist and wheel, and test the wheel where the source is out of sight
+	@$(BIN)/python .ci/wheel.py
+
+clean: ## remove .venv and everything that was built
+	rm -rf .venv .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the environment ------------------------------------------------------------------------------------------------------------------
+
+.venv/.stamp: pyproject.toml $(MOVED)
+	@echo "Setting up .venv (about a minute the first time)"
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("expected Python 3.11 or newer, got " + sys.version.split()[0] + "; install one, or name it: make PYTHON=/path/to/python3.12")'
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "The venv module of Python is missing; install it (Debian, Ubuntu: apt install python3-venv), then run make again"; exit 1; }
+	@if test -s $@ && test "$$(cat $@)" != '$(HERE)'; then echo "This folder was moved or copied: making .venv anew"; rm -rf .venv; fi
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@$(PIP) --editable '.[openai,web]' || { echo "pip could not install the dependencies; the lines above say why (is there a network?)"; exit 1; }
+	@printf '%s' '$(HERE)' > $@
+
+.venv/.stamp-dev: .venv/.stamp
+	@echo "Installing the checkers and test tools"
+	@$(PIP) --editable '.[dev]' || { echo "pip could not install the tools; the lines above say why (is there a network?)"; exit 1; }
+	@touch $@
