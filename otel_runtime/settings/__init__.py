@@ -1,0 +1,1 @@
+"""Settings and the reading of the files people write."""
