@@ -1,0 +1,136 @@
+"""Turn what pydantic says about a document into faults with positions and hints."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from otel_runtime.errors import Fault
+from otel_runtime.settings.documents import Document
+
+__all__ = ["did_you_mean", "validation_faults"]
+
+_MISSING = "missing"
+_UNKNOWN = "extra_forbidden"
+_NUMBERS = {_UNKNOWN: "003", _MISSING: "004"}
+
+
+def did_you_mean(got: str, known: Iterable[str]) -> str:
+    """Text to append to a message: the nearest known word, or nothing.
+
+    Args:
+        got: What was written.
+        known: What could have been meant.
+    """
+    words = list(known)
+    # Compared without case first: `Deny` is nearest to `deny`, not to another word of its length.
+    folded = {word.casefold(): word for word in reversed(words)}
+    close = difflib.get_close_matches(got.casefold(), folded, n=1, cutoff=0.6)
+    return f"; did you mean `{folded[close[0]]}`?" if close else ""
+
+
+def validation_faults(
+    document: Document,
+    error: ValidationError,
+    code_prefix: str,
+    model: type[BaseModel] | None = None,
+    hints: Mapping[str, str] | None = None,
+    base: tuple[str | int, ...] = (),
+) -> list[Fault]:
+    """One fault per mistake, in the order of the document.
+
+    Args:
+        document: What was validated.
+        error: What pydantic found.
+        code_prefix: Letter of the codes: `003` unknown key, `004` missing key, `005` wrong value.
+        model: The model, for "did you mean" on unknown keys.
+        hints: Own messages for some unknown keys.
+        base: Path of the validated part inside the document.
+    """
+    faults = [_fault(document, detail, code_prefix, model, hints or {}, base) for detail in error.errors(include_url=False)]
+    return sorted(set(faults), key=lambda fault: (fault.line, fault.column, fault.code, fault.message))
+
+
+def _fault(
+    document: Document,
+    detail: ErrorDetails,
+    prefix: str,
+    model: type[BaseModel] | None,
+    hints: Mapping[str, str],
+    base: tuple[str | int, ...],
+) -> Fault:
+    kind, loc = detail["type"], detail["loc"]
+    on: Literal["key", "value"] = "key" if kind in _NUMBERS else "value"
+    custom = (detail.get("ctx") or {}).get("code")
+    code = str(custom) if custom else prefix + _NUMBERS.get(kind, "005")
+    return document.fault((*base, *loc), code, _message(detail, model, hints), on)
+
+
+def _message(detail: ErrorDetails, model: type[BaseModel] | None, hints: Mapping[str, str]) -> str:
+    last = str(detail["loc"][-1]) if detail["loc"] else ""
+    kind = detail["type"]
+    if kind == _UNKNOWN:
+        return hints.get(last) or f"unknown key `{last}`{_suggestion(last, model, detail['loc'][:-1])}"
+    if kind == _MISSING:
+        return f"`{last}` is missing here; add it"
+    if kind == "literal_error":
+        expected = str((detail.get("ctx") or {}).get("expected", "")).replace("'", "`")
+        got = detail["input"]
+        return f"expected {expected}, got {_shown(got)}{did_you_mean(str(got), _quoted(expected))}"
+    text = detail["msg"].removeprefix("Value error, ")
+    if kind in {"value_error", "assertion_error"} or (detail.get("ctx") or {}).get("code"):
+        return text
+    text = text[:1].lower() + text[1:]
+    return f"{text.replace('input should be', 'expected')}, got {_shown(detail['input'])}"
+
+
+def _quoted(text: str) -> list[str]:
+    return text.split("`")[1::2]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{str(value)[:80]}`" + (" (text)" if isinstance(value, str) and _looks_like_number(value) else "")
+
+
+def _looks_like_number(text: str) -> bool:
+    return text.replace(".", "", 1).removeprefix("-").isdigit()
+
+
+def _suggestion(got: str, model: type[BaseModel] | None, loc: tuple[str | int, ...]) -> str:
+    if model is None:
+        return ""
+    names = [field.alias or name for name, field in _model_at(model, loc).model_fields.items()]
+    return did_you_mean(got, names) or f"; known keys: {', '.join(f'`{name}`' for name in names)}"
+
+
+def _model_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> type[BaseModel]:
+    """The model at a location; list positions, keys of mappings and union tags name no field and are passed over."""
+    current = model
+    for part in loc:
+        fields = {field.alias or name: field.annotation for name, field in current.model_fields.items()}
+        if isinstance(part, str) and part in fields:
+            current = _inner_model(fields[part]) or current
+    return current
+
+
+def _inner_model(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in typing.get_args(annotation):
+        found = _inner_model(argument)
+        if found is not None:
+            return found
+    return None
