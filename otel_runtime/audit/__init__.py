@@ -1,0 +1,1 @@
+"""The authenticated, append-only record of decisions and approvals."""

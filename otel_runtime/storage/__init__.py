@@ -1,0 +1,1 @@
+"""SQLite connections, transactions, migrations and fork safety; knows nobody's tables."""

@@ -1,0 +1,197 @@
+"""One SQLite file: a connection per thread and process, and transactions that either happened or did not.
+
+Rules:
+- A write transaction takes its lock at once (BEGIN IMMEDIATE): a deferred one fails when it wants to write later.
+- WAL with synchronous=FULL: what was acknowledged survives a power cut; NORMAL loses it.
+- A connection never crosses a fork. The child forgets its parent's connections without closing them, because closing one may
+  checkpoint a log that the parent still writes.
+- SQLite rolls back by itself on a full disk: `in_transaction` is asked before ROLLBACK.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from otel_runtime.errors import StoreError
+from otel_runtime.storage.faults import store_error, translated
+from otel_runtime.storage.migrations import Migration, migrate
+from otel_runtime.storage.places import prepare
+
+__all__ = ["Database"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    thread: weakref.ref[threading.Thread]
+    connection: sqlite3.Connection
+
+
+class Database:
+    """A SQLite database shared by threads and processes.
+
+    Args:
+        path: The file; it and its directory are created, private, when missing.
+        migrations: The tables of every room that uses it.
+        busy_timeout_s: Seconds to wait for another process's write.
+    """
+
+    def __init__(self, path: Path, migrations: Sequence[Migration] = (), *, busy_timeout_s: float = 30.0) -> None:
+        self._path = path
+        self._migrations = tuple(migrations)
+        self._busy_timeout_s = busy_timeout_s
+        self._lock = threading.Lock()
+        self._links: dict[int, _Link] = {}
+        self._closed = False
+        _after_fork(weakref.ref(self))
+
+    @property
+    def path(self) -> Path:
+        """The file as it was configured."""
+        return self._path
+
+    def open(self) -> None:
+        """Connect and migrate now, so that a bad database is refused at start.
+
+        Raises:
+            StoreError: It cannot be used; the message says why and how to mend it.
+        """
+        self._connection()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: committed when the block ends, rolled back when it raises.
+
+        Raises:
+            StoreError: The database failed; nothing of the block was stored.
+        """
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A read transaction: every statement inside sees the same moment. It waits for nobody.
+
+        Raises:
+            StoreError: The database failed.
+        """
+        with self._transaction("BEGIN") as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection of this process; later use raises `StoreError`."""
+        with self._lock:
+            self._closed = True
+            links, self._links = self._links, {}
+        for link in links.values():
+            link.connection.close()
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        connection, owner = self._connection(), os.getpid()
+        with translated(self._path):
+            if connection.in_transaction:
+                raise StoreError("a transaction is already open in this thread; pass its connection on instead", path=str(self._path))
+            connection.execute(begin)
+            try:
+                yield connection
+                if os.getpid() != owner:
+                    raise StoreError(
+                        "the process forked inside a transaction; the parent goes on with it, the child has none", path=str(self._path)
+                    )
+                connection.execute("COMMIT")
+            finally:
+                # The open transaction of a forked child is the parent's.
+                if os.getpid() == owner:
+                    _roll_back(connection)
+
+    def _connection(self) -> sqlite3.Connection:
+        link = self._links.get(threading.get_ident())
+        # A thread's ident is used again after its death.
+        if link is not None and link.thread() is threading.current_thread():
+            return link.connection
+        with self._lock:
+            if self._closed:
+                raise StoreError(f"state database `{self._path}` was closed by this process", path=str(self._path))
+            self._drop_dead_threads()
+            connection = self._connect()
+            self._links[threading.get_ident()] = _Link(weakref.ref(threading.current_thread()), connection)
+            return connection
+
+    def _drop_dead_threads(self) -> None:
+        for ident, link in list(self._links.items()):
+            thread = link.thread()
+            if thread is None or not thread.is_alive() or ident == threading.get_ident():
+                del self._links[ident]
+                link.connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        real = prepare(self._path)
+        with translated(self._path):
+            # Threads never share a connection; the check is off because the last thread to leave closes those of dead ones.
+            connection = sqlite3.connect(real, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False)
+        try:
+            with translated(self._path):
+                self._set_up(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        self._enter_wal(connection)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        migrate(connection, self._migrations, self._path)
+
+    def _enter_wal(self, connection: sqlite3.Connection) -> None:
+        deadline = time.monotonic() + self._busy_timeout_s
+        while (mode := self._try_wal(connection, final=time.monotonic() > deadline)) is None:
+            time.sleep(0.01)
+        if mode != "wal":
+            raise StoreError(
+                f"state database `{self._path}` lies on a file system without shared memory (journal mode `{mode}`, expected `wal`); "
+                "set `state` to a path on a local disk",
+                path=str(self._path),
+            )
+
+    def _try_wal(self, connection: sqlite3.Connection, *, final: bool) -> str | None:
+        try:
+            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait by itself when two processes change the mode of a new file at once.
+            if final or not error.sqlite_errorname.startswith("SQLITE_BUSY"):
+                raise store_error(self._path, error) from error
+            return None
+
+    def _forget_parent(self) -> None:
+        for link in self._links.values():
+            # One reference more than anyone will ever drop: the interpreter must not close it at exit either.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(link.connection))
+        self._links = {}
+        # Another thread of the parent may have held the lock at the moment of the fork.
+        self._lock = threading.Lock()
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        # The first error tells more than a failed rollback; closing the connection would undo the transaction as well.
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+
+
+def _after_fork(database: weakref.ref[Database]) -> None:
+    def forget() -> None:
+        if (alive := database()) is not None:
+            alive._forget_parent()  # noqa: SLF001 - same module, the hook of the class itself
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=forget)
