@@ -1,0 +1,90 @@
+"""The story that `demo.py` tells: the inbox is worked on, someone approves, and then everything is checked."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from approver import Approver
+from support import CLERK, work_inbox
+from verify import checks
+from workspace import APPROVER_ROLE, Workspace, approver, find_policy, surroundings
+
+import otel_runtime as rt
+
+__all__ = ["main"]
+
+_WAIT_S = 40
+
+
+def main() -> int:
+    """Run the demo; 0 when everything it shows really happened, 1 when something did not."""
+    parser = argparse.ArgumentParser(prog="demo.py", description=__doc__)
+    parser.add_argument("--workspace", type=Path, help="a new folder to work in (default: .demo/TIME)")
+    parser.add_argument("--policy", type=Path, help="policy file (default: support-agent.yaml beside this file, or the repository's)")
+    parser.add_argument("--unattended", action="store_true", help="ask nobody")
+    options = parser.parse_args()
+    root = (options.workspace or Path(".demo") / time.strftime("%Y%m%d-%H%M%S")).resolve()
+    attended = not options.unattended and sys.stdin.isatty() and sys.stdout.isatty()
+    policy = find_policy(options.policy)
+    with surroundings(root, policy, _WAIT_S) as workspace:
+        _introduce(workspace, policy)
+        requests, tokens = _play(workspace, attended)
+        return _judge(workspace, requests, tokens)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _introduce(workspace: Workspace, policy: Path) -> None:
+    _say(f"workspace  {workspace.root}")
+    _say(f"policy     {policy}")
+    if workspace.scripted:
+        _say(f"model      scripted, at {workspace.model}; it answers as gpt-5-mini so that its tokens have a price. Nothing is bought.")
+        _say("           Set OPENAI_API_KEY (and OPENAI_BASE_URL, OPENAI_MODEL) to use a real one.")
+    else:
+        _say(f"model      {os.environ.get('OPENAI_MODEL', 'gpt-5-mini')} at {workspace.model}; a real model may tell another story")
+    _say(f"approver   you, {approver()}: the settings file of the workspace gives you the role {APPROVER_ROLE}")
+    _say(f"clerk      {CLERK}: the agent acts for her, so she cannot approve")
+
+
+def _play(workspace: Workspace, attended: bool) -> tuple[tuple[str, ...], int | None]:
+    second = Approver(workspace.root, _say, ask_person=attended)
+
+    def tell(line: str) -> None:
+        second.agent_goes_on()
+        _say(line)
+
+    rt.on("approval")(lambda request, _context: second.on_request(request.id))
+    with rt.configure() as runtime:
+        work_inbox(workspace.shop.tickets(), tell)
+        second.finish()
+        runtime.flush(5)
+        return second.asked, _totals(runtime)
+
+
+def _totals(runtime: rt.Runtime) -> int | None:
+    totals = runtime.totals()
+    cost = ", ".join(f"{amount} {currency}" for currency, amount in totals.cost.items()) or "unknown"
+    _say(f"\ntotals: {totals.input_tokens} input tokens, {totals.output_tokens} output tokens, estimated cost {cost}")
+    return None if totals.input_tokens is None or totals.output_tokens is None else totals.input_tokens + totals.output_tokens
+
+
+def _judge(workspace: Workspace, requests: tuple[str, ...], tokens: int | None) -> int:
+    _say("\nDid it really happen?")
+    failed = 0
+    for check in checks(workspace, requests, tokens):
+        failed += not check.ok
+        missed = "not seen" if not workspace.scripted else "MISSING"
+        _say(f"  {'✓' if check.ok else '✗'} {check.what}" + ("" if check.ok else f"  [{missed}: {check.found}]"))
+    _say(f"\ntrace file: {workspace.trace_file}")
+    _say("  in Jaeger: docker run --rm -p 16686:16686 -p 4318:4318 jaegertracing/jaeger:2.20.0")
+    _say("  then open http://localhost:16686, choose Upload, and give it that file;")
+    _say("  or send the next run there: OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 make demo")
+    _say(f"approvals:  cd {workspace.root} && otel-runtime approvals list")
+    _say(f"\n{'everything above happened' if not failed else f'{failed} of these did not happen'}")
+    return 1 if failed else 0
