@@ -1,0 +1,205 @@
+"""Content as JSON within bounds: depth, items, bytes, time. Nothing is consumed, nothing of the user's is called, nothing raises.
+
+Theory: a walk over exact built-in types with a budget of nodes and characters and a deadline. What does not fit is replaced by a mark that
+names the original size; what is no plain data is replaced by its type's name, never by its `repr`. Method calls go to the built-in
+type (`dict.items(value)`), so that a subclass' own methods never run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum
+from itertools import islice
+from typing import TypeVar
+from uuid import UUID
+
+from otel_runtime.telemetry.redaction import MASK, Redactor
+from otel_runtime.telemetry.sanitize import text
+
+__all__ = ["MAX_BYTES", "Capture", "Mode", "capture_mode"]
+
+# Tempo cuts attribute values at 2,048 bytes by default; a value cut there would no longer be JSON.
+MAX_BYTES = 2000
+_MAX_DEPTH = 8
+_MAX_ITEMS = 32
+_MAX_NODES = 600
+_MAX_SECONDS = 0.01
+_HIDDEN = frozenset({"self", "cls"})
+_MODES = ("NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT")
+_OLDER = {"true": "SPAN_ONLY", "1": "SPAN_ONLY", "false": "NO_CONTENT", "0": "NO_CONTENT", "": "NO_CONTENT"}
+Mode = str
+_T = TypeVar("_T")
+
+
+def capture_mode(setting: str | None, variable: str | None) -> tuple[Mode, str | None]:
+    """Which content is captured, and what is wrong with the variable.
+
+    Args:
+        setting: Our own setting, already checked; None when it is not set.
+        variable: OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT; None when it is not set.
+    """
+    if setting is not None:
+        return setting, None
+    given = (variable or "").strip()
+    if given.upper() in _MODES:
+        return given.upper(), None
+    if given.lower() in _OLDER:
+        return _OLDER[given.lower()], None
+    return "NO_CONTENT", f"`{text(given, 64)}` is no capture mode, so nothing is captured; expected one of {', '.join(_MODES)}"
+
+
+@dataclass(slots=True)
+class _Budget:
+    characters: int
+    deadline: float
+    nodes: int = _MAX_NODES
+
+    def spent(self) -> bool:
+        self.nodes -= 1
+        return self.nodes < 0 or self.characters <= 0 or time.perf_counter() > self.deadline
+
+
+class Capture:
+    """Turns arguments and results into short, valid, redacted JSON.
+
+    Args:
+        mode: As `capture_mode` gives it.
+        redactor: What masks secrets.
+        max_bytes: Most bytes of one JSON text.
+    """
+
+    def __init__(self, mode: Mode, redactor: Redactor, max_bytes: int = MAX_BYTES) -> None:
+        self.on_spans = mode in ("SPAN_ONLY", "SPAN_AND_EVENT")
+        self.mode = mode
+        self._redactor = redactor
+        self._max_bytes = max_bytes
+
+    def arguments(self, given: Mapping[str, object]) -> str:
+        """JSON of bound arguments; `self` and `cls` are left out."""
+        try:
+            shown: object = {key: value for key, value in given.items() if key not in _HIDDEN}
+        except Exception:  # noqa: BLE001 - a mapping that cannot be read is shown as its type
+            shown = given
+        return self.json(shown)
+
+    def json(self, given: object) -> str:
+        """JSON of any value, at most `max_bytes` bytes."""
+        budget = self._max_bytes
+        deadline = time.perf_counter() + _MAX_SECONDS
+        for _ in range(4):
+            try:
+                shown = self._show(given, _Budget(budget, deadline), 0, ())
+                found = json.dumps(shown, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            except Exception:  # noqa: BLE001 - changed under our hands by another thread, or stranger: the call goes on
+                return json.dumps(f"<{type(given).__name__}: not captured>")
+            if len(found.encode("utf-8", "replace")) <= self._max_bytes:
+                return found
+            budget //= 2
+        return json.dumps(f"<{type(given).__name__}: too large>")
+
+    def _show(self, given: object, budget: _Budget, depth: int, seen: tuple[int, ...]) -> object:
+        if budget.spent():
+            return "…"
+        if given is None or isinstance(given, bool):
+            return given
+        if isinstance(given, str):
+            return self._string(given, budget)
+        if isinstance(given, int | float | bytes | bytearray):
+            return _number_or_bytes(given, budget)
+        if isinstance(given, dict | list | tuple | set | frozenset):
+            return self._container(given, budget, depth, seen)
+        return self._object(given, budget, depth, seen)
+
+    def _string(self, given: str, budget: _Budget) -> str:
+        size = str.__len__(given)
+        room = max(16, min(budget.characters, self._max_bytes))
+        # Looked at a little further than shown, so that a secret on the edge is still recognised.
+        shown = self._redactor.mask(text(given, room + 256))
+        budget.characters -= min(len(shown), room) + 4
+        if len(shown) <= room and size <= room + 256:
+            return shown
+        return f"{shown[:room]}…({size} characters)"
+
+    def _container(self, given: object, budget: _Budget, depth: int, seen: tuple[int, ...]) -> object:
+        if id(given) in seen:
+            return "<cycle>"
+        if depth >= _MAX_DEPTH:
+            return f"<{type(given).__name__}: deeper than {_MAX_DEPTH}>"
+        inner = (*seen, id(given))
+        if isinstance(given, dict):
+            return self._mapping(dict.items(given), dict.__len__(given), budget, depth, inner)
+        base = next(kind for kind in (list, tuple, set, frozenset) if isinstance(given, kind))
+        size = base.__len__(given)  # type: ignore[arg-type]  # isinstance above
+        shown = [self._show(part, budget, depth + 1, inner) for part in self._within(base.__iter__(given), budget)]  # type: ignore[arg-type]
+        return shown if len(shown) == size else [*shown, f"…({size} items)"]
+
+    def _mapping(self, items: Iterable[tuple[object, object]], size: int, budget: _Budget, depth: int, seen: tuple[int, ...]) -> object:
+        shown: dict[str, object] = {}
+        for key, value in self._within(items, budget):
+            label = _key(key)
+            budget.characters -= len(label) + 4
+            shown[label] = MASK if self._redactor.secret_key(label) else self._show(value, budget, depth + 1, seen)
+        if len(shown) < size:
+            shown["…"] = f"({size} entries)"
+        return shown
+
+    def _within(self, items: Iterable[_T], budget: _Budget) -> Iterable[_T]:
+        for item in islice(items, _MAX_ITEMS):
+            if budget.characters <= 0:
+                return
+            yield item
+
+    def _object(self, given: object, budget: _Budget, depth: int, seen: tuple[int, ...]) -> object:
+        if type(given) in (Decimal, datetime, date, UUID):
+            budget.characters -= 32
+            return text(str(given), 64)
+        if isinstance(given, Enum):
+            return self._show(given.value, budget, depth, seen)
+        if is_dataclass(given) and not isinstance(given, type):
+            names = [part.name for part in fields(given)]
+            parts = [(name, object.__getattribute__(given, name)) for name in names[:_MAX_ITEMS]]
+            return self._guarded(given, parts, len(names), budget, depth, seen)
+        own = _model_fields(given)
+        if own is not None:
+            return self._guarded(given, list(islice(own.items(), _MAX_ITEMS)), len(own), budget, depth, seen)
+        return f"<{text(type(given).__module__, 64)}.{text(type(given).__qualname__, 64)}>"
+
+    def _guarded(
+        self, given: object, parts: list[tuple[str, object]], size: int, budget: _Budget, depth: int, seen: tuple[int, ...]
+    ) -> object:
+        if id(given) in seen or depth >= _MAX_DEPTH:
+            return f"<{type(given).__name__}>"
+        return self._mapping(parts, size, budget, depth, (*seen, id(given)))
+
+
+def _model_fields(given: object) -> dict[str, object] | None:
+    """The fields of a pydantic model, read from its own dictionary: no validator, serializer or property runs."""
+    if isinstance(given, type) or "model_fields" not in dir(type(given)):
+        return None
+    own = object.__getattribute__(given, "__dict__")
+    return own if isinstance(own, dict) else None
+
+
+def _number_or_bytes(given: float | bytes | bytearray, budget: _Budget) -> object:
+    budget.characters -= 8
+    if isinstance(given, bytes | bytearray):
+        return f"<{len(given)} bytes>"
+    if isinstance(given, float):
+        number = float.__float__(given)
+        return number if math.isfinite(number) else f"<{number}>"
+    whole = int.__int__(given)
+    return whole if whole.bit_length() <= 63 else f"<int of {whole.bit_length()} bits>"  # noqa: PLR2004 - as OTLP
+
+
+def _key(key: object) -> str:
+    if isinstance(key, str):
+        return text(key, 128)
+    if key is None or isinstance(key, bool | float) or (isinstance(key, int) and int.bit_length(key) < 64):
+        return text(str(key), 64)
+    return f"<{text(type(key).__name__, 64)}>"

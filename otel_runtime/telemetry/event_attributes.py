@@ -1,0 +1,151 @@
+"""TraceEvent -> names and span attributes, pure. Foreign attributes can neither spoof ours nor carry content out.
+
+What the vocabularies agree on (`sources/protocol.py`) gets the conventions' names; everything else goes under `otel_runtime.attr.`.
+Content never leaves: values under content-like or secret-like keys, and anything that is no plain scalar, are left out and named in
+`otel_runtime.content.omitted`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from otel_runtime.telemetry.run_view import StepKind
+from otel_runtime.values.trace import TraceEvent
+
+__all__ = ["Attributes", "Label", "attributes_of", "error_type", "run_name", "step_name"]
+
+Value = str | bool | int | float | tuple[str, ...]
+Attributes = Mapping[str, Value]
+
+_KNOWN: Final[Mapping[str, str]] = {
+    "session.id": "gen_ai.conversation.id",
+    "agent.name": "gen_ai.agent.name",
+    "model.name": "gen_ai.request.model",
+    "usage.input_tokens": "gen_ai.usage.input_tokens",
+    "usage.output_tokens": "gen_ai.usage.output_tokens",
+    "usage.total.input_tokens": "gen_ai.usage.input_tokens",
+    "usage.total.output_tokens": "gen_ai.usage.output_tokens",
+    "tool.name": "otel_runtime.tool.name",
+    "tool.call_id": "gen_ai.tool.call.id",
+    "approval.id": "otel_runtime.approval.id",
+    "approval.outcome": "otel_runtime.approval.outcome",
+    "policy.decision": "otel_runtime.policy.decision",
+    "policy.reason": "otel_runtime.policy.reason",
+    "event.source": "otel_runtime.source",
+    "event.kind": "otel_runtime.event.kind",
+    "run.id": "otel_runtime.run.id",
+}
+_NUMBERS: Final = frozenset(name for name in _KNOWN if name.startswith("usage."))
+# Read elsewhere (ids, outcome, error type) or said otherwise.
+_CONSUMED: Final = frozenset(
+    {"tool.id", "model.call.id", "step.id", "agent.run.id", "runId", "run.outcome", "step.ended_at", "event.id", "error.type", "finish_reason"}
+)
+_CONTENT: Final = re.compile(
+    r"(?i)(?:^|[._-])(?:input|inputs|output|outputs|prompt|args|arguments|params|body|headers?|content|text|message|messages|response|result|results"
+    r"|raw|payload|query|description|questions|detail|delta|error|cookie|authorization|password|passwd|secret|credentials?|api[_-]?key|token)$"
+    r"|(?:response_text|partial_response|tool_calls|tool_calls_attempted)$"
+)
+_ERROR_TYPE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
+_MAX_TEXT: Final = 256
+_MAX_OWN: Final = 48
+_INT64: Final = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a step is called.
+
+    Args:
+        text: Span name.
+        key: Tells two steps of one id apart; empty when nothing does.
+        attributes: What the operation must carry from its start.
+    """
+
+    text: str
+    key: str
+    attributes: Attributes
+
+
+def attributes_of(event: TraceEvent) -> dict[str, Value]:
+    """Span attributes of one event, content left out."""
+    found: dict[str, Value] = {"otel_runtime.event.type": event.type}
+    omitted: list[str] = []
+    for key, value in event.attributes.items():
+        if not isinstance(key, str) or key in _CONSUMED or value is None:
+            continue
+        name = _KNOWN.get(key)
+        plain = _plain(value, number=key in _NUMBERS)
+        if plain is None or (name is None and _CONTENT.search(key)):
+            omitted.append(_short(key))
+        elif name is not None or len(found) < _MAX_OWN:
+            found[name or f"otel_runtime.attr.{_short(key)}"] = plain
+    if isinstance(reason := event.attributes.get("finish_reason"), str):
+        found["gen_ai.response.finish_reasons"] = (_short(reason),)
+    if omitted:
+        found["otel_runtime.content.omitted"] = tuple(sorted(omitted)[:_MAX_OWN])
+    return found
+
+
+def run_name(event: TraceEvent, current: str) -> str:
+    """Name of a run's span after this event: the first agent or workflow that is named stays."""
+    if " " in current or event.name.startswith("subagent."):
+        return current or "invoke_agent"
+    for key, operation in (("workflow.name", "invoke_workflow"), ("agent.name", "invoke_agent")):
+        if name := _text(event, key):
+            return f"{operation} {name}"
+    return current or "invoke_agent"
+
+
+def step_name(event: TraceEvent, kind: StepKind) -> Label:
+    """Name and required attributes of a step's span."""
+    tool = _text(event, "tool.name")
+    match kind:
+        case "tool":
+            call = _text(event, "tool.id") or _text(event, "tool.call_id")
+            own: dict[str, Value] = {"gen_ai.tool.type": "function", **_given("gen_ai.tool.name", tool), **_given("gen_ai.tool.call.id", call)}
+            return Label(f"execute_tool {tool}".rstrip(), tool, {"gen_ai.operation.name": "execute_tool", **own})
+        case "model":
+            return Label(f"chat {_text(event, 'model.name')}".rstrip(), "", {"gen_ai.operation.name": "chat"})
+        case "approval":
+            return Label(f"approval {_text(event, 'approval.outcome') or 'requested'} {tool}".rstrip(), "", {})
+        case "agent":
+            return Label(f"invoke_agent {_text(event, 'agent.name')}".rstrip(), "", {"gen_ai.operation.name": "invoke_agent"})
+        case "step":
+            return Label(_short(event.name.rpartition(".")[0] or event.name), "", {})
+
+
+def error_type(event: TraceEvent) -> str:
+    """Low-cardinality `error.type` of a failure; `_OTHER` when the event names none that can be one."""
+    told = event.attributes.get("error.type")
+    return told if isinstance(told, str) and _ERROR_TYPE.fullmatch(told) else "_OTHER"
+
+
+def _given(name: str, value: str) -> dict[str, Value]:
+    return {name: value} if value else {}
+
+
+def _text(event: TraceEvent, key: str) -> str:
+    value = event.attributes.get(key)
+    return _short(value) if isinstance(value, str) else ""
+
+
+def _short(text: str) -> str:
+    # Lone surrogates cannot be sent; a NUL ends a string in some stores.
+    return str(text[:_MAX_TEXT]).encode("utf-8", "replace").decode().replace("\0", "")
+
+
+def _plain(value: object, *, number: bool) -> Value | None:
+    """The value as an exact OTLP scalar; None when it is none. Subclasses may run code of theirs, so only exact types count."""
+    if number:
+        return value if type(value) is int and 0 <= value < _INT64 else None
+    if type(value) is str:
+        return _short(value)
+    if type(value) is int:
+        return value if -_INT64 <= value < _INT64 else None
+    if type(value) is float:
+        return value if math.isfinite(value) else None
+    return value if type(value) is bool else None

@@ -1,0 +1,136 @@
+"""The run view of TraceEvents (events.md): which run and step an event belongs to, and what it does to them. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+from otel_runtime.values.trace import TraceEvent, TraceRef
+
+__all__ = ["Effect", "Seen", "StepKind", "is_counted_only", "nanoseconds", "otel_ids", "see"]
+
+Effect = Literal["running", "completed", "failed", "cancelled"]
+StepKind = Literal["tool", "model", "approval", "agent", "step"]
+
+RUN_IDS: Final = ("agent.run.id", "run.id", "runId")
+STEP_IDS: Final = ("step.id", "tool.id", "approval.id", "model.call.id")
+_RUNNING: Final = ("output", "progress", "request", "start", "started", "summary", "updated")
+_FAILED: Final = ("error", "failed")
+# Too many for a span event each: they are counted on their unit.
+_COUNTED: Final = ("delta", "heartbeat")
+# Names that end a run by themselves. After `invocation.error` the last of them wins; every other failure stays.
+_TERMINAL: Final = frozenset({"finish", "agent.run.finish", "invocation.finish", "invocation.error", "run.finish", "run.completed", "run.error", "run.failed"})
+_KIND_BY_ID: Final[Mapping[str, StepKind]] = {"tool.id": "tool", "approval.id": "approval", "model.call.id": "model", "step.id": "step"}
+_KIND_BY_NAME: Final[Mapping[str, StepKind]] = {"tool": "tool", "model": "model", "approval": "approval", "agent": "agent", "subagent": "agent"}
+_TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
+_SPAN_ID: Final = re.compile(r"(?!0{16})[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One event, as the projector acts on it.
+
+    Args:
+        run: Run id; None when the event names none.
+        step: Step id; None when the event belongs to the run itself.
+        kind: What sort of step it is.
+        effect: What the event does to its step.
+        outcome: Set when the run ends here.
+        final: False after `invocation.error`, which a later terminal event may correct.
+        failure: True when the run has failed for good, though it may go on.
+    """
+
+    run: str | None
+    step: str | None
+    kind: StepKind
+    effect: Effect
+    outcome: Literal["completed", "failed", "cancelled"] | None = None
+    final: bool = True
+    failure: bool = False
+
+
+def see(event: TraceEvent) -> Seen:
+    """How the run view reads one event."""
+    run = _first_text(event.attributes, RUN_IDS) or (event.trace.id if event.trace else None)
+    key = next((name for name in STEP_IDS if _text(event.attributes, name)), None)
+    effect = _effect(event.name)
+    outcome = None if key else _outcome(event, effect)
+    return Seen(
+        run=run,
+        step=_text(event.attributes, key) if key else None,
+        kind=_kind(event.name, key),
+        effect=effect,
+        outcome=outcome,
+        final=event.name != "invocation.error",
+        failure=_fails_the_run(event, key, effect),
+    )
+
+
+def is_counted_only(name: str) -> bool:
+    """True for kinds that come in thousands, such as text deltas."""
+    return name.rpartition(".")[2] in _COUNTED
+
+
+def nanoseconds(moment: object) -> int | None:
+    """Nanoseconds since 1970 of a datetime, a naive one taken as UTC; None for anything else, or a time before 1970."""
+    if not isinstance(moment, datetime):
+        return None
+    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    since = aware - datetime(1970, 1, 1, tzinfo=UTC)
+    # In whole numbers: a float second has no room for microseconds of this century.
+    whole = (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000
+    return whole if whole > 0 else None
+
+
+def otel_ids(trace: TraceRef) -> tuple[int, int]:
+    """Trace id and parent span id; valid hex is kept, anything else is hashed with SHA-256, a missing parent too."""
+    trace_id = trace.id.lower() if _TRACE_ID.fullmatch(trace.id.lower()) else _hashed(f"trace:{trace.id}", 32)
+    parent = trace.parent_id or ""
+    span_id = parent.lower() if _SPAN_ID.fullmatch(parent.lower()) else _hashed(f"span:{trace.id}:{parent}", 16)
+    return int(trace_id, 16), int(span_id, 16)
+
+
+def _hashed(text: str, digits: int) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
+
+
+def _effect(name: str) -> Effect:
+    ending = name.rpartition(".")[2]
+    if ending in _FAILED:
+        return "failed"
+    if ending == "cancelled":
+        return "cancelled"
+    return "running" if ending in _RUNNING or ending in _COUNTED else "completed"
+
+
+def _outcome(event: TraceEvent, effect: Effect) -> Literal["completed", "failed", "cancelled"] | None:
+    told = event.attributes.get("run.outcome")
+    if told == "completed" or told == "failed" or told == "cancelled":
+        return told
+    if event.name not in _TERMINAL:
+        return None
+    return "failed" if effect == "failed" else "completed"
+
+
+def _fails_the_run(event: TraceEvent, key: str | None, effect: Effect) -> bool:
+    if key or event.name == "invocation.error" or event.attributes.get("error.recoverable") is True:
+        return False
+    # Only what speaks for the run: a failed queue or store of the host is not the agent's failure.
+    return effect == "failed" and event.name.partition(".")[0] in ("agent", "invocation", "run", "stream", "turn", "error")
+
+
+def _kind(name: str, key: str | None) -> StepKind:
+    return _KIND_BY_NAME.get(name.partition(".")[0], _KIND_BY_ID.get(key or "step.id", "step"))
+
+
+def _first_text(attributes: Mapping[str, object], names: tuple[str, ...]) -> str | None:
+    return next((found for name in names if (found := _text(attributes, name))), None)
+
+
+def _text(attributes: Mapping[str, object], name: str) -> str | None:
+    value = attributes.get(name)
+    return value if isinstance(value, str) and value else None

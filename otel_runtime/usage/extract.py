@@ -1,0 +1,163 @@
+"""Usage of any provider -> UsageRecord. Never raises: an object that cannot be read gives None."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
+
+from otel_runtime.usage.fields import TOKEN_ALIASES, count, field, first_count, first_text, plain, text
+from otel_runtime.values.usage import Cost, ResponseFacts, RunRef, TokenUsage, UsageRecord
+
+__all__ = ["extract", "tokens"]
+
+_CHOICES_LIMIT = 64
+_USAGE_KEYS = ("usage", "usage_metadata", "usageMetadata")
+_DETAIL_KEYS = (
+    "prompt_tokens_details",
+    "input_tokens_details",
+    "inputTokenDetails",
+    "completion_tokens_details",
+    "output_tokens_details",
+    "outputTokenDetails",
+)
+_COST_KEYS = ("cost", "total_cost", "totalCost", "cost_usd", "costUsd")
+
+
+def extract(response: object) -> UsageRecord | None:
+    """The usage record of one response.
+
+    Reads OpenAI chat and responses, Anthropic messages, Gemini generateContent, Bedrock Converse, LiteLLM, and the usage objects of
+    agent runtimes; SDK objects and dicts alike.
+
+    Args:
+        response: A whole response, a usage object, or a `UsageRecord` (given back as it is).
+
+    Returns:
+        None when nothing of a usage is found in it.
+    """
+    if isinstance(response, UsageRecord):
+        return response
+    try:
+        return _extract(response)
+    except Exception:  # noqa: BLE001 - foreign objects may raise anything from an attribute; a usage that cannot be read is none
+        return None
+
+
+def tokens(usage: object, *, beside: bool) -> TokenUsage | None:
+    """Token counts of a provider's usage object.
+
+    Args:
+        usage: A dict or SDK object.
+        beside: True when the provider reports cached tokens beside the input instead of inside it (Anthropic, Bedrock).
+    """
+    sources = [usage, *(part for key in _DETAIL_KEYS if (part := field(usage, key)) is not None)]
+    found = {name: first_count(sources if name not in ("input", "output", "total") else [usage], TOKEN_ALIASES[name]) for name in TOKEN_ALIASES}
+    if all(value is None for value in found.values()):
+        details = plain(usage)
+        return TokenUsage(details=details) if details else None
+    return _settle(usage, found, beside=beside)
+
+
+def _settle(usage: object, found: Mapping[str, int | None], *, beside: bool) -> TokenUsage:
+    given, output = found["input"], found["output"]
+    if beside and given is not None:
+        given += (found["cache_read"] or 0) + (found["cache_write"] or 0)
+    if output is not None and _thoughts_beside(usage):
+        output += found["reasoning"] or 0
+    total = found["total"]
+    if given is not None and output is not None and (total is None or beside):
+        total = given + output
+    return TokenUsage(given, output, total, found["cache_read"], found["cache_write"], found["reasoning"])
+
+
+def _thoughts_beside(usage: object) -> bool:
+    # Gemini counts thoughts beside the candidates: https://ai.google.dev/api/generate-content#UsageMetadata
+    return any(count(field(usage, name)) is not None for name in ("candidatesTokenCount", "candidates_token_count"))
+
+
+def _extract(response: object) -> UsageRecord | None:
+    if response is None or isinstance(response, str | bytes | int | float):
+        return None
+    usage = next((part for key in _USAGE_KEYS if (part := field(response, key)) is not None), None)
+    bare = usage is None
+    if bare and any(count(field(response, name)) is not None for names in TOKEN_ALIASES.values() for name in names):
+        usage = response
+    if usage is None:
+        return None
+    counted = tokens(usage, beside=_reports_beside(usage))
+    if counted is None:
+        return None
+    record = UsageRecord(usage=counted, cost=_reported_cost(usage, response))
+    return record if bare else _with_facts(record, response)
+
+
+def _with_facts(record: UsageRecord, response: object) -> UsageRecord:
+    identity = first_text(response, "id", "response_id", "responseId")
+    return replace(
+        record,
+        model=first_text(response, "model", "model_version", "modelVersion", "modelId"),
+        provider=_provider(response),
+        response=ResponseFacts(identity, tuple(_finish_reasons(response))),
+        run=RunRef(message=identity),
+    )
+
+
+def _reports_beside(usage: object) -> bool:
+    """Anthropic and Bedrock report cache tokens next to `input_tokens`; OpenAI and Gemini inside it."""
+    names = ("cache_read_input_tokens", "cache_creation_input_tokens", "cacheReadInputTokens", "cacheWriteInputTokens")
+    return any(field(usage, name) is not None for name in names) and first_count([usage], ("prompt_tokens", "promptTokens")) is None
+
+
+def _provider(response: object) -> str | None:
+    """Which API's shape this is; the model's maker may be another."""
+    if (routed := _litellm_provider(response)) is not None:
+        return routed
+    if field(response, "type") == "message":
+        return "anthropic"
+    if field(response, "usage_metadata") is not None or field(response, "usageMetadata") is not None:
+        return "gcp.gemini"
+    if field(response, "stopReason") is not None and field(response, "output") is not None:
+        return "aws.bedrock"
+    kind = field(response, "object")
+    return "openai" if isinstance(kind, str) and (kind.startswith("chat.completion") or kind == "response") else None
+
+
+def _litellm_provider(response: object) -> str | None:
+    hidden = field(response, "_hidden_params")
+    return first_text(hidden, "custom_llm_provider") if hidden is not None else None
+
+
+def _finish_reasons(response: object) -> Iterator[str]:
+    for key in ("choices", "candidates"):
+        parts = field(response, key)
+        if isinstance(parts, Sequence) and not isinstance(parts, str | bytes):
+            for part in parts[:_CHOICES_LIMIT]:
+                if (reason := first_text(part, "finish_reason", "finishReason")) is not None:
+                    yield reason
+    for key in ("stop_reason", "stopReason"):
+        if (reason := text(field(response, key))) is not None:
+            yield reason
+    if field(response, "object") == "response" and (status := text(field(response, "status"))) is not None:
+        yield status
+
+
+def _reported_cost(usage: object, response: object) -> Cost | None:
+    hidden = field(response, "_hidden_params")
+    candidates = [field(usage, key) for key in _COST_KEYS] + ([field(hidden, "response_cost")] if hidden is not None else [])
+    for value in candidates:
+        amount = _money(value)
+        if amount is not None:
+            return Cost(amount=amount, currency=first_text(usage, "currency") or "USD", estimated=False, source="provider")
+    return None
+
+
+def _money(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        return None
+    try:
+        # str() first: Decimal(0.1) would carry the binary error into an exact sum.
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() and amount >= 0 else None

@@ -1,0 +1,117 @@
+"""Usage of a streamed response, chunk by chunk, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from otel_runtime.usage.extract import extract, tokens
+from otel_runtime.usage.fields import field, first_text
+from otel_runtime.values.usage import ResponseFacts, RunRef, TokenUsage, UsageRecord
+
+__all__ = ["StreamUsage"]
+
+_FINISH_LIMIT = 64
+
+
+class StreamUsage:
+    """Collects the usage of one stream: OpenAI chunks, Anthropic events, Gemini responses.
+
+    Every provider reports running totals, so the newest figure of each field wins and nothing is added up.
+    """
+
+    __slots__ = ("_cost", "_finish", "_id", "_model", "_provider", "_raw")
+
+    def __init__(self) -> None:
+        self._raw: dict[str, object] = {}
+        self._cost = UsageRecord().cost
+        self._finish: dict[int, str] = {}
+        self._id: str | None = None
+        self._model: str | None = None
+        self._provider: str | None = None
+
+    def feed(self, chunk: object) -> None:
+        """Read one chunk; anything that is no known chunk is ignored. Never raises."""
+        try:
+            self._feed(chunk)
+        except Exception:  # noqa: BLE001 - foreign objects may raise anything from an attribute; the stream goes on
+            return
+
+    def record(self) -> UsageRecord | None:
+        """The usage so far; None when no chunk carried any."""
+        if not self._raw:
+            return None
+        counted = tokens(self._raw, beside=self._provider == "anthropic") or TokenUsage()
+        reasons = tuple(self._finish[index] for index in sorted(self._finish))
+        facts = ResponseFacts(self._id, reasons)
+        return UsageRecord(counted, self._model, self._provider, facts, cost=self._cost, run=RunRef(message=self._id))
+
+    def _feed(self, chunk: object) -> None:
+        kind = field(chunk, "type")
+        if kind == "message_start":
+            self._anthropic(field(chunk, "message"))
+        elif kind == "message_delta":
+            self._provider = "anthropic"
+            self._merge(field(chunk, "usage"))
+            self._reason(0, field(chunk, "delta"))
+        elif isinstance(kind, str) and kind.startswith("response."):
+            self._whole(field(chunk, "response"))
+        else:
+            self._whole(chunk)
+
+    def _anthropic(self, message: object) -> None:
+        self._provider = "anthropic"
+        self._facts(message)
+        self._merge(field(message, "usage"))
+
+    def _whole(self, chunk: object) -> None:
+        """A chunk that looks like a response: OpenAI's and Gemini's."""
+        if chunk is None:
+            return
+        self._facts(chunk)
+        for key in ("usage", "usage_metadata", "usageMetadata"):
+            self._merge(field(chunk, key))
+        for key in ("choices", "candidates"):
+            parts = field(chunk, key)
+            if isinstance(parts, Sequence) and not isinstance(parts, str):
+                for index, part in enumerate(parts[:_FINISH_LIMIT]):
+                    own = field(part, "index")
+                    self._reason(own if isinstance(own, int) else index, part)
+        if self._raw and (read := extract(chunk)) is not None:
+            self._provider, self._cost = read.provider or self._provider, read.cost or self._cost
+            for index, reason in enumerate(read.response.finish_reasons):
+                self._finish.setdefault(index, reason)
+
+    def _facts(self, part: object) -> None:
+        self._id = first_text(part, "id", "response_id", "responseId") or self._id
+        self._model = first_text(part, "model", "model_version", "modelVersion") or self._model
+
+    def _reason(self, index: int, part: object) -> None:
+        reason = first_text(part, "finish_reason", "finishReason", "stop_reason")
+        if reason is not None and len(self._finish) < _FINISH_LIMIT:
+            self._finish[index] = reason
+
+    def _merge(self, usage: object) -> None:
+        for name, value in _reported(usage).items():
+            self._raw[name] = value
+
+
+def _reported(usage: object) -> dict[str, object]:
+    """The figures of one usage object under the names `tokens` reads; fields it leaves out stay as they were."""
+    if usage is None:
+        return {}
+    counted = tokens(usage, beside=False)
+    if counted is None:
+        return {}
+    if counted.details:
+        return dict(counted.details)
+    total = replace(counted, details={}).total_tokens
+    figures = {
+        "input_tokens": counted.input_tokens,
+        "output_tokens": counted.output_tokens,
+        "cache_read_input_tokens": counted.cache_read,
+        "cache_creation_input_tokens": counted.cache_write,
+        "reasoning_tokens": counted.reasoning,
+        "total_tokens": total if field(usage, "total_tokens") or field(usage, "totalTokenCount") or field(usage, "total_token_count") else None,
+    }
+    return {name: value for name, value in figures.items() if value is not None}
