@@ -74,9 +74,9 @@ def _span(raw: dict[str, Any]) -> Span:
 
 
 def _plain(value: dict[str, Any]) -> object:
-    kind, content = next(iter(value.items()), ("", None))
-    if kind == "intValue":
-        return int(content)
-    if kind == "arrayValue":
-        return [_plain(item) for item in content.get("values", [])]
-    return content
+    if "intValue" in value:
+        # 64-bit integers are strings in OTLP JSON.
+        return int(value["intValue"])
+    if "arrayValue" in value:
+        return [_plain(item) for item in value["arrayValue"].get("values", [])]
+    return next(iter(value.values()), None)
