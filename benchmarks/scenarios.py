@@ -1,0 +1,106 @@
+"""What is measured. One state of the runtime per process, since `configure` happens once in one; the yardstick runs beside it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import otel_runtime as rt
+from benchmarks.measure import Case
+from benchmarks.policies import policy_file
+from benchmarks.reference import meter_provider, plain_case, raw_case, refund, tracer_provider
+
+__all__ = ["SCENARIOS"]
+
+ITEMS = 1_000
+
+# Shaped as the chat completions of OpenAI answer: usage is read from it, priced and recorded.
+RESPONSE: Mapping[str, object] = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "model": "gpt-4o-mini",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "ok"}}],
+    "usage": {"prompt_tokens": 1200, "completion_tokens": 34, "total_tokens": 1234, "prompt_tokens_details": {"cached_tokens": 1000}},
+}
+
+
+def ask(prompt: str) -> Mapping[str, object]:
+    """A model that answers at once."""
+    return RESPONSE
+
+
+def stream(prompt: str) -> Iterator[str]:
+    """A model that streams at once."""
+    for _ in range(ITEMS):
+        yield prompt
+
+
+def repeated(call: Callable[[], object]) -> Callable[[int], None]:
+    """Call it `n` times."""
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            call()
+
+    return run
+
+
+def consumed(items: Callable[[str], Iterator[str]]) -> Callable[[int], None]:
+    """Read the stream to its end, `n` times."""
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            for _item in items("x"):
+                pass
+
+    return run
+
+
+def wrapped(between: Callable[[], object]) -> list[Case]:
+    """A tool, a model and a stream under the decorators, whatever the state of the runtime."""
+    tool, model, streamed = rt.tool(refund), rt.model(ask), rt.model(stream)
+    return [
+        Case("tool", repeated(lambda: tool("A-1", 5)), between=between),
+        Case("model", repeated(lambda: model("hi")), between=between),
+        Case("plain item", consumed(stream), operations=ITEMS),
+        Case("streamed item", consumed(streamed), operations=ITEMS, between=between),
+    ]
+
+
+def configure(provider: Any, **settings: Any) -> None:
+    """A runtime that prints nothing and keeps its state out of the way."""
+    state = Path(tempfile.mkdtemp(prefix="otel-runtime-bench-")) / "state.db"
+    rt.configure(tracer_provider=provider, meter_provider=meter_provider(), otlp="off", state=state, **settings)
+
+
+def off() -> list[Case]:
+    """Nothing is configured."""
+    provider = tracer_provider()
+    return [plain_case(), raw_case(provider), *wrapped(provider.force_flush)]
+
+
+def traced() -> list[Case]:
+    """Configured without a policy: spans and metrics only."""
+    provider = tracer_provider()
+    configure(provider)
+    return [plain_case(), raw_case(provider), *wrapped(provider.force_flush)]
+
+
+def guarded() -> list[Case]:
+    """Twenty rules, of which one allows the tool and one holds models to a budget."""
+    provider = tracer_provider()
+    configure(provider, policy=policy_file(Path(tempfile.mkdtemp()), 20, budget=True))
+    rt.session("s1", user="carla").__enter__()
+    return [plain_case(), raw_case(provider), *wrapped(provider.force_flush)]
+
+
+def sampled_out() -> list[Case]:
+    """The sampler drops every span."""
+    provider = tracer_provider(sampled=False)
+    configure(provider)
+    return [plain_case(), raw_case(provider), *wrapped(provider.force_flush)]
+
+
+SCENARIOS: Mapping[str, Callable[[], list[Case]]] = {"off": off, "traced": traced, "guarded": guarded, "sampled out": sampled_out}
