@@ -106,6 +106,11 @@ class OpenSpan(Protocol):
 class Tracing(Protocol):
     """Turns what happens into spans and metrics."""
 
+    @property
+    def captures(self) -> bool:
+        """True when content goes onto spans: only then are arguments handed over."""
+        ...
+
     def open(self, start: SpanStart) -> OpenSpan:
         """Start a span; the caller enters and ends it."""
         ...

@@ -6,10 +6,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["Binder", "has_receiver"]
+__all__ = ["NO_RECEIVER", "Binder", "has_receiver"]
 
 _PLAIN_DEFAULTS = (type(None), bool, int, float, str, bytes, list, tuple, dict)
-_NO_RECEIVER = object()
+# What `Binder.bind` gives in place of a receiver when the function is no method.
+NO_RECEIVER: object = object()
 
 
 def has_receiver(fn: Callable[..., Any], signature: inspect.Signature) -> bool:
@@ -57,12 +58,12 @@ class Binder:
             bound.update(kwargs)
         if not self._required <= bound.keys():
             return self._bind_slowly(args, kwargs)
-        receiver = bound.pop(self._names[0]) if self._receiver else _NO_RECEIVER
+        receiver = bound.pop(self._names[0]) if self._receiver else NO_RECEIVER
         return {**self._defaults, **bound}, receiver
 
     def unbind(self, bound: Mapping[str, Any], receiver: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The other way: positional and keyword arguments that bind to the given ones."""
-        args: list[Any] = [] if receiver is _NO_RECEIVER else [receiver]
+        args: list[Any] = [] if receiver is NO_RECEIVER else [receiver]
         kwargs = dict(bound)
         skip = 1 if self._receiver else 0
         for parameter in list(self.signature.parameters.values())[skip:]:
@@ -83,11 +84,7 @@ class Binder:
 
     def _bind_slowly(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], object]:
         found = self.signature.bind(*args, **kwargs).arguments
-        receiver = found.pop(next(iter(self.signature.parameters))) if self._receiver else _NO_RECEIVER
+        receiver = found.pop(next(iter(self.signature.parameters))) if self._receiver else NO_RECEIVER
         extra = found.pop(self.keywords, {}) if self.keywords is not None else {}
         return {**self._defaults, **found, **extra}, receiver
 
-
-def is_receiver(value: object) -> bool:
-    """True when `bind` found a receiver."""
-    return value is not _NO_RECEIVER

@@ -6,7 +6,6 @@ of all StopIteration, ever travels through it. The synchronous driver performs e
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -128,6 +127,8 @@ async def _perform_async(effect: Effect) -> Outcome:
     if not on_event_loop():
         # Another async library drives us: it has no threads of ours to use, so the effect runs in place.
         return _perform(effect)
+    import asyncio  # noqa: PLC0415  # loaded already where a loop runs; programs without one never pay for it
+
     try:
         match effect:
             case Blocking(run):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextvars import ContextVar, Token
@@ -114,14 +115,14 @@ def leave_scope(token: Token[Scope]) -> None:
         return
 
 
-class _Scoped:
+class _Scoped(ABC):
     """A context manager, sync and async, that makes one scope current. Reusable and reentrant."""
 
     def __init__(self) -> None:
         self._tokens: list[Token[Scope]] = []
 
-    def _scope(self, outer: Scope) -> Scope:
-        raise TypeError("abstract")
+    @abstractmethod
+    def _scope(self, outer: Scope) -> Scope: ...
 
     def __enter__(self) -> Self:
         self._tokens.append(enter_scope(self._scope(current_scope())))

@@ -1,0 +1,208 @@
+"""The slot through which decorators reach the running parts. Runtime fills it; wrap never imports runtime.
+
+States: nothing configured (calls pass through), one runtime, or unavailable (a policy should decide and none can). A context may name
+its own runtime, which wins over the process's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Protocol
+
+from otel_runtime.approvals.protocol import Approvals
+from otel_runtime.errors import PolicyUnavailable
+from otel_runtime.hooks.background import Background
+from otel_runtime.hooks.bus import EventBus
+from otel_runtime.hooks.lifecycle import Hooks
+from otel_runtime.policy.protocol import Engine, FactsStore
+from otel_runtime.telemetry.protocol import Tracing
+from otel_runtime.values.action import Action
+from otel_runtime.values.decision import Decision
+from otel_runtime.values.host import CapabilityHandle
+from otel_runtime.values.trace import TraceRef
+from otel_runtime.values.usage import TokenUsage, UsageRecord
+
+__all__ = [
+    "Active",
+    "DecisionRecorder",
+    "Guard",
+    "Sums",
+    "Unavailable",
+    "current_active",
+    "register_runtime",
+    "unregister_runtime",
+    "use_active",
+]
+
+_POLICY_VARIABLE = "OTEL_RUNTIME_POLICY"
+
+
+class DecisionRecorder(Protocol):
+    """Keeps decisions where nobody can lose or edit them unseen."""
+
+    def record(self, action: Action, decision: Decision, trace: TraceRef | None) -> None:
+        """Store one decision; blocks until it is durable."""
+        ...
+
+
+class Sums(Protocol):
+    """Running sums of usage."""
+
+    def add(self, record: UsageRecord) -> bool:
+        """Add one record; False when this message was counted already."""
+        ...
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Tokens so far."""
+        ...
+
+    @property
+    def cost(self) -> Mapping[str, Decimal]:
+        """Money so far, by currency."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Everything that decides.
+
+    Args:
+        engine: The rules.
+        facts: Counters, labels, history.
+        approvals: The durable questions.
+        decisions: The record of decisions.
+    """
+
+    engine: Engine
+    facts: FactsStore
+    approvals: Approvals
+    decisions: DecisionRecorder
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The running parts of one runtime.
+
+    Args:
+        name: Name of the runtime.
+        tracing: Spans and metrics.
+        guard: What decides; None when no policy is configured.
+        hooks: Lifecycle hooks.
+        bus: Event bus.
+        background: Work that must finish before shutdown.
+        clock: Current time in UTC.
+        usage_of: Usage and price of a response; None when it has none.
+        sums_within: New running sums that also add to the given ones.
+        sums: Sums of the whole runtime.
+        wait_at_most: Seconds a call waits for an approval.
+        resume_trace: `auto`, `same` or `new`.
+        capabilities: Registered handles by name.
+    """
+
+    name: str
+    tracing: Tracing
+    guard: Guard | None
+    hooks: Hooks
+    bus: EventBus
+    background: Background
+    clock: Callable[[], datetime]
+    usage_of: Callable[[object], UsageRecord | None]
+    sums_within: Callable[[Sums | None], Sums]
+    sums: Sums
+    wait_at_most: float = 60.0
+    resume_trace: str = "auto"
+    capabilities: Mapping[str, CapabilityHandle] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """A policy should decide and none can.
+
+    Args:
+        reason: Why, and how to mend it.
+    """
+
+    reason: str
+
+    def refuse(self, tool: str) -> PolicyUnavailable:
+        """The error for one call."""
+        return PolicyUnavailable(f"`{tool}` did not run: {self.reason}", tool=tool, reason=self.reason)
+
+
+class _Undecided:
+    """Nothing was configured and the environment was not looked at yet: that happens at the first call, never on import."""
+
+
+_UNDECIDED = _Undecided()
+_lock = threading.Lock()
+_registered: tuple[Active, ...] = ()
+_process: Active | Unavailable | _Undecided | None = _UNDECIDED
+_override: ContextVar[Active | Unavailable | None] = ContextVar("otel_runtime_active", default=None)
+
+
+def current_active() -> Active | Unavailable | None:
+    """What is in force here; None lets the call pass through untouched."""
+    chosen = _override.get()
+    if chosen is not None:
+        return chosen
+    if isinstance(_process, _Undecided):
+        return _look_at_environment()
+    return _process
+
+
+def register_runtime(active: Active) -> None:
+    """Make a runtime the process's one; with several, a context must name which (`with runtime.use():`)."""
+    with _lock:
+        _install((*_registered, active), None)
+
+
+def unregister_runtime(active: Active | None, gone: Unavailable | None) -> None:
+    """Take a runtime out of force.
+
+    Args:
+        active: The runtime; None when it never came into force.
+        gone: What calls are told from now on when no other runtime is left; None lets them pass through.
+    """
+    with _lock:
+        _install(tuple(item for item in _registered if item is not active), gone)
+
+
+@contextmanager
+def use_active(active: Active | Unavailable) -> Iterator[None]:
+    """Name the runtime for the calls inside."""
+    token = _override.set(active)
+    try:
+        yield
+    finally:
+        _override.reset(token)
+
+
+def _install(registered: tuple[Active, ...], gone: Unavailable | None) -> None:
+    global _registered, _process  # noqa: PLW0603  # the one slot of the process
+    _registered = registered
+    if len(registered) == 1:
+        _process = registered[0]
+    elif registered:
+        names = ", ".join(f"`{item.name}`" for item in registered)
+        _process = Unavailable(f"several runtimes are configured ({names}) and none is named here; use `with runtime.use():`")
+    else:
+        _process = gone
+
+
+def _look_at_environment() -> Unavailable | None:
+    global _process  # noqa: PLW0603  # the one slot of the process
+    with _lock:
+        if isinstance(_process, _Undecided):
+            configured = os.environ.get(_POLICY_VARIABLE)
+            reason = f"{_POLICY_VARIABLE} is set but `otel_runtime.configure()` was not called; call it at start"
+            _process = Unavailable(reason) if configured else None
+        return _process if isinstance(_process, Unavailable) else None

@@ -1,0 +1,247 @@
+"""One call while it runs: its permit, its span, its usage and its end."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Mapping
+from concurrent.futures import Future
+from contextvars import Token
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from otel_runtime.errors import RetryableFailure
+from otel_runtime.policy.protocol import Hold, Spent
+from otel_runtime.telemetry.protocol import NOTHING, AttributeValue, OpenSpan, Outcome, SpanStart
+from otel_runtime.values.decision import Decision
+from otel_runtime.values.host import HostContext
+from otel_runtime.values.trace import TraceEvent, TraceEventType, TraceRef
+from otel_runtime.values.usage import UsageRecord
+from otel_runtime.wrap.active import Active, Sums
+from otel_runtime.wrap.invocation import Invocation
+from otel_runtime.wrap.plan import CallPlan
+from otel_runtime.wrap.scope import RunState, Scope, enter_scope, leave_scope
+
+__all__ = ["Call", "Permit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The right to run the body once.
+
+    Args:
+        decision: The decision that allowed it.
+        hold: What was reserved; None when nothing was.
+        request_id: The approval that was claimed; None when none was needed.
+        links: Spans that led here.
+    """
+
+    decision: Decision
+    hold: Hold | None = None
+    request_id: str | None = None
+    links: tuple[TraceRef, ...] = ()
+
+
+class Call(Invocation):
+    """The state of one call.
+
+    Args:
+        plan: Of the function.
+        active: The running parts.
+        args: Positional arguments as the caller gave them.
+        kwargs: Keyword arguments as the caller gave them.
+        scope: Surroundings; those of the running code when None.
+        parent: Span to use as parent instead of the current one (a resumed call).
+        named: Arguments by name, when they come from a model or a `with` block.
+        registered: False when nobody declared the tool.
+    """
+
+    __slots__ = ("_refused", "_run_started", "_tokens", "parent", "permit", "span", "spent_tokens", "spent_usd", "sums")
+
+    def __init__(
+        self,
+        plan: CallPlan,
+        active: Active,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        scope: Scope | None = None,
+        parent: TraceRef | None = None,
+        named: Mapping[str, Any] | None = None,
+        registered: bool = True,
+    ) -> None:
+        super().__init__(plan, active, args, kwargs, scope=scope, named=named, registered=registered)
+        self.parent = parent
+        self.permit: Permit | None = None
+        self.span: OpenSpan | None = None
+        self.sums: Sums | None = None
+        self.spent_usd: Decimal | None = None
+        self.spent_tokens: int | None = None
+        self._refused: list[RetryableFailure] = []
+        self._run_started = False
+        self._tokens: tuple[Token[Scope], object] | None = None
+
+    def open(self) -> None:
+        """Open the span of the body; a call that is retried keeps the one it has."""
+        if self.span is not None:
+            return
+        if self.plan.kind in ("agent", "workflow"):
+            self._begin_run()
+        self.span = self.active.tracing.open(self._span_start())
+        for failure in self._refused:
+            self._attempt_event(failure)
+        if self._run_started and self.active.hooks.wants("request"):
+            self.active.hooks.request(self.context())
+        self.announce("start", "run")
+
+    def enter(self) -> None:
+        """Attach span and scope; always followed by `leave` in the same stretch of code."""
+        if self.span is not None:
+            self._tokens = (enter_scope(self._inner_scope()), self.span.enter())
+
+    def leave(self) -> None:
+        """Detach span and scope."""
+        if self._tokens is not None and self.span is not None:
+            scope_token, span_token = self._tokens
+            self._tokens = None
+            self.span.leave(span_token)
+            leave_scope(scope_token)
+
+    def refused_attempt(self, failure: RetryableFailure) -> None:
+        """Remember an attempt that will be made again."""
+        self._refused.append(failure)
+        if self.span is not None:
+            self._attempt_event(failure)
+
+    @property
+    def attempt(self) -> int:
+        """The attempt under way, starts at 1."""
+        return len(self._refused) + 1
+
+    def record_usage(self, response: object) -> UsageRecord | None:
+        """Add a response's or a record's usage to this call, the run and the runtime; None when it has none."""
+        record = self.active.usage_of(response)
+        if record is None:
+            return None
+        if self.span is not None:
+            self.span.usage(record)
+        (self.sums or self._sums_around()).add(record)
+        if record.cost is not None and record.cost.currency == "USD":
+            self.spent_usd = (self.spent_usd or Decimal(0)) + record.cost.amount
+        counts = [count for count in (record.usage.input_tokens, record.usage.output_tokens) if count is not None]
+        if counts:
+            self.spent_tokens = (self.spent_tokens or 0) + sum(counts)
+        return record
+
+    def spent(self) -> Spent:
+        """What the call used, for budgets."""
+        return Spent(self.spent_usd, self.spent_tokens)
+
+    def end(self, outcome: Outcome, error: BaseException | None = None, result: object = NOTHING) -> None:
+        """End the span and tell the hooks; what the policy must record is `settle`'s."""
+        if self.span is not None:
+            if self.sums is not None:
+                self.span.totals(self.sums.usage)
+            self.span.end(outcome, error, result if self.plan.options.capture_output else NOTHING)
+        failed = outcome == "error"
+        self.announce("error" if failed else "finish", "error" if failed else "run", outcome=outcome)
+        if self._run_started:
+            self._finish_run(error if failed else None)
+
+    def announce(self, what: str, type: TraceEventType, **attributes: object) -> None:
+        """Tell trace observers, if there are any."""
+        if self.active.hooks.wants("trace"):
+            context = self.context()
+            agent = self.scope.agents[-1] if self.scope.agents else None
+            facts = {"name": self.name, "agent": agent, "session": self.scope.session, "call_id": self.scope.call_id, **attributes}
+            known = {name: value for name, value in facts.items() if value is not None}
+            self.active.hooks.trace(TraceEvent(f"{self.plan.kind}.{what}", type, datetime.now(UTC), context.trace, known), context)
+
+    def context(self) -> HostContext:
+        """What hooks are told."""
+        run = self.scope.run
+        return HostContext(
+            runtime=self.active.name,
+            request=f"{self.plan.kind} {self.name}",
+            session=self.scope.session,
+            user=self.scope.user,
+            attributes=self.scope.context,
+            wait_until=self._wait_until,
+            memo=run.memo if run is not None else {},
+            capabilities=tuple(self.active.capabilities),
+            trace=self.span.ref() if self.span is not None else self.active.tracing.current(),
+            run=run.id if run is not None else None,
+        )
+
+    def _span_start(self) -> SpanStart:
+        plan, scope, permit = self.plan, self.scope, self.permit
+        return SpanStart(
+            plan.kind,
+            self.name,
+            scope.agents[-1] if scope.agents else None,
+            scope.session,
+            scope.run.id if scope.run is not None else None,
+            scope.call_id,
+            self.requested_model(),
+            plan.options.provider,
+            permit.decision if permit is not None else None,
+            permit.request_id if permit is not None else None,
+            permit.links if permit is not None else (),
+            self.parent,
+            self._captured_arguments(),
+            plan.options.attributes,
+            self.active.guard is None,
+        )
+
+    def _captured_arguments(self) -> dict[str, Any] | None:
+        if not self.plan.options.capture_input or not self.active.tracing.captures:
+            return None
+        try:
+            return self.arguments()
+        except TypeError:
+            return None  # the call itself will say what is wrong with it
+
+    def _inner_scope(self) -> Scope:
+        return self.scope.inside(self, agent=self.plan.name if self.plan.kind == "agent" else None)
+
+    def _begin_run(self) -> None:
+        scope = self.scope
+        self.sums = self.active.sums_within(self._sums_around())
+        self._run_started = scope.run is None or scope.operation is None
+        if scope.run is None:
+            run = RunState(uuid.uuid4().hex)
+            self.scope = Scope(
+                scope.session, scope.user, scope.roles, scope.tenant, scope.context, scope.agents, run, scope.call_id, scope.operation
+            )
+
+    def _sums_around(self) -> Sums:
+        operation = self.scope.operation
+        while operation is not None:
+            if operation.sums is not None and operation.active is self.active:
+                return operation.sums
+            operation = operation.scope.operation
+        return self.active.sums
+
+    def _finish_run(self, error: BaseException | None) -> None:
+        self._run_started = False
+        hooks = self.active.hooks
+        if error is not None and hooks.wants("error"):
+            hooks.error(error, self.context())
+        if hooks.wants("finish"):
+            hooks.finish(self.context())
+
+    def _attempt_event(self, failure: RetryableFailure) -> None:
+        if self.span is None:
+            return
+        attributes: dict[str, AttributeValue] = {
+            "otel_runtime.attempt.number": failure.attempt,
+            "otel_runtime.attempt.retry_after": failure.retry_after_s,
+            "otel_runtime.attempt.class": failure.retry_class,
+        }
+        if failure.rule is not None:
+            attributes["otel_runtime.policy.rule"] = failure.rule
+        self.span.event("otel_runtime.attempt", attributes)
+
+    def _wait_until(self, task: Awaitable[object] | Future[Any]) -> None:
+        self.active.background.add(task)
