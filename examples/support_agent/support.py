@@ -18,7 +18,7 @@ CLERK = "carla"
 
 
 @rt.workflow(name="support_inbox")
-def work_inbox(tickets: Sequence[Ticket], tell: Callable[[str], None] = print) -> dict[str, str]:
+def work_inbox(tickets: Sequence[Ticket], tell: Callable[[str], None]) -> dict[str, str]:
     """Let the agent work on each ticket; returns its answers by ticket id.
 
     Args:
@@ -33,6 +33,10 @@ def work_inbox(tickets: Sequence[Ticket], tell: Callable[[str], None] = print) -
     return answers
 
 
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
 def main() -> None:
     """Work on the inbox of a new workspace."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -41,10 +45,11 @@ def main() -> None:
     parser.add_argument("--ticket", action="append", metavar="ID", help="only this ticket; may be repeated")
     parser.add_argument("--wait", type=int, default=60, metavar="SECONDS", help="how long to wait for an approval (default: %(default)s)")
     options = parser.parse_args()
-    print(f"workspace {options.workspace.resolve()}: run `otel-runtime approvals list` in there", flush=True)
-    with surroundings(options.workspace.resolve(), find_policy(options.policy), options.wait) as workspace, rt.configure():
+    root = options.workspace.resolve()
+    rt.on("approval")(lambda request, _context: _say(f"  waits: cd {root} && otel-runtime approvals approve {request.id}"))
+    with surroundings(root, find_policy(options.policy), options.wait) as workspace, rt.configure():
         tickets = [ticket for ticket in workspace.shop.tickets() if not options.ticket or ticket.id in options.ticket]
-        work_inbox(tickets, lambda line: print(line, flush=True))
+        work_inbox(tickets, _say)
 
 
 if __name__ == "__main__":
