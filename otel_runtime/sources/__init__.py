@@ -1,0 +1,1 @@
+"""Event vocabularies of other systems, translated into TraceEvents."""

@@ -1,0 +1,141 @@
+"""Reading fields of foreign events: each reader returns plain data or raises `Malformed` with a countable reason."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+from otel_runtime.values.trace import TraceEvent
+
+__all__ = ["Malformed", "Reader", "flag", "instant", "integer", "mapping", "optional_text", "present", "text"]
+
+# A source that meets ever new kinds of rubbish must not grow: further reasons are counted together.
+_REASONS = 64
+_ID_LENGTH = 256
+
+
+class Malformed(Exception):
+    """One raw event cannot be read.
+
+    Args:
+        reason: Low-cardinality reason, made of field names only, never of values.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+def mapping(value: object, field: str) -> Mapping[str, object]:
+    """The value as a mapping with text keys; keys that are no text are left out."""
+    if not isinstance(value, Mapping):
+        raise Malformed(f"{field}: expected an object")
+    return {key: value[key] for key in value if isinstance(key, str)}
+
+
+def optional_text(raw: Mapping[str, object], *names: str) -> str | None:
+    """The first non-empty text among the fields, cut to 256 characters; None when there is none."""
+    for name in names:
+        value = raw.get(name)
+        if isinstance(value, str) and value:
+            return value[:_ID_LENGTH]
+    return None
+
+
+def text(raw: Mapping[str, object], *names: str) -> str:
+    """The first non-empty text among the fields."""
+    found = optional_text(raw, *names)
+    if found is None:
+        raise Malformed(f"{names[0]}: expected a text")
+    return found
+
+
+def integer(raw: Mapping[str, object], *names: str) -> int | None:
+    """The first whole number among the fields; a bool is no number, NaN and infinity are none either."""
+    for name in names:
+        value = raw.get(name)
+        if isinstance(value, bool):
+            continue
+        if isinstance(value, int):
+            return value
+        if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+            return int(value)
+    return None
+
+
+def flag(raw: Mapping[str, object], name: str) -> bool | None:
+    """The field when it is a bool, else None."""
+    value = raw.get(name)
+    return value if isinstance(value, bool) else None
+
+
+def instant(value: object) -> datetime | None:
+    """A time as UTC: a datetime, ISO 8601 text, or milliseconds since 1970; a naive one is taken as UTC; None when it is no time."""
+    moment = _moment(value)
+    if moment is None:
+        return None
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (OverflowError, ValueError):
+        # A year at the edge of the calendar that falls off it in UTC says nothing useful.
+        return None
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        if isinstance(value, datetime):
+            return value
+        if isinstance(value, str):
+            return datetime.fromisoformat(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        # Not a time: the projector then uses the time of arrival.
+        return None
+    return None
+
+
+def present(**fields: object) -> dict[str, object]:
+    """The fields that are not None, `__` in names written as a dot; absent stays absent."""
+    return {name.replace("__", "."): value for name, value in fields.items() if value is not None}
+
+
+class Reader:
+    """The never-raising shell around a vocabulary's `read`: what cannot be read is counted, by reason."""
+
+    name = ""
+
+    def __init__(self, stream: str) -> None:
+        self._stream = stream
+        self._malformed: Counter[str] = Counter()
+
+    @property
+    def malformed(self) -> Mapping[str, int]:
+        """How many events could not be read, by reason."""
+        return MappingProxyType(self._malformed)
+
+    def translate(self, raw: object) -> tuple[TraceEvent, ...]:
+        """The TraceEvents of one raw event; none when it is malformed. Never raises."""
+        try:
+            return tuple(self.read(mapping(raw, "event")))
+        except Malformed as problem:
+            self._count(problem.reason)
+        except Exception as problem:  # noqa: BLE001 - see the next line
+            # Telemetry fails open: a hostile object (a broken __getitem__, a cycle) is the stream's problem, not the agent's.
+            self._count(f"unreadable: {type(problem).__name__}")
+        return ()
+
+    def read(self, raw: Mapping[str, object]) -> Iterable[TraceEvent]:
+        """What the vocabulary makes of one event.
+
+        Raises:
+            Malformed: The event cannot be read.
+        """
+        raise Malformed(f"{self.name}: reads nothing")
+
+    def _count(self, reason: str) -> None:
+        known = reason in self._malformed or len(self._malformed) < _REASONS
+        self._malformed[reason if known else "other"] += 1
