@@ -15,6 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 NOT_FOR_WHEELS = ("tests/project", "tests/typing")
 NEVER_COPIED = shutil.ignore_patterns("otel_runtime", ".git", ".venv", "__pycache__", "build", "dist", ".*_cache", ".hypothesis", ".demo")
 
+# A source tree still in sight would make the tests prove nothing about the wheel.
+SOURCE_IS_HIDDEN = """
+import pathlib, sys, otel_runtime
+place = pathlib.Path(otel_runtime.__file__)
+sys.exit(None if place.is_relative_to(sys.prefix) else f"wheel: the tests would import {place}, expected the installed package")
+"""
+
 
 def run(*command: str | Path, cwd: Path) -> None:
     """Run one command and stop with its exit code when it fails."""
@@ -48,6 +55,7 @@ def main() -> None:
         python = install(build(scratch / "dist"), scratch / "venv")
         tree = scratch / "tree"
         shutil.copytree(ROOT, tree, ignore=NEVER_COPIED)
+        run(python, "-c", SOURCE_IS_HIDDEN, cwd=tree)
         print("wheel: running the tests without the source", flush=True)
         ignored = [f"--ignore={path}" for path in NOT_FOR_WHEELS]
         run(python, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *ignored, cwd=tree)
