@@ -2,7 +2,7 @@
 
 In each file, in order:
 - python blocks together are one program, run in an empty folder;
-- a block right after `<!-- file: NAME -->` is written to NAME in that folder first, whatever its language;
+- a block right after `<!-- file: NAME -->` is written to NAME in that folder when the program comes to it, whatever its language;
 - a yaml block that starts with `version: 1` is a policy and must pass `otel-runtime policy check`;
 - a block right after `<!-- not run: REASON -->` is left out; a reason must be given.
 """
@@ -60,11 +60,17 @@ def blocks(text: str) -> list[Block]:
 
 
 def program(of: list[Block]) -> str:
-    """The python blocks as one program, each at the line it has in the document so that a traceback points there."""
+    """One program of the python blocks and the files between them, each at its line, so that a traceback points into the document."""
     lines: list[str] = []
     for block in of:
-        lines += [""] * (block.line - 1 - len(lines)) + block.body.splitlines()
+        if block.file or block.language == "python":
+            lines += [""] * (block.line - 1 - len(lines)) + (write(block) if block.file else block.body.splitlines())
     return "\n".join(lines) + "\n"
+
+
+def write(block: Block) -> list[str]:
+    """The statement that writes a file of the document."""
+    return [f"__import__('pathlib').Path({block.file!r}).write_text({block.body!r})"]
 
 
 def run(*command: str | Path, cwd: Path) -> tuple[int, str]:
@@ -83,24 +89,12 @@ def run(*command: str | Path, cwd: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def lay_out(of: list[Block], folder: Path) -> None:
-    """Write the files that the document names."""
-    for block in of:
-        if block.file:
-            target = folder / block.file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(block.body)
-
-
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 class TestDocument:
     def test_python_runs(self, document: Path, tmp_path: Path) -> None:
         """The python blocks of a document run as one program in an empty folder."""
-        there = [block for block in blocks(document.read_text()) if not block.skipped]
-        lay_out(there, tmp_path)
-        code = [block for block in there if block.language == "python" and not block.file]
         script = tmp_path / document.with_suffix(".py").name
-        script.write_text(program(code))
+        script.write_text(program([block for block in blocks(document.read_text()) if not block.skipped]))
         returncode, printed = run(sys.executable, script, cwd=tmp_path)
         assert (0, "") == (returncode, "" if returncode == 0 else printed)
 
@@ -143,8 +137,10 @@ class TestBlocks:
 
     def test_keep_their_lines(self) -> None:
         """A line of the program has the number it has in the document."""
-        runnable = [block for block in blocks(self.TEXT) if block.language == "python" and not block.skipped]
-        assert ["x = 1", "print(x)"] == [program(runnable).splitlines()[number - 1] for number in (4, 18)]
+        lines = program([block for block in blocks(self.TEXT) if not block.skipped]).splitlines()
+        assert ["x = 1", "__import__('pathlib').Path('p.yaml').write_text('version: 1\\n')", "print(x)"] == [
+            lines[number - 1] for number in (4, 9, 18)
+        ]
 
     def test_readme_is_among_the_documents(self) -> None:
         """The README is there and shows a program."""
