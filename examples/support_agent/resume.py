@@ -19,12 +19,12 @@ def main() -> int:
     options = parser.parse_args()
     # Importing the tools registers them: that is how `resume` finds the function.
     print(f"{len(tools.__all__)} tools registered")
-    with rt.configure() as runtime:
-        try:
+    try:
+        with rt.configure() as runtime:
             print(f"done: {runtime.resume(options.request_id)}")
-        except rt.Blocked as refused:
-            print(f"refused: {refused}")
-            return 1
+    except rt.OtelRuntimeError as error:
+        print(f"refused: {error}")
+        return 1
     return 0
 
 

@@ -21,7 +21,7 @@ _WAIT_S = 40
 
 
 def main() -> int:
-    """Run the demo; 0 when everything it shows really happened, 1 when something did not."""
+    """Run the demo; 0 when everything it shows really happened, 1 when something did not, 2 when the policy does not load."""
     parser = argparse.ArgumentParser(prog="demo.py", description=__doc__)
     parser.add_argument("--workspace", type=Path, help="a new folder to work in (default: .demo/TIME)")
     parser.add_argument("--policy", type=Path, help="policy file (default: support-agent.yaml beside this file, or the repository's)")
@@ -32,7 +32,11 @@ def main() -> int:
     policy = find_policy(options.policy)
     with surroundings(root, policy, _WAIT_S) as workspace:
         _introduce(workspace, policy)
-        requests, tokens = _play(workspace, attended)
+        try:
+            requests, tokens = _play(workspace, attended)
+        except rt.ConfigError as error:
+            print(error, file=sys.stderr)
+            return 2
         return _judge(workspace, requests, tokens)
 
 

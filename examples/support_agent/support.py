@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -37,8 +38,8 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def main() -> None:
-    """Work on the inbox of a new workspace."""
+def main() -> int:
+    """Work on the inbox of a new workspace; 2 when the policy does not load."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workspace", type=Path, default=Path("support-workspace"), help="a new folder to work in (default: %(default)s)")
     parser.add_argument("--policy", type=Path, help="policy file (default: support-agent.yaml beside this file, or the repository's)")
@@ -47,10 +48,15 @@ def main() -> None:
     options = parser.parse_args()
     root = options.workspace.resolve()
     rt.on("approval")(lambda request, _context: _say(f"  waits: cd {root} && otel-runtime approvals approve {request.id}"))
-    with surroundings(root, find_policy(options.policy), options.wait) as workspace, rt.configure():
-        tickets = [ticket for ticket in workspace.shop.tickets() if not options.ticket or ticket.id in options.ticket]
-        work_inbox(tickets, _say)
+    try:
+        with surroundings(root, find_policy(options.policy), options.wait) as workspace, rt.configure():
+            tickets = [ticket for ticket in workspace.shop.tickets() if not options.ticket or ticket.id in options.ticket]
+            work_inbox(tickets, _say)
+    except rt.ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,3 +32,9 @@ def repository() -> Path:
 @pytest.fixture
 def example() -> Path:
     return EXAMPLE
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """For processes: without the settings of whoever runs the tests."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "OPENAI_"))}

@@ -8,6 +8,7 @@ import pty
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,21 @@ import pytest
 pytest.importorskip("openai", reason="the example talks through the openai client: pip install 'otel-runtime[openai]'")
 
 
-def environment() -> dict[str, str]:
-    """Without the settings of whoever runs the tests."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "OPENAI_"))}
+Demo = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def demo(folder: Path, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, folder / "demo.py", *arguments]
-    return subprocess.run(
-        command, cwd=cwd, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
-    )
+@pytest.fixture
+def demo(tmp_path: Path, environment: dict[str, str]) -> Demo:
+    """Runs a demo without a terminal."""
+
+    def run(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, folder / "demo.py", *arguments]
+        no_input = subprocess.DEVNULL
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, stdin=no_input, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    return run
 
 
 def spans(trace_file: Path) -> list[dict[str, Any]]:
@@ -86,53 +92,53 @@ EXPECTED = [
 
 
 class TestDemo:
-    def test_tells_and_proves_its_story(self, example: Path, tmp_path: Path) -> None:
+    def test_tells_and_proves_its_story(self, example: Path, tmp_path: Path, demo: Demo) -> None:
         """Unattended it ends with 0, every check ticked, and the trace file holds exactly the tree of the story."""
-        done = demo(example, "--unattended", "--workspace", tmp_path / "run", cwd=tmp_path)
+        done = demo(example, "--unattended", "--workspace", tmp_path / "run")
         assert (0, "") == (done.returncode, done.stderr), done.stdout
         assert "✗" not in done.stdout
         assert EXPECTED == tree(spans(tmp_path / "run" / "trace.json"), "")
 
-    def test_runs_where_it_was_moved(self, example: Path, repository: Path, tmp_path: Path) -> None:
+    def test_runs_where_it_was_moved(self, example: Path, repository: Path, tmp_path: Path, demo: Demo) -> None:
         """Copied out of the repository with its policy beside it, it needs nothing but the installed package."""
         moved = tmp_path / "elsewhere"
         shutil.copytree(example, moved, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(repository / "policy" / "support-agent.yaml", moved)
-        done = demo(moved, cwd=tmp_path)
+        done = demo(moved)
         assert (0, "") == (done.returncode, done.stderr), done.stdout
         assert [moved.parent / ".demo"] == list(tmp_path.glob(".demo"))
 
-    def test_missing_policy_is_a_sentence(self, example: Path, tmp_path: Path) -> None:
+    def test_missing_policy_is_a_sentence(self, example: Path, tmp_path: Path, demo: Demo) -> None:
         """A policy that is not there ends the demo with one line that says what to do, before anything runs."""
-        done = demo(example, "--policy", tmp_path / "none.yaml", cwd=tmp_path)
+        done = demo(example, "--policy", tmp_path / "none.yaml")
         assert 1 == done.returncode
         assert f"no policy at {tmp_path / 'none.yaml'}; copy" in done.stderr
         assert "Traceback" not in done.stderr
 
-    def test_bad_policy_stops_it(self, example: Path, tmp_path: Path) -> None:
+    def test_bad_policy_stops_it(self, example: Path, tmp_path: Path, demo: Demo) -> None:
         """A policy that does not load ends the demo with its position, and no refund is paid unguarded."""
         bad = tmp_path / "bad.yaml"
         bad.write_text("version: 1\nname: bad\ndefault: perhaps\nrules: []\n")
-        done = demo(example, "--policy", bad, "--workspace", tmp_path / "run", cwd=tmp_path)
+        done = demo(example, "--policy", bad, "--workspace", tmp_path / "run")
         assert 2 == done.returncode
         assert "bad.yaml:3:10" in done.stderr
         assert "Traceback" not in done.stderr
         assert [] == list((tmp_path / "run" / "outbox").glob("*"))
 
-    def test_used_workspace_is_refused(self, example: Path, tmp_path: Path) -> None:
+    def test_used_workspace_is_refused(self, example: Path, tmp_path: Path, demo: Demo) -> None:
         """A folder with something in it is left alone."""
         (tmp_path / "note.txt").write_text("mine")
-        done = demo(example, "--workspace", tmp_path, cwd=tmp_path)
+        done = demo(example, "--workspace", tmp_path)
         assert (1, True) == (done.returncode, "is not empty" in done.stderr)
         assert ["note.txt"] == [file.name for file in tmp_path.iterdir()]
 
 
-def at_a_terminal(example: Path, root: Path, answer: str) -> tuple[int, str]:
+def at_a_terminal(example: Path, root: Path, answer: str, environment: dict[str, str]) -> tuple[int, str]:
     """Run the demo on a pseudo-terminal and type one line when it asks."""
     primary, secondary = pty.openpty()
     command = [sys.executable, str(example / "demo.py"), "--workspace", str(root)]
     process = subprocess.Popen(
-        command, cwd=root.parent, env=environment(), stdin=secondary, stdout=secondary, stderr=secondary, close_fds=True
+        command, cwd=root.parent, env=environment, stdin=secondary, stdout=secondary, stderr=secondary, close_fds=True
     )
     os.close(secondary)
     shown, typed = b"", False
@@ -153,16 +159,16 @@ def at_a_terminal(example: Path, root: Path, answer: str) -> tuple[int, str]:
 
 
 class TestAtATerminal:
-    def test_yes(self, example: Path, tmp_path: Path) -> None:
+    def test_yes(self, example: Path, tmp_path: Path, environment: dict[str, str]) -> None:
         """The person says yes, and the demo holds."""
-        code, shown = at_a_terminal(example, tmp_path / "run", "y")
+        code, shown = at_a_terminal(example, tmp_path / "run", "y", environment)
         assert 0 == code, shown
 
-    def test_no(self, example: Path, tmp_path: Path) -> None:
+    def test_no(self, example: Path, tmp_path: Path, environment: dict[str, str]) -> None:
         """The person says no: the refund is not paid, and the exit code says that not everything was seen."""
         from shop import Shop
 
-        code, shown = at_a_terminal(example, tmp_path / "run", "n")
+        code, shown = at_a_terminal(example, tmp_path / "run", "n", environment)
         assert 1 == code, shown
         assert "the large refund asked for approval and got it  [" in shown
         assert [1042] == [order for order, _, _ in Shop(tmp_path / "run" / "shop.db").refunds()]
