@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import time
 from collections.abc import Callable
 from typing import cast
 
@@ -17,6 +18,7 @@ import otel_runtime as rt
 __all__ = ["handle"]
 
 _MOST_STEPS = 12
+_WORTH_SAYING_S = 0.5
 _SYSTEM = (
     "You are the support agent of a small furniture shop. Use the tools; do what the ticket asks and nothing else. "
     "Refund only what the customer asks for. When a refund is paid, write one short mail to the customer. "
@@ -66,19 +68,26 @@ def handle(ticket_id: str, text: str, clerk: str, tell: Callable[[str], None] = 
 
 def _run(call: ChatCompletionMessageFunctionToolCall, tell: Callable[[str], None]) -> str:
     name, text = call.function.name, call.function.arguments
+    started = time.monotonic()
     try:
         result = json.dumps(rt.run_tool(TOOLS[name], json.loads(text), call_id=call.id))
     except rt.Blocked as refused:
         # Before `except Exception`: a refusal is told to the model in words it can use, and must never be taken for a fault of the tool.
-        tell(f"{name}({_short(text)}) -> refused: {refused.reason}")
+        tell(_line("refused", name, text, refused.reason, started))
         return refused.as_tool_result()
     except Exception as error:  # noqa: BLE001 - whatever a tool raises is the model's to read; the loop goes on
-        tell(f"{name}({_short(text)}) -> failed: {error}")
+        tell(_line("failed", name, text, str(error), started))
         return json.dumps({"error": type(error).__name__, "message": str(error)})
-    tell(f"{name}({_short(text)}) -> {_short(result)}")
+    tell(_line("done", name, text, _short(result), started))
     return result
 
 
-def _short(text: str, most: int = 60) -> str:
+def _line(outcome: str, name: str, arguments: str, result: str, started: float) -> str:
+    seconds = time.monotonic() - started
+    waited = f" (after {seconds:.1f} s)" if seconds > _WORTH_SAYING_S else ""
+    return f"{outcome:8}{name} {_short(arguments)}{waited}: {result}"
+
+
+def _short(text: str, most: int = 64) -> str:
     line = " ".join(text.split())
     return line if len(line) <= most else f"{line[: most - 3]}..."
