@@ -7,42 +7,65 @@ Content never leaves: values under content-like or secret-like keys, and anythin
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from otel_runtime.telemetry import conventions as names
+from otel_runtime.telemetry import sanitize
 from otel_runtime.telemetry.run_view import StepKind
 from otel_runtime.values.trace import TraceEvent
 
-__all__ = ["Attributes", "Label", "attributes_of", "error_type", "run_name", "step_name"]
+__all__ = ["ORPHAN", "SYNTHETIC", "TRUNCATED", "Attributes", "Label", "attributes_of", "error_type", "run_name", "step_name"]
 
 Value = str | bool | int | float | tuple[str, ...]
 Attributes = Mapping[str, Value]
 
+SOURCE: Final = "otel_runtime.source"
+EVENT_TYPE: Final = "otel_runtime.event.type"
+EVENT_KIND: Final = "otel_runtime.event.kind"
+OMITTED: Final = "otel_runtime.content.omitted"
+# The event belongs to no run, or its start was never seen.
+ORPHAN: Final = "otel_runtime.orphan"
+# The parent was made up from the trace id, because the event named none.
+SYNTHETIC: Final = "otel_runtime.parent.synthetic"
+# How many events of the run were dropped.
+TRUNCATED: Final = "otel_runtime.events.truncated"
+
 _KNOWN: Final[Mapping[str, str]] = {
-    "session.id": "gen_ai.conversation.id",
-    "agent.name": "gen_ai.agent.name",
-    "model.name": "gen_ai.request.model",
-    "usage.input_tokens": "gen_ai.usage.input_tokens",
-    "usage.output_tokens": "gen_ai.usage.output_tokens",
-    "usage.total.input_tokens": "gen_ai.usage.input_tokens",
-    "usage.total.output_tokens": "gen_ai.usage.output_tokens",
-    "tool.name": "otel_runtime.tool.name",
-    "tool.call_id": "gen_ai.tool.call.id",
-    "approval.id": "otel_runtime.approval.id",
-    "approval.outcome": "otel_runtime.approval.outcome",
-    "policy.decision": "otel_runtime.policy.decision",
-    "policy.reason": "otel_runtime.policy.reason",
-    "event.source": "otel_runtime.source",
-    "event.kind": "otel_runtime.event.kind",
-    "run.id": "otel_runtime.run.id",
+    "session.id": names.CONVERSATION,
+    "agent.name": names.AGENT_NAME,
+    "model.name": names.REQUEST_MODEL,
+    "usage.input_tokens": names.INPUT_TOKENS,
+    "usage.output_tokens": names.OUTPUT_TOKENS,
+    "usage.total.input_tokens": names.INPUT_TOKENS,
+    "usage.total.output_tokens": names.OUTPUT_TOKENS,
+    "tool.name": names.OWN_TOOL,
+    "tool.call_id": names.TOOL_CALL_ID,
+    "approval.id": names.APPROVAL_ID,
+    "approval.outcome": names.APPROVAL_OUTCOME,
+    "policy.decision": names.DECISION,
+    "policy.reason": names.DECISION_REASON,
+    "event.source": SOURCE,
+    "event.kind": EVENT_KIND,
+    "run.id": names.RUN_ID,
 }
 _NUMBERS: Final = frozenset(name for name in _KNOWN if name.startswith("usage."))
 # Read elsewhere (ids, outcome, error type) or said otherwise.
 _CONSUMED: Final = frozenset(
-    {"tool.id", "model.call.id", "step.id", "agent.run.id", "runId", "run.outcome", "step.ended_at", "event.id", "error.type", "finish_reason"}
+    {
+        "tool.id",
+        "model.call.id",
+        "step.id",
+        "agent.run.id",
+        "runId",
+        "run.outcome",
+        "step.ended_at",
+        "event.id",
+        "error.type",
+        "finish_reason",
+    }
 )
 _CONTENT: Final = re.compile(
     r"(?i)(?:^|[._-])(?:input|inputs|output|outputs|prompt|args|arguments|params|body|headers?|content|text|message|messages|response|result|results"
@@ -53,6 +76,7 @@ _ERROR_TYPE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
 _MAX_TEXT: Final = 256
 _MAX_OWN: Final = 48
 _INT64: Final = 2**63
+_SCALARS: Final = (bool, int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +96,10 @@ class Label:
 
 def attributes_of(event: TraceEvent) -> dict[str, Value]:
     """Span attributes of one event, content left out."""
-    found: dict[str, Value] = {"otel_runtime.event.type": event.type}
+    found: dict[str, Value] = {EVENT_TYPE: event.type}
     omitted: list[str] = []
     for key, value in event.attributes.items():
-        if not isinstance(key, str) or key in _CONSUMED or value is None:
+        if key in _CONSUMED or value is None:
             continue
         name = _KNOWN.get(key)
         plain = _plain(value, number=key in _NUMBERS)
@@ -84,9 +108,9 @@ def attributes_of(event: TraceEvent) -> dict[str, Value]:
         elif name is not None or len(found) < _MAX_OWN:
             found[name or f"otel_runtime.attr.{_short(key)}"] = plain
     if isinstance(reason := event.attributes.get("finish_reason"), str):
-        found["gen_ai.response.finish_reasons"] = (_short(reason),)
+        found[names.FINISH_REASONS] = (_short(reason),)
     if omitted:
-        found["otel_runtime.content.omitted"] = tuple(sorted(omitted)[:_MAX_OWN])
+        found[OMITTED] = tuple(sorted(omitted)[:_MAX_OWN])
     return found
 
 
@@ -96,7 +120,7 @@ def run_name(event: TraceEvent, current: str) -> str:
         return current or "invoke_agent"
     for key, operation in (("workflow.name", "invoke_workflow"), ("agent.name", "invoke_agent")):
         if name := _text(event, key):
-            return f"{operation} {name}"
+            return sanitize.name(f"{operation} {name}")
     return current or "invoke_agent"
 
 
@@ -106,22 +130,22 @@ def step_name(event: TraceEvent, kind: StepKind) -> Label:
     match kind:
         case "tool":
             call = _text(event, "tool.id") or _text(event, "tool.call_id")
-            own: dict[str, Value] = {"gen_ai.tool.type": "function", **_given("gen_ai.tool.name", tool), **_given("gen_ai.tool.call.id", call)}
-            return Label(f"execute_tool {tool}".rstrip(), tool, {"gen_ai.operation.name": "execute_tool", **own})
+            own: dict[str, Value] = {names.TOOL_TYPE: "function", **_given(names.TOOL_NAME, tool), **_given(names.TOOL_CALL_ID, call)}
+            return Label(f"execute_tool {tool}".rstrip(), tool, {names.OPERATION: "execute_tool", **own})
         case "model":
-            return Label(f"chat {_text(event, 'model.name')}".rstrip(), "", {"gen_ai.operation.name": "chat"})
+            return Label(f"chat {_text(event, 'model.name')}".rstrip(), "", {names.OPERATION: "chat"})
         case "approval":
             return Label(f"approval {_text(event, 'approval.outcome') or 'requested'} {tool}".rstrip(), "", {})
         case "agent":
-            return Label(f"invoke_agent {_text(event, 'agent.name')}".rstrip(), "", {"gen_ai.operation.name": "invoke_agent"})
+            return Label(f"invoke_agent {_text(event, 'agent.name')}".rstrip(), "", {names.OPERATION: "invoke_agent"})
         case "step":
-            return Label(_short(event.name.rpartition(".")[0] or event.name), "", {})
+            return Label(event.name.rpartition(".")[0] or event.name, "", {})
 
 
 def error_type(event: TraceEvent) -> str:
     """Low-cardinality `error.type` of a failure; `_OTHER` when the event names none that can be one."""
     told = event.attributes.get("error.type")
-    return told if isinstance(told, str) and _ERROR_TYPE.fullmatch(told) else "_OTHER"
+    return told if isinstance(told, str) and _ERROR_TYPE.fullmatch(told) else names.OTHER
 
 
 def _given(name: str, value: str) -> dict[str, Value]:
@@ -134,18 +158,13 @@ def _text(event: TraceEvent, key: str) -> str:
 
 
 def _short(text: str) -> str:
-    # Lone surrogates cannot be sent; a NUL ends a string in some stores.
-    return str(text[:_MAX_TEXT]).encode("utf-8", "replace").decode().replace("\0", "")
+    return sanitize.text(text, _MAX_TEXT)
 
 
 def _plain(value: object, *, number: bool) -> Value | None:
-    """The value as an exact OTLP scalar; None when it is none. Subclasses may run code of theirs, so only exact types count."""
+    """The value as an OTLP scalar; None when it is none. Subclasses may run code of theirs, so only exact types count."""
     if number:
         return value if type(value) is int and 0 <= value < _INT64 else None
     if type(value) is str:
         return _short(value)
-    if type(value) is int:
-        return value if -_INT64 <= value < _INT64 else None
-    if type(value) is float:
-        return value if math.isfinite(value) else None
-    return value if type(value) is bool else None
+    return sanitize.value(value) if type(value) in _SCALARS else None

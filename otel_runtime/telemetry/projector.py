@@ -1,8 +1,8 @@
 """TraceEvents become spans: a run is a span, a step of it a child span, anything else an event on the span it belongs to.
 
 Theory of operation. A run's span starts with the first event that names the run and ends with a terminal event, at `close()`, or when
-there are too many runs. A run that ended with `invocation.error` lingers a little, because the last terminal event wins. Open steps
-take their run's end. Deltas are counted, not recorded. Everything is bounded: runs, steps, events, ids seen.
+there are too many runs. A run that ended with `invocation.error` or the like lingers a little: another terminal event may follow. Open
+steps take their run's end. Deltas are counted, not recorded. Everything is bounded: runs, steps, events, ids seen.
 
 Not yet here: a reorder window (an end before its start becomes a span of its own, flagged), a reaper for idle runs, parents by
 explicit step id, and exact root spans for given trace ids (a synthetic remote parent stands in, flagged).
@@ -16,12 +16,14 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal
 
-from otel_runtime.telemetry.event_attributes import Attributes, attributes_of, error_type, run_name, step_name
+from otel_runtime.telemetry import conventions as names
+from otel_runtime.telemetry import sanitize
+from otel_runtime.telemetry.event_attributes import ORPHAN, TRUNCATED, Attributes, attributes_of, error_type, run_name, step_name
 from otel_runtime.telemetry.projector_spans import SpanPort, Spans
+from otel_runtime.telemetry.projector_units import Run, Unit
 from otel_runtime.telemetry.run_view import Effect, Seen, is_counted_only, nanoseconds, see
 from otel_runtime.values.trace import TraceEvent
 
@@ -29,37 +31,8 @@ __all__ = ["Projector"]
 
 Clock = Callable[[], int]
 _LINGER_NS: Final = 2_000_000_000
-_COUNTED_NAMES: Final = 32
 # A run that has ended is opened again only by these; anything else that still arrives is late.
 _OPENING: Final = (".start", ".started", ".accepted")
-
-
-@dataclass(slots=True, eq=False)
-class _Unit:
-    span: SpanPort
-    started_ns: int
-    name: str
-    label: str = ""
-    ended_hint_ns: int | None = None
-    counts: Counter[str] = field(default_factory=Counter)
-
-    def end(self, at_ns: int, error: str | None, outcome: str | None = None) -> None:
-        facts: dict[str, str | bool | int | float] = {f"otel_runtime.events.{name}": count for name, count in self.counts.items()}
-        if outcome is not None:
-            facts["otel_runtime.outcome"] = outcome
-        self.span.update(facts)
-        self.span.end(max(at_ns, self.started_ns), error)
-
-
-@dataclass(slots=True, eq=False)
-class _Run:
-    unit: _Unit
-    steps: OrderedDict[str, list[_Unit]] = field(default_factory=OrderedDict)
-    events: int = 0
-    truncated: int = 0
-    failure: str | None = None
-    last_ns: int = 0
-    open_steps: int = 0
 
 
 class Projector:
@@ -75,15 +48,22 @@ class Projector:
     """
 
     def __init__(
-        self, spans: Spans, *, clock: Clock = time.time_ns, max_runs: int = 1024, max_steps: int = 1024, max_events: int = 1024, max_seen: int = 8192
+        self,
+        spans: Spans,
+        *,
+        clock: Clock = time.time_ns,
+        max_runs: int = 1024,
+        max_steps: int = 1024,
+        max_events: int = 1024,
+        max_seen: int = 8192,
     ) -> None:
         self._spans = spans
         self._clock = clock
         self._max_runs, self._max_steps, self._max_events, self._max_seen = max_runs, max_steps, max_events, max_seen
-        self._runs: OrderedDict[str, _Run] = OrderedDict()
+        self._runs: OrderedDict[str, Run] = OrderedDict()
         self._seen: OrderedDict[tuple[object, ...], None] = OrderedDict()
         self._ended: OrderedDict[str, None] = OrderedDict()
-        # Runs that ended with `invocation.error`: end time, error type, and when that was observed.
+        # Runs that ended with a failure that another terminal event may follow: end time, error type, and when that was observed.
         self._pending: dict[str, tuple[int, str, int]] = {}
         self._problems: Counter[str] = Counter()
         self._lock = threading.RLock()
@@ -104,7 +84,7 @@ class Projector:
         try:
             with self._lock:
                 self._observe(event)
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001 - see the next line
             # Telemetry fails open: a broken exporter or a hostile attribute must not reach the agent.
             self._problems[f"error: {type(problem).__name__}"] += 1
 
@@ -156,15 +136,15 @@ class Projector:
         if is_counted_only(event.name):
             self._problems[f"counted: {event.name[:64]}"] += 1
             return
-        span = self._spans.start(event.name[:128], {**attributes_of(event), "otel_runtime.orphan": True}, now, event.trace)
+        span = self._spans.start(sanitize.name(event.name), {**attributes_of(event), ORPHAN: True}, now, event.trace)
         span.end(now, None)
 
-    def _run(self, run_id: str, event: TraceEvent, now: int) -> _Run:
+    def _run(self, run_id: str, event: TraceEvent, now: int) -> Run:
         run = self._runs.get(run_id)
         if run is None:
             name = run_name(event, "")
-            span = self._spans.start(name, {**attributes_of(event), "gen_ai.operation.name": name.split(" ")[0]}, now, event.trace)
-            run = self._runs[run_id] = _Run(_Unit(span, now, name))
+            span = self._spans.start(name, {**attributes_of(event), names.OPERATION: name.split(" ")[0]}, now, event.trace)
+            run = self._runs[run_id] = Run(Unit(span, now, name))
             if len(self._runs) > self._max_runs:
                 self._close(next(iter(self._runs)), "evicted")
         elif (name := run_name(event, run.unit.name)) != run.unit.name:
@@ -172,12 +152,12 @@ class Projector:
             run.unit.span.update({}, name)
         return run
 
-    def _on_run(self, run: _Run, seen: Seen, event: TraceEvent, now: int) -> None:
+    def _on_run(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> None:
         facts = attributes_of(event)
         run.unit.span.update({key: value for key, value in facts.items() if key.startswith("gen_ai.")})
         if is_counted_only(event.name):
-            _count(run.unit, event.name)
-        elif facts.get("otel_runtime.policy.decision") not in (None, "allow"):
+            run.unit.count(event.name)
+        elif facts.get(names.DECISION) not in (None, "allow"):
             self._decision(run, facts, now)
         else:
             self._event(run, run.unit.span, event, facts, now, keep=seen.failure or seen.outcome is not None)
@@ -186,61 +166,61 @@ class Projector:
         if seen.outcome is not None:
             self._terminal(run, seen, event, now)
 
-    def _terminal(self, run: _Run, seen: Seen, event: TraceEvent, now: int) -> None:
+    def _terminal(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> None:
         run_id = seen.run or ""
         if not seen.final:
             self._pending[run_id] = (now, error_type(event), self._clock())
         elif seen.outcome == "failed":
             self._end(run_id, now, run.failure or error_type(event))
         else:
-            self._end(run_id, now, run.failure if seen.outcome == "completed" else None, "cancelled" if seen.outcome == "cancelled" else None)
+            self._end(
+                run_id, now, run.failure if seen.outcome == "completed" else None, "cancelled" if seen.outcome == "cancelled" else None
+            )
 
-    def _step(self, run: _Run, seen: Seen, event: TraceEvent, now: int) -> None:
+    def _step(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> None:
         step = seen.step or ""
         facts, label = attributes_of(event), step_name(event, seen.kind)
-        unit = _find(run.steps.get(step, []), label.key)
+        unit = run.find(step, label.key)
         if unit is None:
             parent = run.unit.span
-            flags: Attributes = {} if seen.effect == "running" or seen.kind == "step" else {"otel_runtime.orphan": True}
-            span = self._spans.start(label.text, {**facts, **label.attributes, **flags}, now, parent, client=seen.kind == "model")
-            unit = _Unit(span, now, label.text, label.key)
-            run.steps.setdefault(step, []).append(unit)
-            run.open_steps += 1
+            flags: Attributes = {} if seen.effect == "running" or seen.kind == "step" else {ORPHAN: True}
+            span = self._spans.start(
+                sanitize.name(label.text), {**facts, **label.attributes, **flags}, now, parent, client=seen.kind == "model"
+            )
+            unit = Unit(span, now, label.text, label.key)
+            run.add(step, unit)
             self._bound_steps(run, now)
         else:
-            unit.span.update(facts, label.text if seen.kind == "approval" and label.text != unit.name else None)
+            unit.span.update(facts, unit.resolved(event.attributes.get("approval.outcome")) if seen.kind == "approval" else None)
             if seen.effect == "running":
                 self._progress(run, unit, event, facts, now)
         unit.ended_hint_ns = nanoseconds(event.attributes.get("step.ended_at")) or unit.ended_hint_ns
         if seen.effect != "running":
-            _forget(run, step, unit)
+            run.forget(step, unit)
             unit.end(unit.ended_hint_ns or now, *_ending(seen.effect, event))
 
-    def _progress(self, run: _Run, unit: _Unit, event: TraceEvent, facts: Attributes, now: int) -> None:
+    def _progress(self, run: Run, unit: Unit, event: TraceEvent, facts: Attributes, now: int) -> None:
         if is_counted_only(event.name):
-            _count(unit, event.name)
+            unit.count(event.name)
         elif "step.ended_at" not in event.attributes:
             self._event(run, unit.span, event, facts, now)
 
-    def _event(self, run: _Run, span: SpanPort, event: TraceEvent, facts: Attributes, now: int, *, keep: bool = False) -> None:
+    def _event(self, run: Run, span: SpanPort, event: TraceEvent, facts: Attributes, now: int, *, keep: bool = False) -> None:
         run.events += 1
         if run.events <= self._max_events or keep:
-            span.event(event.name[:128], facts, now)
+            span.event(sanitize.name(event.name), facts, now)
         else:
             run.truncated += 1
 
-    def _decision(self, run: _Run, facts: Attributes, now: int) -> None:
+    def _decision(self, run: Run, facts: Attributes, now: int) -> None:
         # The facts hold no gen_ai.tool.name: viewers would paint a refused call as an executed tool.
-        name = f"policy {facts['otel_runtime.policy.decision']} {facts.get('otel_runtime.tool.name', '')}".rstrip()
+        name = sanitize.name(f"policy {facts[names.DECISION]} {facts.get(names.OWN_TOOL, '')}")
         self._spans.start(name, facts, now, run.unit.span).end(now, None)
 
-    def _bound_steps(self, run: _Run, now: int) -> None:
+    def _bound_steps(self, run: Run, now: int) -> None:
         if run.open_steps > self._max_steps:
-            step = next(iter(run.steps))
-            unit = run.steps[step][0]
-            _forget(run, step, unit)
             self._problems["step evicted"] += 1
-            unit.end(now, None, "evicted")
+            run.take_oldest().end(now, None, "evicted")
 
     def _end_lingering(self) -> None:
         now = self._clock()
@@ -261,29 +241,12 @@ class Projector:
         if len(self._ended) > self._max_runs:
             self._ended.popitem(last=False)
         if run.truncated:
-            run.unit.span.update({"otel_runtime.events.truncated": run.truncated})
-        for unit in [unit for units in run.steps.values() for unit in units]:
+            run.unit.span.update({TRUNCATED: run.truncated})
+        for unit in run.units():
             # Its own work was over, or it is closed with its run: a failed run's open steps failed with it.
             over = unit.ended_hint_ns is not None
             unit.end(unit.ended_hint_ns or at_ns, None if over else error, None if over else outcome or "closed")
         run.unit.end(at_ns, error, outcome)
-
-
-def _find(units: list[_Unit], key: str) -> _Unit | None:
-    """The oldest open step of that id with that label; a foreign system may use one id for two tools at once."""
-    return next((unit for unit in units if not key or not unit.label or unit.label == key), None)
-
-
-def _forget(run: _Run, step: str, unit: _Unit) -> None:
-    run.steps[step].remove(unit)
-    run.open_steps -= 1
-    if not run.steps[step]:
-        del run.steps[step]
-
-
-def _count(unit: _Unit, name: str) -> None:
-    known = name in unit.counts or len(unit.counts) < _COUNTED_NAMES
-    unit.counts[name[:128] if known else "other"] += 1
 
 
 def _ending(effect: Effect, event: TraceEvent) -> tuple[str | None, str | None]:

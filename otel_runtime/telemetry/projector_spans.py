@@ -7,7 +7,8 @@ from typing import Protocol
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer, set_span_in_context
 
-from otel_runtime.telemetry.event_attributes import Attributes
+from otel_runtime.telemetry import conventions as names
+from otel_runtime.telemetry.event_attributes import SYNTHETIC, Attributes
 from otel_runtime.telemetry.run_view import otel_ids
 from otel_runtime.values.trace import TraceRef
 
@@ -66,7 +67,7 @@ class _TracerSpan:
 
     def end(self, at_ns: int, error: str | None) -> None:
         if error is not None:
-            self.span.set_attribute("error.type", error)
+            self.span.set_attribute(names.ERROR_TYPE, error)
             self.span.set_status(Status(StatusCode.ERROR))
         self.span.end(at_ns)
 
@@ -79,5 +80,5 @@ def _context(parent: SpanPort | TraceRef | None) -> tuple[Context, Attributes]:
         return Context(), {}
     trace_id, span_id = otel_ids(parent)
     remote = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-    flags: Attributes = {} if parent.parent_id else {"otel_runtime.parent.synthetic": True}
+    flags: Attributes = {} if parent.parent_id else {SYNTHETIC: True}
     return set_span_in_context(NonRecordingSpan(remote), Context()), flags

@@ -11,9 +11,10 @@ from typing import Final, Literal
 
 from otel_runtime.values.trace import TraceEvent, TraceRef
 
-__all__ = ["Effect", "Seen", "StepKind", "is_counted_only", "nanoseconds", "otel_ids", "see"]
+__all__ = ["Effect", "Outcome", "Seen", "StepKind", "is_counted_only", "nanoseconds", "otel_ids", "see"]
 
 Effect = Literal["running", "completed", "failed", "cancelled"]
+Outcome = Literal["completed", "failed", "cancelled"]
 StepKind = Literal["tool", "model", "approval", "agent", "step"]
 
 RUN_IDS: Final = ("agent.run.id", "run.id", "runId")
@@ -23,9 +24,18 @@ _FAILED: Final = ("error", "failed")
 # Too many for a span event each: they are counted on their unit.
 _COUNTED: Final = ("delta", "heartbeat")
 # Names that end a run by themselves. After `invocation.error` the last of them wins; every other failure stays.
-_TERMINAL: Final = frozenset({"finish", "agent.run.finish", "invocation.finish", "invocation.error", "run.finish", "run.completed", "run.error", "run.failed"})
+_TERMINAL: Final = frozenset(
+    {"finish", "agent.run.finish", "invocation.finish", "invocation.error", "run.finish", "run.completed", "run.error", "run.failed"}
+)
+_OUTCOMES: Final[Mapping[str, Outcome]] = {"completed": "completed", "failed": "failed", "cancelled": "cancelled"}
 _KIND_BY_ID: Final[Mapping[str, StepKind]] = {"tool.id": "tool", "approval.id": "approval", "model.call.id": "model", "step.id": "step"}
-_KIND_BY_NAME: Final[Mapping[str, StepKind]] = {"tool": "tool", "model": "model", "approval": "approval", "agent": "agent", "subagent": "agent"}
+_KIND_BY_NAME: Final[Mapping[str, StepKind]] = {
+    "tool": "tool",
+    "model": "model",
+    "approval": "approval",
+    "agent": "agent",
+    "subagent": "agent",
+}
 _TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _SPAN_ID: Final = re.compile(r"(?!0{16})[0-9a-f]{16}")
 
@@ -40,7 +50,7 @@ class Seen:
         kind: What sort of step it is.
         effect: What the event does to its step.
         outcome: Set when the run ends here.
-        final: False after `invocation.error`, which a later terminal event may correct.
+        final: False for a name such as `invocation.error`, after which another terminal event may come.
         failure: True when the run has failed for good, though it may go on.
     """
 
@@ -48,7 +58,7 @@ class Seen:
     step: str | None
     kind: StepKind
     effect: Effect
-    outcome: Literal["completed", "failed", "cancelled"] | None = None
+    outcome: Outcome | None = None
     final: bool = True
     failure: bool = False
 
@@ -65,7 +75,7 @@ def see(event: TraceEvent) -> Seen:
         kind=_kind(event.name, key),
         effect=effect,
         outcome=outcome,
-        final=event.name != "invocation.error",
+        final=effect != "failed" or "run.outcome" in event.attributes,
         failure=_fails_the_run(event, key, effect),
     )
 
@@ -107,10 +117,10 @@ def _effect(name: str) -> Effect:
     return "running" if ending in _RUNNING or ending in _COUNTED else "completed"
 
 
-def _outcome(event: TraceEvent, effect: Effect) -> Literal["completed", "failed", "cancelled"] | None:
+def _outcome(event: TraceEvent, effect: Effect) -> Outcome | None:
     told = event.attributes.get("run.outcome")
-    if told == "completed" or told == "failed" or told == "cancelled":
-        return told
+    if isinstance(told, str) and told in _OUTCOMES:
+        return _OUTCOMES[told]
     if event.name not in _TERMINAL:
         return None
     return "failed" if effect == "failed" else "completed"

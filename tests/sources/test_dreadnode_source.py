@@ -61,7 +61,7 @@ class TestEnvelopes:
 
 class TestAgentEvents:
     def test_a_model_call_ends_before_its_tools(self) -> None:
-        """generationend comes after the tools, so the first tool marks the end of the model's own work."""
+        """A generationend comes after the tools, so the first tool marks the end of the model's own work."""
         events = read(
             source("dreadnode"),
             agent_event("generationstart", 1, step=1),
@@ -74,19 +74,21 @@ class TestAgentEvents:
         assert 10 == events[4].attributes["usage.input_tokens"]
 
     def test_usage_is_taken_once(self) -> None:
-        """generationstep repeats generationend's usage."""
+        """A generationstep repeats generationend's usage."""
         usage = {"input_tokens": 10, "output_tokens": 5}
-        events = read(source("dreadnode"), agent_event("generationend", step=1, usage=usage), agent_event("generationstep", step=1, usage=usage))
+        events = read(
+            source("dreadnode"), agent_event("generationend", step=1, usage=usage), agent_event("generationstep", step=1, usage=usage)
+        )
         assert 1 == sum("usage.input_tokens" in event.attributes for event in events)
 
     def test_a_tool_that_returns_an_error_failed(self) -> None:
-        """toolend with an error is a failure, as toolerror is."""
+        """A toolend with an error is a failure, as toolerror is."""
         call = {"id": "c1", "name": "x"}
         events = read(source("dreadnode"), agent_event("toolend", tool_call=call, error="boom", error_type="ValueError"))
         assert [("tool.failed", "ValueError")] == [(event.name, event.attributes["error.type"]) for event in events]
 
     def test_a_refused_tool_is_a_decision(self) -> None:
-        """toolstart is emitted for refused tools too; those did not run."""
+        """A toolstart is emitted for refused tools too; those did not run."""
         refused = {"runtime_action": "deny", "reason": "no"}
         (event,) = read(source("dreadnode"), agent_event("toolstart", tool_call={"id": "c1", "name": "x"}, policy_decision=refused))
         assert ("policy.decision", "deny", False) == (event.name, event.attributes["policy.decision"], "tool.id" in event.attributes)
@@ -109,13 +111,11 @@ class TestAgentEvents:
 class TestRecordings:
     def test_every_recorded_event_is_read(self, recordings: Path) -> None:
         """Nothing of the real system is malformed, and no agent event is unknown to the table."""
+        known = {kind.name for kind in KINDS.values()} | {row.name for row in AGENT_EVENTS.values()}
+        known |= {"model.progress", "policy.decision", "approval.resolved"}
         for path in sorted(recordings.glob("*.jsonl")):
             reader = source("dreadnode")
             raws = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             names = {event.name for event in read(reader, *raws)}
             assert {} == dict(reader.malformed), path.name
-            assert names <= {row.name for row in (*KINDS.values(), *AGENT_EVENTS.values())} | {
-                "model.progress",
-                "policy.decision",
-                "approval.resolved",
-            }, path.name
+            assert names <= known, path.name

@@ -11,10 +11,30 @@ from otel_runtime.sources.registry import known_sources, source
 from otel_runtime.values.trace import TraceEvent
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=5)
-KINDS = st.sampled_from(["tool-call", "tool_start", "turn.event", "turn.failed", "prompt.required", "usage", "turn_end", "toolstart", "error"])
-VALUES = st.recursive(SCALARS | KINDS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=8)
+KINDS = st.sampled_from(
+    ["tool-call", "tool_start", "turn.event", "turn.failed", "prompt.required", "usage", "turn_end", "toolstart", "error"]
+)
+VALUES = st.recursive(
+    SCALARS | KINDS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=8
+)
 FIELDS = st.sampled_from(
-    ["type", "kind", "name", "payload", "raw_event", "data", "tool_call", "usage", "id", "toolCallId", "tool_id", "trace", "timestamp", "turn", "error"]
+    [
+        "type",
+        "kind",
+        "name",
+        "payload",
+        "raw_event",
+        "data",
+        "tool_call",
+        "usage",
+        "id",
+        "toolCallId",
+        "tool_id",
+        "trace",
+        "timestamp",
+        "turn",
+        "error",
+    ]
 )
 RAWS = VALUES | st.dictionaries(FIELDS, VALUES | KINDS, max_size=6)
 
@@ -49,7 +69,9 @@ class TestMalformed:
             assert all(isinstance(event, TraceEvent) for event in events)
             assert events or sum(reader.malformed.values()) == before + 1
 
-    @pytest.mark.parametrize("raw", [None, 5, "x", [], {}, {"type": 5}, {"kind": None}, Hostile(type="x"), {"type": "toolstart", "data": 7}])
+    @pytest.mark.parametrize(
+        "raw", [None, 5, "x", [], {}, {"type": 5}, {"kind": None}, Hostile(type="x"), {"type": "toolstart", "data": 7}]
+    )
     def test_what_cannot_be_read_is_counted(self, name: str, raw: object) -> None:
         """It is reported, not raised."""
         reader = source(name)
@@ -60,5 +82,7 @@ class TestMalformed:
         """Ever new rubbish does not make the report grow."""
         reader = source(name)
         for number in range(500):
-            reader.translate({f"key{number}": number} if name == "a3s" else {"type": "tool-result", "toolCallId": str(number), "data": number})
+            reader.translate(
+                {f"key{number}": number} if name == "a3s" else {"type": "tool-result", "toolCallId": str(number), "data": number}
+            )
         assert len(reader.malformed) <= 65
