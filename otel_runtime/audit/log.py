@@ -145,8 +145,8 @@ class AuditLog:
         # Any: a row changed from outside may hold anything.
         if fields[0] != expected:
             return f"event {expected} is missing; the next one there is {fields[0]}"
-        sound = isinstance(mac, bytes) and all(isinstance(field, int | str) for field in fields)
-        if sound and hmac.compare_digest(code(self._chain_key, previous, *fields), bytes(mac)):  # type: ignore[arg-type]
+        readable = all(isinstance(field, int | str) for field in fields)
+        if readable and isinstance(mac, bytes) and hmac.compare_digest(code(self._chain_key, previous, *fields), mac):
             return ""
         return f"event {expected} was changed, or moved from another place"
 
