@@ -67,6 +67,8 @@ def _fault(
     kind, loc = detail["type"], detail["loc"]
     on: Literal["key", "value"] = "key" if kind in _NUMBERS else "value"
     custom = (detail.get("ctx") or {}).get("code")
+    if kind == _UNKNOWN and model is not None:
+        custom = _word(model, loc)[0]
     code = str(custom) if custom else prefix + _NUMBERS.get(kind, "005")
     return document.fault((*base, *loc), code, _message(detail, model, hints), on)
 
@@ -75,7 +77,8 @@ def _message(detail: ErrorDetails, model: type[BaseModel] | None, hints: Mapping
     last = str(detail["loc"][-1]) if detail["loc"] else ""
     kind = detail["type"]
     if kind == _UNKNOWN:
-        return hints.get(last) or f"unknown key `{last}`{_suggestion(last, model, detail['loc'][:-1])}"
+        word = _word(model, detail["loc"])[1] if model is not None else "key"
+        return hints.get(last) or f"unknown {word} `{last}`{_suggestion(last, model, detail['loc'][:-1])}"
     if kind == _MISSING:
         return f"`{last}` is missing here; add it"
     if kind == "literal_error":
@@ -114,6 +117,12 @@ def _suggestion(got: str, model: type[BaseModel] | None, loc: tuple[str | int, .
         return ""
     names = [field.alias or name for name, field in _model_at(model, loc).model_fields.items()]
     return did_you_mean(got, names) or f"; known keys: {', '.join(f'`{name}`' for name in names)}"
+
+
+def _word(model: type[BaseModel], loc: tuple[str | int, ...]) -> tuple[str, str]:
+    """Code and word for an unknown key: a model may say in `unknown_key` what its keys are called."""
+    found: tuple[str, str] = getattr(_model_at(model, loc[:-1]), "unknown_key", ("", "key"))
+    return found
 
 
 def _model_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> type[BaseModel]:

@@ -1,0 +1,167 @@
+"""The pure heart: one action, one compiled policy, the facts, the time; out comes a ruling.
+
+Theory of operation:
+
+1. The catalogue: an unregistered tool, or arguments that do not fit the signature, are refused before any rule is tried.
+2. The index gives the rules that can matter for this name. Each is true, false or unknown; nothing else is computed for false ones.
+3. Where a rule looks at the calling agent, the rules are tried once per agent of the chain and the strictest verdict counts.
+4. The strictest verdict wins. When it lets the body run, now or once approved, the ruling says what must be begun: counters, labels,
+   history.
+
+INVARIANT: nothing here reads a clock, a store or the environment; predicates of the operator are the only foreign code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from otel_runtime.policy.argtypes import ArgType
+from otel_runtime.policy.budgets import Charge
+from otel_runtime.policy.catalogue import ToolEntry
+from otel_runtime.policy.doubts import doubt_of
+from otel_runtime.policy.index import Index, Plan
+from otel_runtime.policy.protocol import CounterKey, FactsView, Needs, Reservation, Ruling, Start
+from otel_runtime.policy.rules import CompiledRule
+from otel_runtime.policy.scope import Scope
+from otel_runtime.policy.verdicts import Defaults, Outcome, Situation, judge, refuse, stricter, verdict_of
+from otel_runtime.values.action import Action
+from otel_runtime.values.decision import Decision
+
+__all__ = ["CompiledPolicy", "decide", "needs_of", "scope_of"]
+
+_MAX_RULED: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPolicy:
+    """One immutable set of rules.
+
+    Args:
+        rules: In the order of the files.
+        index: Finds the rules of a name.
+        defaults: Default verdict, mode and digest.
+        catalogue: Tools the policy declares.
+        context_types: Facts the application supplies.
+    """
+
+    rules: tuple[CompiledRule, ...]
+    index: Index
+    defaults: Defaults
+    catalogue: Mapping[str, ToolEntry]
+    context_types: Mapping[str, ArgType]
+
+
+def needs_of(action: Action, policy: CompiledPolicy, now: datetime) -> Needs | None:
+    """The facts that can matter for this action; None when none do."""
+    plan = policy.index.plan(action)
+    if not plan.budgets and not plan.uses_session:
+        return None
+    keys = tuple(key for budget in plan.budgets for key in budget.keys(action, now))
+    session = action.session if plan.uses_session else None
+    return Needs(keys, session) if keys or session is not None else None
+
+
+def decide(action: Action, policy: CompiledPolicy, facts: FactsView | None, now: datetime, attempt: int = 1) -> Ruling:
+    """Decide one action; everything it depends on is in the arguments."""
+    plan = policy.index.plan(action)
+    refusal = _refusal(action, plan, policy.defaults)
+    if refusal is not None:
+        # Only a policy in shadow mode lets such a call run.
+        return Ruling(refusal, _start(action, plan, [], enforce=False) if refusal.shadow else None)
+    scope = scope_of(action, plan, policy, facts, now)
+    decision = _judged(plan, scope, policy.defaults, attempt)
+    if decision.value in {"deny", "retryable-failure"}:
+        return Ruling(decision)
+    return Ruling(decision, _start(action, plan, scope.charges, enforce=not policy.defaults.shadow))
+
+
+def scope_of(action: Action, plan: Plan, policy: CompiledPolicy, facts: FactsView | None, now: datetime) -> Scope:
+    """What the conditions of this action read."""
+    tags = action.tags | plan.tags if plan.tags else action.tags
+    return Scope(action, facts, now, plan.shape(action.signature), policy.context_types, tags)
+
+
+def _refusal(action: Action, plan: Plan, defaults: Defaults) -> Decision | None:
+    if action.kind != "tool":
+        return None
+    if not plan.valid or not (action.registered or plan.known):
+        return refuse(f"there is no tool `{str(action.name)[:128]!s}`", "policy.unregistered", defaults)
+    shape = plan.shape(action.signature)
+    misfit = shape.misfit(action.args) if shape is not None else ""
+    return refuse(f"the arguments of `{action.name}` do not fit: {misfit}", "policy.catalogue", defaults) if misfit else None
+
+
+def _judged(plan: Plan, scope: Scope, defaults: Defaults, attempt: int) -> Decision:
+    if plan.uses_agent and len(scope.action.agents) > 1:
+        return _judged_by_chain(plan, scope, defaults, attempt)
+    outcomes, ruled = _tried(plan, scope)
+    # Only plain rules hold: the decision is the same object as last time.
+    if ruled is not None and (known := plan.ruled.get(ruled)) is not None:
+        return known
+    decision = judge(outcomes, outcomes, defaults, _situation(scope, attempt))
+    if ruled is not None and len(plan.ruled) < _MAX_RULED:
+        plan.ruled[ruled] = decision
+    return decision
+
+
+def _tried(plan: Plan, scope: Scope) -> tuple[list[Outcome], tuple[int, ...] | None]:
+    """Rules that are not false, and their orders when all of them plainly hold and depend on nothing else."""
+    outcomes: list[Outcome] = []
+    plain = True
+    for rule in plan.rules:
+        holds = rule.evaluate(scope)
+        if holds is False:
+            continue
+        plain = plain and holds is True and rule.verdict != "retryable-failure"
+        outcomes.append(Outcome(rule, holds, "" if holds else doubt_of(rule, scope)))
+    return outcomes, tuple(outcome.rule.order for outcome in outcomes) if plain else None
+
+
+def _judged_by_chain(plan: Plan, scope: Scope, defaults: Defaults, attempt: int) -> Decision:
+    situation = _situation(scope, attempt)
+    views: list[list[Outcome]] = []
+    for agent in dict.fromkeys(scope.action.agents):
+        scope.agent = agent
+        views.append(_tried(plan, scope)[0])
+    verdicts = [verdict_of(_enforced(view), defaults, situation) for view in views]
+    strictest = verdicts[0]
+    for verdict in verdicts[1:]:
+        strictest = stricter(strictest, verdict)
+    counting = [view for view, verdict in zip(views, verdicts, strict=True) if verdict == strictest]
+    # Shadow rules are judged with the strictest callers, whose view is the one that is enforced.
+    return judge(_merged(counting), _merged(views), defaults, situation)
+
+
+def _enforced(view: list[Outcome]) -> list[Outcome]:
+    return [outcome for outcome in view if not outcome.rule.shadow]
+
+
+def _merged(views: list[list[Outcome]]) -> list[Outcome]:
+    merged: dict[int, Outcome] = {}
+    for outcome in (outcome for view in views for outcome in view):
+        known = merged.get(outcome.rule.order)
+        # What one caller makes certain is certain.
+        if known is None or known.holds is None:
+            merged[outcome.rule.order] = outcome
+    return sorted(merged.values(), key=lambda outcome: outcome.rule.order)
+
+
+def _situation(scope: Scope, attempt: int) -> Situation:
+    return Situation(scope.action, attempt, scope.facts.failure if scope.facts is not None else "")
+
+
+def _start(action: Action, plan: Plan, charges: list[Charge], *, enforce: bool) -> Start | None:
+    """What becomes true when the body starts; None when nothing does."""
+    session = action.session if plan.adds or plan.in_history else None
+    if session is None and not charges:
+        return None
+    held: dict[CounterKey, Reservation] = {}
+    for charge in charges:
+        for reservation in charge.reservations(enforce=enforce):
+            held[reservation.key] = reservation
+    if session is None:
+        return Start(tuple(held.values())) if held else None
+    return Start(tuple(held.values()), session, action.name, plan.adds)

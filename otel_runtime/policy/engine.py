@@ -1,0 +1,58 @@
+"""The engine behind the protocol: immutable, never raises, fails closed."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from otel_runtime.policy.decide import CompiledPolicy, decide, needs_of
+from otel_runtime.policy.protocol import FactsView, Needs, Ruling
+from otel_runtime.policy.verdicts import refuse
+from otel_runtime.values.action import Action, Kind
+
+__all__ = ["PolicyEngine"]
+
+_log = logging.getLogger(__name__)
+
+
+class PolicyEngine:
+    """Decides by one compiled policy.
+
+    Args:
+        policy: The rules; a reload makes another engine.
+    """
+
+    __slots__ = ("policy",)
+
+    def __init__(self, policy: CompiledPolicy) -> None:
+        self.policy = policy
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of the normalised rules."""
+        return self.policy.defaults.digest
+
+    def governs(self, kind: Kind, name: str) -> bool:
+        """True when a decision can be anything but a plain allow.
+
+        Tools always are: their arguments are checked against the catalogue before any rule.
+        """
+        if kind == "tool" or (kind == "capability" and self.policy.defaults.verdict != "allow"):
+            return True
+        return bool(self.policy.index.named(kind, name).rules)
+
+    def needs(self, action: Action, now: datetime) -> Needs | None:
+        """What to read before deciding; None when no fact matters for this action."""
+        try:
+            return needs_of(action, self.policy, now)
+        except Exception:  # the decision that follows meets the same failure and refuses
+            _log.exception("policy: cannot tell which facts `%s` needs", action.name)
+            return None
+
+    def decide(self, action: Action, facts: FactsView | None, now: datetime, attempt: int = 1) -> Ruling:
+        """Decide one action; a failure inside is a `deny` with code `policy.error`."""
+        try:
+            return decide(action, self.policy, facts, now, attempt)
+        except Exception as error:  # whatever fails while deciding, nothing runs because of it
+            _log.exception("policy: deciding on `%s` failed", action.name)
+            return Ruling(refuse(f"the policy could not decide ({type(error).__name__})", "policy.error", self.policy.defaults))

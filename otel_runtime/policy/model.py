@@ -1,0 +1,244 @@
+"""The policy file as pydantic models: what may be written, with positions for mistakes and a JSON Schema for editors.
+
+Nothing here decides. A key that was not written is not in `model_fields_set`; an explicit null is refused like any other wrong value.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from otel_runtime.policy.argtypes import parse_type
+from otel_runtime.policy.operands import (
+    SESSION_FIELDS,
+    Amount,
+    Approver,
+    Domains,
+    Duration,
+    FreeGlobOrMany,
+    GlobOrMany,
+    Name,
+    NameOrMany,
+    Number,
+    Patterns,
+    Scalar,
+    Scalars,
+    TextOrMany,
+    Texts,
+)
+from otel_runtime.values.action import Kind
+from otel_runtime.values.decision import RetryClass, Verdict
+
+__all__ = ["After", "Approval", "Case", "Conditions", "FileCase", "Over", "PolicyFile", "Retry", "Rule", "Test", "Tool"]
+
+
+def _type(text: str) -> str:
+    try:
+        parse_type(text)
+    except ValueError as error:
+        raise PydanticCustomError("policy", "{text}", {"code": "P016", "text": str(error)}) from None
+    return text
+
+
+def _length(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | dict) or (isinstance(value, int) and value < 0):
+        shown = {"text": "expected a length such as `3` or a condition on it such as `{lte: 10}`", "code": "P016"}
+        raise PydanticCustomError("policy", "{text}", shown)
+    return {"eq": value} if isinstance(value, int) else value
+
+
+def _given(value: object) -> object:
+    if value is None:
+        raise PydanticCustomError(
+            "policy", "{text}", {"code": "P005", "text": "expected a value, got nothing; remove the key or fill it in"}
+        )
+    return value
+
+
+T = TypeVar("T")
+# May be left out; written without a value it is refused, because a forgotten condition is no condition.
+Given: TypeAlias = Annotated[T | None, BeforeValidator(_given)]
+
+
+class _Strict(BaseModel):
+    """Refuses unknown keys and converts nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+TypeText = Annotated[str, AfterValidator(_type)]
+
+
+class Test(_Strict):
+    """What is asked of one value; all operators written here must hold."""
+
+    # pytest collects classes named Test*; this one is no test.
+    __test__ = False
+    unknown_key: ClassVar[tuple[str, str]] = ("P014", "operator")
+
+    eq: Scalar = Field(None, description='Equal, of the same type; 500 and "500" are not comparable.')
+    ne: Scalar = Field(None, description="Not equal, of the same type.")
+    in_: Scalars = Field(None, alias="in", description="Equal to one of these.")
+    not_in: Scalars = Field(None, description="Equal to none of these.")
+    gt: Number = Field(None, description="Greater than, in exact decimals.")
+    gte: Number = Field(None, description="Greater than or equal to.")
+    lt: Number = Field(None, description="Less than.")
+    lte: Number = Field(None, description="Less than or equal to.")
+    glob: TextOrMany = Field(None, description="Text in which * is one or more characters other than . and :, alone everything.")
+    regex: Patterns = Field(None, description="The whole text fits this RE2 expression.")
+    search: Patterns = Field(None, description="A part of the text fits this RE2 expression.")
+    contains: Scalar = Field(None, description="The text has this part, or the list this element.")
+    starts_with: Texts = Field(None, description="The text begins so.")
+    ends_with: Texts = Field(None, description="The text ends so.")
+    exists: Given[bool] = Field(None, description="true: given and not null; false: left out or null.")
+    length: Given[Annotated[Test, BeforeValidator(_length)]] = Field(None, description="Number of characters, elements or keys.")
+    email_domain: Domains = Field(None, description="One plain e-mail address in one of these domains.")
+    some: Given[Test] = Field(None, description="At least one element fits.")
+    every: Given[Test] = Field(None, description="There is at least one element, and all fit.")
+    none: Given[Test] = Field(None, description="No element fits.")
+    all_of: Given[list[Test]] = Field(None, min_length=1, description="All of these hold.")
+    any_of: Given[list[Test]] = Field(None, min_length=1, description="One of these holds.")
+    not_: Given[Test] = Field(None, alias="not", description="This does not hold.")
+
+
+class After(_Strict):
+    """What happened earlier in the session; both must hold where both are written."""
+
+    label: NameOrMany = Field(None, description="One of these labels is on the session.")
+    tool: GlobOrMany = Field(None, description="The body of one of these tools started in the session.")
+
+
+class Over(_Strict):
+    """A limit this call would pass. Exactly one of calls, usd and sum."""
+
+    calls: Given[int] = Field(None, ge=0, description="Most calls in the window.")
+    usd: Amount = Field(None, description="Most money in the window, in US dollars.")
+    sum: Given[str] = Field(None, pattern=r"^args\.[^.|]+$", description="Argument that is summed up, such as args.amount; needs max.")
+    max: Amount = Field(None, description="Most that the sum may reach.")
+    by: Literal["session", "user", "agent", "tenant", "all"] = Field(description="Whose calls are counted together.")
+    per: str = Field(description="Window: a duration such as 1min (sliding), or day or month (calendar, needs tz).")
+    tz: Given[str] = Field(None, description="Time zone of a calendar window, such as UTC or Europe/Berlin.")
+    reserve: Amount = Field(None, description="Money held for a call until its real cost is known.")
+
+
+class Conditions(_Strict):
+    """What must hold; everything written together must hold."""
+
+    tool: GlobOrMany = Field(None, description="Tool names or globs, one of which fits.")
+    name: FreeGlobOrMany = Field(None, description="The same for another kind than tool.")
+    tags: NameOrMany = Field(None, description="The tool carries one of these tags.")
+    agent: FreeGlobOrMany = Field(None, description="Agent names or globs; the whole chain of callers counts.")
+    user: TextOrMany = Field(None, description="The acting user is one of these.")
+    role: NameOrMany = Field(None, description="The acting user has one of these roles.")
+    session: Given[dict[Literal[SESSION_FIELDS], Test]] = Field(None, min_length=1, description="Conditions on facts of the session.")  # type: ignore[valid-type]  # a tuple of constants
+    context: Given[dict[str, Test]] = Field(None, min_length=1, description="Conditions on facts declared under context.")
+    args: Given[dict[str, Test]] = Field(None, min_length=1, description='Conditions on arguments; "a|b" pools several into one list.')
+    only_args: Given[list[str]] = Field(None, description="Every argument given is one of these.")
+    after: Given[After] = Field(None, description="What happened earlier in the session.")
+    when: Given[str] = Field(None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="package.module:function(action, facts) -> bool.")
+    all_of: Given[list[Conditions]] = Field(None, min_length=1, description="All of these hold.")
+    any_of: Given[list[Conditions]] = Field(None, min_length=1, description="One of these holds.")
+    not_: Given[Conditions] = Field(None, alias="not", description="This does not hold.")
+    unless: Given[Conditions] = Field(None, description="The exception: the rule does not apply where this holds.")
+
+
+class Approval(_Strict):
+    """Who must agree, how many, and until when."""
+
+    approvers: list[Approver] = Field(min_length=1, description="role:NAME, user:NAME, acting-user or anyone.")
+    quorum: int = Field(1, ge=1, le=100, description="Distinct people who must agree.")
+    expires: Duration = Field(3600.0, description="Time in which people can answer.")
+    use_within: Duration = Field(None, description="Time in which the call must run once approved.")
+    edit: list[str] = Field([], description="Arguments an approver may change.")
+
+
+class Retry(_Strict):
+    """When the call may be tried again."""
+
+    after: Duration = Field(1.0, description="Time to wait.")
+    max_attempts: int = Field(3, ge=1, le=1000, description="Attempts in all, the first included.")
+    class_: Given[RetryClass] = Field(None, alias="class", description="Why it failed; found out from the rule when left out.")
+
+
+class Case(_Strict):
+    """One call to try a rule on. What is left out: user `case-user`, session `case`, no roles, no labels, nothing called before."""
+
+    tool: Given[str] = Field(None, description="Name; needed where the rule names several.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Arguments by name.")
+    user: str | None = Field("case-user", description="Acting user; null when unknown.")
+    role: TextOrMany = Field((), description="Role or roles of the user.")
+    roles: TextOrMany = Field((), description="The same.")
+    session: str | None = Field("case", description="Session id; null when there is none.")
+    agent: TextOrMany = Field((), description="Chain of agents, outermost first.")
+    tenant: str | None = Field("case-tenant", description="Tenant; null when unknown.")
+    context: dict[str, Any] = Field(default_factory=dict, description="Facts of the application.")
+    labels: TextOrMany = Field((), description="Labels on the session.")
+    history: TextOrMany = Field((), description="Tools whose body started in the session.")
+    used: Amount = Field(0, description="What every counter of the rules stands at.")
+    tags: TextOrMany = Field((), description="Tags the decorator gives.")
+
+
+class Call(_Strict):
+    """The call of a case for the whole file."""
+
+    tool: str = Field(description="Name of the tool, capability, model, agent or workflow.")
+    kind: Kind = Field("tool", description="What is called.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Arguments by name.")
+    tags: TextOrMany = Field((), description="Tags the decorator gives.")
+
+
+class FileCase(_Strict):
+    """A call and what the whole policy must say to it."""
+
+    call: Call
+    expect: Verdict = Field(description="The decision.")
+    user: str | None = Field("case-user", description="Acting user; null when unknown.")
+    role: TextOrMany = Field((), description="Role or roles of the user.")
+    roles: TextOrMany = Field((), description="The same.")
+    session: str | None = Field("case", description="Session id; null when there is none.")
+    agent: TextOrMany = Field((), description="Chain of agents, outermost first.")
+    tenant: str | None = Field("case-tenant", description="Tenant; null when unknown.")
+    context: dict[str, Any] = Field(default_factory=dict, description="Facts of the application.")
+    labels: TextOrMany = Field((), description="Labels on the session.")
+    history: TextOrMany = Field((), description="Tools whose body started in the session.")
+    used: Amount = Field(0, description="What every counter of the rules stands at.")
+
+
+class Rule(Conditions):
+    """One rule. The strictest matching one wins; order and names never matter."""
+
+    id: Name = Field(description="Unique name, shown in decisions and traces.")
+    kind: Kind = Field("tool", description="What the rule is about.")
+    decision: Verdict = Field(description="What follows when all conditions hold.")
+    mode: Literal["enforce", "shadow"] = Field("enforce", description="shadow: recorded, never enforced.")
+    reason: str = Field("", max_length=1000, description="A sentence for people and for the model.")
+    over: Given[Over] = Field(None, description="A limit this call would pass.")
+    approval: Given[Approval] = Field(None, description="Who must agree; for require-approval.")
+    retry: Given[Retry] = Field(None, description="When to try again; for retryable-failure.")
+    match: list[Case] = Field(default_factory=list, description="Calls to which the rule plainly applies.")
+    no_match: list[Case] = Field(default_factory=list, description="Calls to which it plainly does not.")
+
+
+class Tool(_Strict):
+    """One tool of the catalogue."""
+
+    tags: NameOrMany = Field((), description="Words rules can ask for.")
+    adds: NameOrMany = Field((), description="Labels that come onto the session when the body starts.")
+    trusted_source: bool = Field(False, description="Its results count as trusted.")
+    args: Given[dict[str, TypeText]] = Field(None, description="Arguments and their types; a call that does not fit is denied.")
+
+
+class PolicyFile(_Strict):
+    """A policy, or one file of a directory that is one policy."""
+
+    version: Literal[1] = Field(description="Version of the file format.")
+    name: str = Field("", max_length=128, description="Name for people.")
+    default: Given[Literal["allow", "deny", "require-approval"]] = Field(None, description="For tools and capabilities no rule matches.")
+    approval: Given[Approval] = Field(None, description="Who must agree where the default is require-approval.")
+    mode: Given[Literal["enforce", "shadow"]] = Field(None, description="shadow: decide and record, never block.")
+    tools: dict[Name, Tool] = Field(default_factory=dict, description="The catalogue.")
+    context: dict[str, TypeText] = Field(default_factory=dict, description="Facts the application supplies, with types.")
+    rules: list[Rule] = Field(default_factory=list, description="The rules.")
+    cases: list[FileCase] = Field(default_factory=list, description="Calls and what the whole policy must say.")

@@ -1,0 +1,233 @@
+"""The right-hand sides of operators and the small shapes of a policy file, as pydantic types with one clear message each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from otel_runtime.policy.names import NAME_HINT, is_name
+from otel_runtime.policy.regexes import compile_regex
+from otel_runtime.settings.durations import parse_duration
+
+__all__ = [
+    "SESSION_FIELDS",
+    "Amount",
+    "Approver",
+    "Domains",
+    "Duration",
+    "FreeGlobOrMany",
+    "GlobOrMany",
+    "Name",
+    "NameOrMany",
+    "Number",
+    "Patterns",
+    "Ref",
+    "Scalar",
+    "Scalars",
+    "Text",
+    "TextOrMany",
+    "Texts",
+]
+
+SESSION_FIELDS = ("id", "user", "tenant", "run", "call_id")
+_ROOTS = ("args", "session", "context")
+_REF_HINT = "`{ref: args.NAME}`, `{ref: session.user}` or `{ref: context.NAME}`"
+_REF_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"ref": {"type": "string", "pattern": r"^(args|session|context)\..+"}},
+    "required": ["ref"],
+    "additionalProperties": False,
+    "description": "Another value of the same call.",
+}
+_SCALAR_SCHEMA: dict[str, Any] = {"anyOf": [{"type": ["string", "number", "boolean"]}, _REF_SCHEMA]}
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A value that is read when the call is decided.
+
+    Args:
+        root: Where it is.
+        name: Which one.
+    """
+
+    root: Literal["args", "session", "context"]
+    name: str
+
+
+def _refusal(code: str, message: str) -> PydanticCustomError:
+    # Braces are pydantic's template syntax; the text is already complete.
+    return PydanticCustomError("policy", "{text}", {"code": code, "text": message})
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    return "a list" if isinstance(value, list) else f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
+
+
+def _ref(value: dict[str, object]) -> Ref:
+    text = value.get("ref")
+    if set(value) != {"ref"} or not isinstance(text, str):
+        raise _refusal("P016", f"expected a plain value or {_REF_HINT}, got a mapping")
+    root, _, name = text.partition(".")
+    if root not in _ROOTS or not name:
+        raise _refusal("P016", f"expected {_REF_HINT}, got `{text}`")
+    if root == "session" and name not in SESSION_FIELDS:
+        raise _refusal("P016", f"a session has no `{name}`; known: {', '.join(f'`{field}`' for field in SESSION_FIELDS)}")
+    return Ref(root, name)  # type: ignore[arg-type]  # one of _ROOTS, checked above
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, dict):
+        return _ref(value)
+    if value is None:
+        raise _refusal("P016", "expected a value, got nothing; to ask for a missing or null one write `exists: false`")
+    if isinstance(value, list):
+        raise _refusal("P016", "expected one value, got a list; use `in` for several")
+    return value
+
+
+def _number(value: object) -> object:
+    if isinstance(value, dict):
+        return _ref(value)
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise _refusal("P016", f"expected a number or {_REF_HINT}, got {_shown(value)}; numbers are written without quotes")
+    return value
+
+
+def _text(value: object) -> object:
+    if isinstance(value, dict):
+        return _ref(value)
+    if not isinstance(value, str):
+        raise _refusal("P016", f"expected text, got {_shown(value)}; quote it if it is meant as text")
+    return value
+
+
+def _scalars(value: object) -> object:
+    if isinstance(value, dict):
+        return _ref(value)
+    if not isinstance(value, list) or not value:
+        raise _refusal("P016", f"expected a list with at least one value, got {_shown(value)}")
+    return tuple(_scalar(item) for item in value)
+
+
+def _texts(value: object) -> object:
+    if isinstance(value, dict):
+        return (_ref(value),)
+    many = value if isinstance(value, list) else [value]
+    if not many:
+        raise _refusal("P016", "expected text or a list of texts, got an empty list, which nothing can satisfy")
+    return tuple(_text(item) for item in many)
+
+
+def _plain_texts(value: object) -> tuple[str, ...]:
+    many = value if isinstance(value, list) else [value]
+    if not many or not all(isinstance(item, str) and item for item in many):
+        raise _refusal("P016", f"expected text or a list of texts, got {_shown(value)}")
+    return tuple(many)
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    texts = _plain_texts(value)
+    for text in texts:
+        try:
+            compile_regex(text)
+        except ValueError as error:
+            raise _refusal("P015", f"`{text}` is {error}") from None
+    return texts
+
+
+def _domains(value: object) -> tuple[str, ...]:
+    texts = _plain_texts(value)
+    for text in texts:
+        if "@" in text or "*" in text or not text.isascii() or "." not in text.strip("."):
+            raise _refusal("P016", f"expected a whole domain such as `corp.example`, got `{text}`")
+    return tuple(text.lower() for text in texts)
+
+
+def _names(value: object) -> tuple[str, ...]:
+    texts = _plain_texts(value)
+    for text in texts:
+        if not is_name(text):
+            raise _refusal("P016", f"`{text}` is not a name; expected {NAME_HINT}")
+    return texts
+
+
+def _globs(value: object) -> tuple[str, ...]:
+    texts = _plain_texts(value)
+    for text in texts:
+        if not is_name(text.replace("*", "x")):
+            raise _refusal("P016", f"`{text}` is not a name or glob; expected {NAME_HINT}, and `*` for one or more characters")
+        if "**" in text:
+            raise _refusal("P016", f"`{text}`: write one `*`; it is one or more characters and never crosses `.` or `:`")
+    return texts
+
+
+def _name(value: str) -> str:
+    if not is_name(value):
+        raise _refusal("P016", f"`{value}` is not a name; expected {NAME_HINT}")
+    return value
+
+
+def _amount(value: object) -> Decimal:
+    try:
+        number = Decimal(repr(value) if isinstance(value, float) else value) if not isinstance(value, bool) else None  # type: ignore[arg-type]
+    except (InvalidOperation, TypeError, ValueError):
+        number = None
+    if number is None or not number.is_finite() or number < 0:
+        raise _refusal("P016", f"expected an amount of 0 or more, got {_shown(value)}")
+    return number
+
+
+def _duration(value: object) -> float:
+    if not isinstance(value, str):
+        raise _refusal("P016", f"expected a duration with its unit such as `30s`, `5min`, `4h` or `1d`, got {_shown(value)}")
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise _refusal("P016", str(error)) from None
+
+
+def _approver(value: str) -> str:
+    kind, _, name = value.partition(":")
+    if value in {"acting-user", "anyone"} or (kind == "role" and is_name(name)) or (kind == "user" and name):
+        return value
+    raise _refusal("P016", f"expected `role:NAME`, `user:NAME`, `acting-user` or `anyone`, got `{value}`")
+
+
+def _one_or_many(item: str, **more: object) -> WithJsonSchema:
+    text = {"type": "string", **more, "description": item}
+    return WithJsonSchema({"anyOf": [text, {"type": "array", "items": text, "minItems": 1}]})
+
+
+Scalar = Annotated[Any, BeforeValidator(_scalar), WithJsonSchema(_SCALAR_SCHEMA)]
+Number = Annotated[Any, BeforeValidator(_number), WithJsonSchema({"anyOf": [{"type": "number"}, _REF_SCHEMA]})]
+Text = Annotated[Any, BeforeValidator(_text), WithJsonSchema({"anyOf": [{"type": "string"}, _REF_SCHEMA]})]
+Scalars = Annotated[
+    Any, BeforeValidator(_scalars), WithJsonSchema({"anyOf": [{"type": "array", "items": _SCALAR_SCHEMA, "minItems": 1}, _REF_SCHEMA]})
+]
+Texts = Annotated[
+    Any,
+    BeforeValidator(_texts),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}, _REF_SCHEMA]}),
+]
+Patterns = Annotated[Any, BeforeValidator(_patterns), _one_or_many("A regular expression of RE2.")]
+Domains = Annotated[Any, BeforeValidator(_domains), _one_or_many("A whole domain; subdomains are other domains.")]
+NameOrMany = Annotated[Any, BeforeValidator(_names), _one_or_many("A name.")]
+TextOrMany = Annotated[Any, BeforeValidator(_plain_texts), _one_or_many("Exact text.")]
+GlobOrMany = Annotated[Any, BeforeValidator(_globs), _one_or_many("A name, or a glob in which * never crosses . or :")]
+# Models and agents are named by others: their names may hold any characters.
+FreeGlobOrMany = Annotated[Any, BeforeValidator(_plain_texts), _one_or_many("A name, or a glob in which * never crosses . or :")]
+Name = Annotated[str, AfterValidator(_name)]
+Amount = Annotated[Any, BeforeValidator(_amount), WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]})]
+Duration = Annotated[Any, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|min|h|d)$"})]
+Approver = Annotated[str, AfterValidator(_approver)]

@@ -1,0 +1,181 @@
+"""Operators on one value. Each has three values: what cannot be proven is unknown, never false.
+
+Types are strict: a bool is no number, "500" is not 500, nothing is converted. Numbers compare as exact decimals; a float stands for its
+shortest decimal text, so 0.1 is one tenth.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import TypeAlias
+
+from otel_runtime.policy.addresses import domain_of
+from otel_runtime.policy.names import compile_glob
+from otel_runtime.policy.operands import Ref
+from otel_runtime.policy.regexes import compile_regex
+from otel_runtime.policy.scope import Scope, State, read
+from otel_runtime.policy.truth import Tri, any_of, negate
+
+__all__ = ["OPERATORS", "ValueCheck", "equal", "number"]
+
+ValueCheck: TypeAlias = Callable[[object, Scope], Tri]
+_Relation: TypeAlias = Callable[[object, object], Tri]
+
+
+def number(value: object) -> int | Decimal | None:
+    """The exact number; None for anything else, NaN and infinities included."""
+    kind = type(value)
+    if kind is int and isinstance(value, int):
+        return value
+    if kind is float and isinstance(value, float):
+        return Decimal(repr(value)) if math.isfinite(value) else None
+    if isinstance(value, Decimal):
+        return value if value.is_finite() else None
+    return None
+
+
+def equal(left: object, right: object) -> Tri:
+    """Equality of two texts, two booleans or two numbers; of anything else it is unknown."""
+    if type(left) is str and type(right) is str:
+        return left == right
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right if isinstance(left, bool) and isinstance(right, bool) else None
+    one, other = number(left), number(right)
+    return None if one is None or other is None else one == other
+
+
+def _different(left: object, right: object) -> Tri:
+    return negate(equal(left, right))
+
+
+def _ordered(compare: Callable[[int | Decimal, int | Decimal], bool]) -> _Relation:
+    def relation(left: object, right: object) -> Tri:
+        one, other = number(left), number(right)
+        return None if one is None or other is None else compare(one, other)
+
+    return relation
+
+
+def _among(value: object, options: object) -> Tri:
+    if not isinstance(options, list | tuple):
+        return None
+    results = [equal(value, option) for option in options]
+    # One comparable option settles it: "a" is provably not 1 and not "b" when both stand in the list.
+    return True if True in results else False if False in results else None
+
+
+def _not_among(value: object, options: object) -> Tri:
+    return negate(_among(value, options))
+
+
+def _contains(value: object, part: object) -> Tri:
+    if type(value) is str:
+        return part in value if isinstance(part, str) else None
+    if isinstance(value, list | tuple):
+        return any_of(equal(element, part) for element in value)
+    return None
+
+
+def _starts(value: object, part: object) -> Tri:
+    return value.startswith(part) if isinstance(value, str) and isinstance(part, str) else None
+
+
+def _ends(value: object, part: object) -> Tri:
+    return value.endswith(part) if isinstance(value, str) and isinstance(part, str) else None
+
+
+def _binary(relation: _Relation) -> Callable[[object], ValueCheck]:
+    """Bind a relation to its right-hand side, which is a constant or read at decision time."""
+
+    def bind(operand: object) -> ValueCheck:
+        if isinstance(operand, tuple) and any(isinstance(item, Ref) for item in operand):
+            return lambda value, scope: relation(value, [_resolve(item, scope) for item in operand])
+        if not isinstance(operand, Ref):
+            constant = number(operand) if isinstance(operand, float | Decimal) else operand
+            return lambda value, _scope: relation(value, constant)
+
+        def check(value: object, scope: Scope) -> Tri:
+            other = read(scope, operand)
+            return None if isinstance(other, State) else relation(value, other)
+
+        return check
+
+    return bind
+
+
+def _resolve(item: object, scope: Scope) -> object:
+    # A State is of no comparable type, so every comparison with it is unknown.
+    return read(scope, item) if isinstance(item, Ref) else item
+
+
+def _any_text(relation: _Relation) -> Callable[[object], ValueCheck]:
+    """Several texts on the right, one of which must fit."""
+    bind = _binary(relation)
+
+    def bind_all(operand: object) -> ValueCheck:
+        checks = [bind(item) for item in (operand if isinstance(operand, tuple) else (operand,))]
+        if len(checks) == 1:
+            return checks[0]
+        return lambda value, scope: any_of(check(value, scope) for check in checks)
+
+    return bind_all
+
+
+def _glob(operand: object) -> ValueCheck:
+    tests = [compile_glob(pattern) for pattern in operand] if isinstance(operand, tuple) else []
+
+    def check(value: object, _scope: Scope) -> Tri:
+        return any_of(test(value) for test in tests) if isinstance(value, str) else None
+
+    return check
+
+
+def _pattern(method: str) -> Callable[[object], ValueCheck]:
+    def bind(operand: object) -> ValueCheck:
+        expressions = [compile_regex(text) for text in operand] if isinstance(operand, tuple) else []
+        tests: list[Callable[[str], Tri]] = [getattr(expression, method) for expression in expressions]
+
+        def check(value: object, _scope: Scope) -> Tri:
+            return any_of(test(value) for test in tests) if isinstance(value, str) else None
+
+        return check
+
+    return bind
+
+
+def _email_domain(operand: object) -> ValueCheck:
+    domains = frozenset(operand) if isinstance(operand, tuple) else frozenset()
+
+    def check(value: object, _scope: Scope) -> Tri:
+        domain = domain_of(value) if isinstance(value, str) else None
+        return None if domain is None else domain in domains
+
+    return check
+
+
+def size(value: object) -> int | None:
+    """Characters, elements or keys; None where neither is meant."""
+    return len(value) if isinstance(value, str | list | tuple | Mapping) else None
+
+
+# How each operator's right-hand side becomes a check. `exists`, `length` and the composing ones live in `probes`.
+OPERATORS: Mapping[str, Callable[[object], ValueCheck]] = {
+    "eq": _binary(equal),
+    "ne": _binary(_different),
+    "in_": _binary(_among),
+    "not_in": _binary(_not_among),
+    "gt": _binary(_ordered(operator.gt)),
+    "gte": _binary(_ordered(operator.ge)),
+    "lt": _binary(_ordered(operator.lt)),
+    "lte": _binary(_ordered(operator.le)),
+    "glob": _glob,
+    "regex": _pattern("full"),
+    "search": _pattern("search"),
+    "contains": _binary(_contains),
+    "starts_with": _any_text(_starts),
+    "ends_with": _any_text(_ends),
+    "email_domain": _email_domain,
+}

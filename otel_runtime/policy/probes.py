@@ -1,0 +1,165 @@
+"""Tests on one value, compiled: operators, `exists`, `length`, `some`/`every`/`none` and their composition.
+
+A probe carries its check and the parts it is made of, so that an explanation runs the very closures that decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from otel_runtime.policy.model import Test
+from otel_runtime.policy.operands import Ref
+from otel_runtime.policy.operators import OPERATORS, ValueCheck, size
+from otel_runtime.policy.scope import Scope, State
+from otel_runtime.policy.truth import Tri, all_of, any_of, negate
+from otel_runtime.values.action import Unreadable
+
+__all__ = ["Probe", "compile_test", "spell_operand", "written"]
+
+_SPELLED = {"in_": "in", "not_": "not", "class_": "class"}
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A compiled test.
+
+    Args:
+        label: How the rule spells it.
+        check: Its value for an argument's value (or State) in a scope.
+        parts: What it is made of, where each part asks the same value.
+    """
+
+    label: str
+    check: ValueCheck
+    parts: tuple[Probe, ...] = ()
+
+
+def compile_test(test: Test) -> Probe:
+    """Compile what is asked of one value; all its operators must hold."""
+    probes = tuple(_operator(name, operand) for name, operand in written(test))
+    if len(probes) == 1:
+        return probes[0]
+    return Probe("all of", _all([probe.check for probe in probes]), probes)
+
+
+def written(model: Test) -> Iterator[tuple[str, object]]:
+    """The operators that were written, in the order of the model."""
+    for name in type(model).model_fields:
+        if name in model.model_fields_set:
+            yield name, getattr(model, name)
+
+
+def spell_operand(operand: object) -> str:
+    """An operand as the file spells it."""
+    if isinstance(operand, Ref):
+        return f"{operand.root}.{operand.name}"
+    if isinstance(operand, tuple | list):
+        return f"[{', '.join(spell_operand(item) for item in operand)}]"
+    return str(operand).lower() if isinstance(operand, bool) else str(operand)
+
+
+def _operator(name: str, operand: object) -> Probe:
+    if name in _COMPOSED and isinstance(operand, Test | list):
+        return _COMPOSED[name](operand)
+    label = f"{_SPELLED.get(name, name)} {spell_operand(operand)}"
+    if name == "exists":
+        return Probe(label, _exists(wanted=bool(operand)))
+    return Probe(label, _guarded(OPERATORS[name](operand)))
+
+
+def _guarded(check: ValueCheck) -> ValueCheck:
+    """Absent values fail every operator; unreadable ones leave it unknown."""
+
+    def guarded(value: object, scope: Scope) -> Tri:
+        if value is State.ABSENT or value is None:
+            return False
+        if value is State.UNKNOWN or type(value) is Unreadable:
+            return None
+        return check(value, scope)
+
+    return guarded
+
+
+def _exists(*, wanted: bool) -> ValueCheck:
+    def check(value: object, _scope: Scope) -> Tri:
+        if value is State.UNKNOWN:
+            return None
+        return (value is not State.ABSENT and value is not None) is wanted
+
+    return check
+
+
+def _all(checks: list[ValueCheck]) -> ValueCheck:
+    def check(value: object, scope: Scope) -> Tri:
+        result: Tri = True
+        for one in checks:
+            got = one(value, scope)
+            if got is False:
+                return False
+            if got is None:
+                result = None
+        return result
+
+    return check
+
+
+def _all_of(tests: object) -> Probe:
+    parts = tuple(compile_test(test) for test in tests if isinstance(test, Test)) if isinstance(tests, list) else ()
+    return Probe("all_of", _all([part.check for part in parts]), parts)
+
+
+def _any_of(tests: object) -> Probe:
+    parts = tuple(compile_test(test) for test in tests if isinstance(test, Test)) if isinstance(tests, list) else ()
+    return Probe("any_of", lambda value, scope: any_of(part.check(value, scope) for part in parts), parts)
+
+
+def _not(test: object) -> Probe:
+    part = _compiled(test)
+    return Probe("not", lambda value, scope: negate(part.check(value, scope)), (part,))
+
+
+def _length(test: object) -> Probe:
+    part = _compiled(test)
+
+    def check(value: object, scope: Scope) -> Tri:
+        length = size(value)
+        return None if length is None else part.check(length, scope)
+
+    return Probe(f"length {part.label}", _guarded(check))
+
+
+def _elements(name: str, fold: Callable[[list[Tri]], Tri]) -> Callable[[object], Probe]:
+    def compose(test: object) -> Probe:
+        part = _compiled(test)
+
+        def check(value: object, scope: Scope) -> Tri:
+            if not isinstance(value, list | tuple):
+                return None
+            return fold([part.check(element, scope) for element in value])
+
+        return Probe(f"{name} {part.label}", _guarded(check))
+
+    return compose
+
+
+def _compiled(test: object) -> Probe:
+    if not isinstance(test, Test):
+        raise TypeError(f"expected a test, got {type(test).__name__}")
+    return compile_test(test)
+
+
+def _every(results: list[Tri]) -> Tri:
+    # Nothing is never all: an empty list of recipients must not pass as "everyone is inside".
+    return all_of(results) if results else False
+
+
+_COMPOSED: dict[str, Callable[[object], Probe]] = {
+    "all_of": _all_of,
+    "any_of": _any_of,
+    "not_": _not,
+    "length": _length,
+    "some": _elements("some", any_of),
+    "every": _elements("every", _every),
+    "none": _elements("none", lambda results: negate(any_of(results))),
+}

@@ -1,0 +1,70 @@
+"""Regular expressions that take linear time: the only place that knows RE2. There is no other engine to fall back to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import re2
+
+from otel_runtime.policy.truth import Tri
+
+__all__ = ["MAX_INPUT", "Regex", "compile_regex", "quote"]
+
+MAX_INPUT = 64 << 10
+_MAX_MEMORY = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """A compiled expression; text above 64 KiB, or text that is not Unicode, is unknown.
+
+    Args:
+        pattern: As it was written.
+        compiled: RE2's own object, which has no types.
+    """
+
+    pattern: str
+    compiled: Any
+
+    def full(self, text: str) -> Tri:
+        """Whether the whole text fits."""
+        encoded = _encoded(text)
+        return None if encoded is None else self.compiled.fullmatch(encoded) is not None
+
+    def search(self, text: str) -> Tri:
+        """Whether a part of the text fits."""
+        encoded = _encoded(text)
+        return None if encoded is None else self.compiled.search(encoded) is not None
+
+
+def compile_regex(pattern: str) -> Regex:
+    """Compile an expression.
+
+    Raises:
+        ValueError: RE2 does not take it; the message says why.
+    """
+    options = re2.Options()
+    options.max_mem = _MAX_MEMORY
+    options.log_errors = False
+    try:
+        return Regex(pattern, re2.compile(pattern.encode(), options))
+    except re2.error as error:
+        said = error.args[0] if error.args else "not accepted"
+        text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+        raise ValueError(f"not a regular expression of RE2 ({text}); look-around and back-references do not exist there") from None
+
+
+def quote(text: str) -> str:
+    """An expression that means exactly this text."""
+    return str(re2.escape(text))
+
+
+def _encoded(text: str) -> bytes | None:
+    if len(text) > MAX_INPUT:
+        return None
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        return None
+    return encoded if len(encoded) <= MAX_INPUT else None
