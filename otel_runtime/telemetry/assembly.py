@@ -1,0 +1,221 @@
+"""Puts providers, exporters and the rest together. Imported by `provider` only, because it imports the SDK."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExporter, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.trace.sampling import _KNOWN_SAMPLERS  # the SDK's list has no public name; it only feeds a message
+from opentelemetry.trace import ProxyTracerProvider, TracerProvider
+
+from otel_runtime._version import __version__
+from otel_runtime.settings.model import Settings
+from otel_runtime.telemetry import conventions as c
+from otel_runtime.telemetry import otlp, quiet
+from otel_runtime.telemetry.capture import Capture, capture_mode
+from otel_runtime.telemetry.console_tree import ConsoleTree
+from otel_runtime.telemetry.identifiers import OwnIds
+from otel_runtime.telemetry.losses import Losses
+from otel_runtime.telemetry.metrics import Recorder
+from otel_runtime.telemetry.otlp_json_file import OtlpJsonFile, trace_file_path
+from otel_runtime.telemetry.outlets import Outlets
+from otel_runtime.telemetry.pipe import Limits, Pipe, limits_from
+from otel_runtime.telemetry.redaction import Redactor
+from otel_runtime.telemetry.tracing import OtelTracing
+
+__all__ = ["assemble"]
+
+_CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_Whose = Literal["own", "given", "global"]
+_Flush = Callable[[int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    settings: Settings
+    environ: Mapping[str, str]
+    losses: Losses
+    limits: Limits
+
+
+def assemble(
+    settings: Settings, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None, environ: Mapping[str, str]
+) -> OtelTracing:
+    """The tracing of one runtime, running.
+
+    Raises:
+        ConfigError: Something of our own settings cannot work.
+    """
+    losses = Losses()
+    around = _Surroundings(settings, environ, losses, limits_from(environ, losses))
+    quiet.install()
+    redactor = Redactor(settings.redact_keys, settings.redact_patterns)
+    pipes = _own_pipes(around)
+    tracers, whose = _tracers(around, tracer_provider, pipes)
+    meters, readers = _meters(around, meter_provider)
+    flushes = _flushes(None if whose == "own" else tracers) + _flushes(meters)
+    stops = [meters.shutdown] if isinstance(meters, SdkMeterProvider) and readers else []
+    mode, wrong = capture_mode(settings.capture, environ.get(_CAPTURE_VARIABLE))
+    if wrong:
+        losses.problem(_CAPTURE_VARIABLE, wrong, warn=False)
+    scope = {"attributes": {c.CONVENTIONS: c.VERSION}}
+    return OtelTracing(
+        tracers.get_tracer(c.SCOPE, __version__, **scope),
+        Recorder(None if meters is None else meters.get_meter(c.SCOPE, __version__, **scope), settings.metric_names, losses),
+        Outlets(whose, pipes, flushes, stops),
+        losses=losses,
+        capture=Capture(mode, redactor),
+        redactor=redactor,
+        decision_spans=settings.decision_spans,
+        resume_trace=settings.resume_trace,
+    )
+
+
+def _tracers(around: _Surroundings, given: TracerProvider | None, pipes: list[Pipe]) -> tuple[TracerProvider, _Whose]:
+    """The provider; our pipes for file and tree are added to it, an OTLP pipe only to one of our own."""
+    known = given or _global_tracers(around.losses)
+    if known is not None:
+        _add_to_foreign(known, pipes, around.losses)
+        return known, "global" if given is None else "given"
+    pipes.extend(_standard_pipes(around))
+    _check_sampler(around)
+    provider = SdkTracerProvider(resource=_resource(around), shutdown_on_exit=False, id_generator=OwnIds())
+    for pipe in pipes:
+        provider.add_span_processor(pipe)
+    return provider, "own"
+
+
+def _global_tracers(losses: Losses) -> TracerProvider | None:
+    try:
+        found = trace.get_tracer_provider()
+    except Exception as error:  # noqa: BLE001 - OTEL_PYTHON_TRACER_PROVIDER may name something that cannot be loaded
+        losses.problem("OTEL_PYTHON_TRACER_PROVIDER", error, warn=False)
+        return None
+    return None if isinstance(found, ProxyTracerProvider) else found
+
+
+def _add_to_foreign(provider: TracerProvider, pipes: list[Pipe], losses: Losses) -> None:
+    add = getattr(provider, "add_span_processor", None)
+    if callable(add):
+        for pipe in pipes:
+            add(pipe)
+    elif pipes:
+        losses.problem("provider", f"`{type(provider).__name__}` takes no span processors: no trace file, no tree", warn=False)
+
+
+def _own_pipes(around: _Surroundings) -> list[Pipe]:
+    """Pipes that our own settings ask for."""
+    found: list[Pipe] = []
+    if around.settings.trace_file is not None:
+        path = trace_file_path(around.settings.trace_file, datetime.now(UTC), os.getpid())
+        found.append(Pipe("file", OtlpJsonFile(path, around.losses), around.losses, around.limits))
+    if around.settings.console:
+        found.append(Pipe("console", ConsoleTree(around.losses), around.losses, around.limits))
+    return found
+
+
+def _standard_pipes(around: _Surroundings) -> list[Pipe]:
+    """Pipes that the OTEL_* variables ask for."""
+    found: list[Pipe] = []
+    for name in _exporters(around, "TRACES"):
+        try:
+            exporter = ConsoleSpanExporter(out=sys.stdout) if name == "console" else _otlp_spans(around)
+        except Exception as error:  # noqa: BLE001 - a bad OTEL_EXPORTER_OTLP_* value; the other exporters still work
+            around.losses.problem("otlp", error, warn=False)
+            continue
+        if exporter is not None:
+            found.append(Pipe(name, exporter, around.losses, around.limits))
+    return found
+
+
+def _exporters(around: _Surroundings, signal: str) -> list[str]:
+    variable = f"OTEL_{signal}_EXPORTER"
+    asked = [part.strip().lower() for part in around.environ.get(variable, "otlp").split(",") if part.strip()] or ["otlp"]
+    unknown = [name[:64] for name in asked if name not in ("otlp", "console", "none")]
+    if unknown:
+        around.losses.problem(variable, f"`{', '.join(unknown)}` is not supported; expected `otlp`, `console` or `none`", warn=False)
+    return [name for name in dict.fromkeys(asked) if name in ("otlp", "console")]
+
+
+def _otlp_spans(around: _Surroundings) -> SpanExporter | None:
+    if around.settings.otlp == "off":
+        return None
+    protocol = otlp.protocol_of(around.environ, "TRACES", around.losses)
+    if _endpoint_known(around, "TRACES"):
+        return otlp.span_exporter(protocol)
+    return otlp.LocalSpans(otlp.LocalCollector(protocol), lambda: otlp.span_exporter(protocol), around.losses)
+
+
+def _endpoint_known(around: _Surroundings, signal: str) -> bool:
+    names = (f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    asked = around.environ.get(f"OTEL_{signal}_EXPORTER", "")
+    return around.settings.otlp == "on" or "otlp" in asked or any(around.environ.get(name, "").strip() for name in names)
+
+
+def _meters(around: _Surroundings, given: MeterProvider | None) -> tuple[MeterProvider | None, list[PeriodicExportingMetricReader]]:
+    """The provider and our readers of it; no provider at all when nobody would read the metrics."""
+    known = given or _global_meters(around.losses)
+    if known is not None:
+        return known, []
+    readers: list[PeriodicExportingMetricReader] = []
+    for name in _exporters(around, "METRICS"):
+        try:
+            exporter = otlp.QuietMetrics(ConsoleMetricExporter, around.losses) if name == "console" else _otlp_metrics(around)
+            if exporter is not None:
+                readers.append(PeriodicExportingMetricReader(exporter))
+        except Exception as error:  # noqa: BLE001 - a bad OTEL_* value; spans still work
+            around.losses.problem("otlp metrics", error, warn=False)
+    if not readers:
+        return None, []
+    return SdkMeterProvider(readers, resource=_resource(around), shutdown_on_exit=False), readers
+
+
+def _global_meters(losses: Losses) -> MeterProvider | None:
+    try:
+        found = metrics.get_meter_provider()
+    except Exception as error:  # noqa: BLE001 - OTEL_PYTHON_METER_PROVIDER may name something that cannot be loaded
+        losses.problem("OTEL_PYTHON_METER_PROVIDER", error, warn=False)
+        return None
+    # The proxy that stands in before an application sets one has no public class.
+    return None if type(found).__name__ == "_ProxyMeterProvider" else found
+
+
+def _otlp_metrics(around: _Surroundings) -> MetricExporter | None:
+    if around.settings.otlp == "off":
+        return None
+    protocol = otlp.protocol_of(around.environ, "METRICS", around.losses)
+
+    def make() -> MetricExporter:
+        return otlp.metric_exporter(protocol)
+
+    known = _endpoint_known(around, "METRICS")
+    # Built at once only when its preferences matter: the exporter reads them from variables itself.
+    like = make() if known or any(name.startswith("OTEL_EXPORTER_OTLP_METRICS_") for name in around.environ) else None
+    return otlp.QuietMetrics(make, around.losses, None if known else otlp.LocalCollector(protocol), like)
+
+
+def _flushes(provider: TracerProvider | MeterProvider | None) -> list[_Flush]:
+    flush = getattr(provider, "force_flush", None)
+    return [flush] if callable(flush) else []
+
+
+def _resource(around: _Surroundings) -> Resource:
+    named = around.environ.get("OTEL_SERVICE_NAME") or "service.name=" in around.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    return Resource.create({} if named else {SERVICE_NAME: around.settings.name})
+
+
+def _check_sampler(around: _Surroundings) -> None:
+    given = around.environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
+    if given and given not in _KNOWN_SAMPLERS:
+        around.losses.problem("OTEL_TRACES_SAMPLER", f"`{given[:64]}` is not known; the SDK samples everything", warn=False)

@@ -1,0 +1,117 @@
+"""What happened -> measurements: which instruments, which labels. Labels come from bounded sets only."""
+
+from __future__ import annotations
+
+from opentelemetry import context
+from opentelemetry.context import Context
+
+from otel_runtime.telemetry import conventions as c
+from otel_runtime.telemetry.metrics import Labels, Recorder, Value
+from otel_runtime.telemetry.operations import Plan, approval_outcome
+from otel_runtime.values.action import Action
+from otel_runtime.values.approval import ApprovalRequest
+from otel_runtime.values.decision import Decision
+from otel_runtime.values.usage import UsageRecord
+
+__all__ = ["Meters"]
+
+_INFERENCE = "gen_ai.client.inference.usage."
+_FIRST_CHUNK = "gen_ai.client.inference.time_to_first_chunk"
+_COUNTERS = (
+    (f"{_INFERENCE}input_tokens", "input_tokens"),
+    (f"{_INFERENCE}output_tokens", "output_tokens"),
+    (f"{_INFERENCE}cache_read.input_tokens", "cache_read"),
+    (f"{_INFERENCE}cache_write.input_tokens", "cache_write"),
+    (f"{_INFERENCE}reasoning.output_tokens", "reasoning"),
+)
+
+
+class Meters:
+    """Queues measurements; everything here is cheap and raises nothing of its own.
+
+    Args:
+        recorder: The queue and the instruments behind it.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._models = Labels()
+        self._names = Labels(1000)
+        self._errors = Labels(64)
+        self._tools = Labels(1000)
+
+    def name(self, given: str) -> bool:
+        """True when this operation's name may become a metric label."""
+        return self._names.of(given) != c.OTHER
+
+    def model(self, given: str | None, provider: str | None, labels: dict[str, str]) -> dict[str, str]:
+        """Labels of a model call, as far as they are known at its start."""
+        found = dict(labels)
+        if given is not None:
+            found[c.REQUEST_MODEL] = self._models.of(given)
+        if provider is not None:
+            found[c.PROVIDER_NAME] = self._models.of(provider)
+        return found
+
+    def model_labels(self, record: UsageRecord, labels: dict[str, str]) -> dict[str, str]:
+        """The same with what the answer told."""
+        found = dict(labels)
+        if record.model is not None:
+            found[c.RESPONSE_MODEL] = self._models.of(record.model)
+        if record.provider is not None:
+            found.setdefault(c.PROVIDER_NAME, self._models.of(record.provider))
+        return found
+
+    def duration(self, plan: Plan, labels: dict[str, str], error: str | None, seconds: float, first: float | None, where: Context) -> None:
+        """An operation has ended."""
+        recorder = self._recorder
+        if not recorder.on:
+            return
+        full: dict[str, Value] = {**labels, c.ERROR_TYPE: self._errors.of(error)} if error is not None else labels  # type: ignore[assignment]  # str is a Value
+        for name in plan.durations:
+            if (record := recorder.record(name)) is not None:
+                recorder.put(record, seconds, full, where)
+        if first is not None and plan.operation == "chat" and (record := recorder.record(_FIRST_CHUNK)) is not None:
+            recorder.put(record, first, full, where)
+
+    def usage(self, usage: UsageRecord, labels: dict[str, str], where: Context) -> None:
+        """A model call's tokens and cost."""
+        known = self.model_labels(usage, {c.OPERATION: "chat", **{key: value for key, value in labels.items() if key.startswith("gen_ai.re")}})
+        known.update({key: value for key, value in labels.items() if key == c.PROVIDER_NAME})
+        for kind in ("input", "output"):
+            self._put("gen_ai.client.token.usage", getattr(usage.usage, f"{kind}_tokens"), {**known, c.TOKEN_TYPE: kind}, where)
+        for name, part in _COUNTERS:
+            self._put(name, getattr(usage.usage, part), known, where)
+        if usage.cost is not None:
+            model = known.get(c.REQUEST_MODEL) or known.get(c.RESPONSE_MODEL) or c.OTHER
+            currency = {c.CURRENCY: self._models.of(usage.cost.currency), c.REQUEST_MODEL: model}
+            self._put("otel_runtime.usage.cost", float(usage.cost.amount), currency, where)
+
+    def decided(self, action: Action, decision: Decision) -> None:
+        """A decision was made; a name the model made up is not a label."""
+        where = context.get_current()
+        tool = self._tools.of(action.name) if action.registered else c.OTHER
+        labels = {c.DECISION: decision.value, c.DECISION_RULE: self._tools.of(decision.rule or decision.code), c.OWN_TOOL: tool}
+        self._put("otel_runtime.policy.decisions", 1, labels, where)
+        self._put("otel_runtime.policy.duration", decision.duration_s, {c.DECISION: decision.value}, where)
+
+    def asked(self, request: ApprovalRequest) -> None:
+        """A person was asked."""
+        where = context.get_current()
+        self._put("otel_runtime.approval.requests", 1, {c.OWN_TOOL: self._tools.of(request.capability)}, where)
+        self._put("otel_runtime.approval.pending", 1, {}, where)
+
+    def answered(self, request: ApprovalRequest, wait_s: float) -> None:
+        """The question has ended."""
+        where = context.get_current()
+        self._put("otel_runtime.approval.wait", wait_s, {c.APPROVAL_OUTCOME: approval_outcome(request)}, where)
+        self._put("otel_runtime.approval.pending", -1, {}, where)
+
+    def hook_failed(self, hook: str) -> None:
+        """A lifecycle hook raised."""
+        self._put("otel_runtime.hook.errors", 1, {c.HOOK: self._errors.of(hook)}, context.get_current())
+
+    def _put(self, name: str, value: float | None, labels: dict[str, str], where: Context) -> None:
+        record = self._recorder.record(name)
+        if record is not None and value is not None:
+            self._recorder.put(record, value, dict(labels), where)

@@ -1,0 +1,187 @@
+"""OTLP exporters: configured by the standard variables, or sent to a collector on this machine whenever one listens."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from otel_runtime.telemetry.losses import Losses
+from otel_runtime.telemetry.quiet import quietly
+
+__all__ = ["LocalCollector", "LocalSpans", "Protocol", "QuietMetrics", "metric_exporter", "protocol_of", "span_exporter"]
+
+Protocol = Literal["grpc", "http/protobuf"]
+_PORTS: Mapping[Protocol, int] = {"grpc": 4317, "http/protobuf": 4318}
+_PROBE_EVERY_S = 30.0
+_PROBE_TIMEOUT_S = 0.05
+
+
+def protocol_of(environ: Mapping[str, str], signal: str, losses: Losses) -> Protocol:
+    """Which OTLP protocol a signal (`TRACES`, `METRICS`) uses."""
+    for name in (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        given = environ.get(name, "").strip().lower()
+        if given in ("grpc", "http/protobuf"):
+            return "grpc" if given == "grpc" else "http/protobuf"
+        if given:
+            losses.problem(name, f"`{given[:64]}` is not supported; expected `grpc` or `http/protobuf`; using `http/protobuf`", warn=False)
+            break
+    return "http/protobuf"
+
+
+def span_exporter(protocol: Protocol) -> SpanExporter:
+    """An exporter that reads endpoint, headers, TLS and timeout from OTEL_EXPORTER_OTLP_* itself.
+
+    Raises:
+        ValueError: A variable it reads has a bad value.
+    """
+    # Imported here: both pull in a network stack that a program without a collector never needs.
+    if protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
+
+        return Grpc()
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
+
+    return Http()
+
+
+def metric_exporter(protocol: Protocol) -> MetricExporter:
+    """The same for metrics.
+
+    Raises:
+        ValueError: A variable it reads has a bad value.
+    """
+    if protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as Grpc
+
+        return Grpc()
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as Http
+
+    return Http()
+
+
+class LocalCollector:
+    """Looks whether a collector listens on this machine, at most every 30 seconds.
+
+    Args:
+        protocol: Decides the port.
+        port: Another port, for tests; None for the protocol's own.
+    """
+
+    def __init__(self, protocol: Protocol, port: int | None = None) -> None:
+        self.address = ("localhost", port or _PORTS[protocol])
+        self._looked_at = -_PROBE_EVERY_S
+        self._listens = False
+
+    def listens(self) -> bool:
+        """True when something accepts a TCP connection; blocks up to 50 ms, so only for export threads."""
+        if time.monotonic() - self._looked_at < _PROBE_EVERY_S:
+            return self._listens
+        try:
+            with socket.create_connection(self.address, _PROBE_TIMEOUT_S):
+                self._listens = True
+        except OSError:
+            self._listens = False
+        self._looked_at = time.monotonic()
+        return self._listens
+
+    def gone(self) -> None:
+        """An export failed: look again before the next one."""
+        self._looked_at = -_PROBE_EVERY_S
+
+
+class LocalSpans(SpanExporter):
+    """Sends spans to a collector on this machine while one listens; else drops them, counted, without a word.
+
+    Args:
+        collector: Looks for it.
+        make: Builds the real exporter when it is first needed.
+        losses: Where dropped spans are counted.
+    """
+
+    def __init__(self, collector: LocalCollector, make: Callable[[], SpanExporter], losses: Losses) -> None:
+        self._collector = collector
+        self._make = make
+        self._losses = losses
+        self._real: SpanExporter | None = None
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send or drop."""
+        if not self._collector.listens():
+            self._losses.add("no_endpoint", len(spans))
+            return SpanExportResult.SUCCESS
+        if self._real is None:
+            self._real = self._make()
+        result = self._real.export(spans)
+        if result is not SpanExportResult.SUCCESS:
+            self._collector.gone()
+        return result
+
+    def shutdown(self) -> None:
+        """Stop the real exporter, if there is one."""
+        if self._real is not None:
+            self._real.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Nothing is buffered here."""
+        return True
+
+    def report(self) -> Mapping[str, object]:
+        """Where it would send."""
+        host, port = self._collector.address
+        return {"endpoint": f"{host}:{port}", "listening": self._collector.listens()}
+
+
+class QuietMetrics(MetricExporter):
+    """Sends metrics through another exporter; its log records become counted problems.
+
+    Args:
+        make: Builds the real exporter when it is first needed.
+        losses: Where problems go.
+        collector: Given when metrics are only sent while a local collector listens.
+        like: An exporter whose temporality and aggregation preferences hold; None for the defaults.
+    """
+
+    def __init__(
+        self, make: Callable[[], MetricExporter], losses: Losses, collector: LocalCollector | None = None, like: MetricExporter | None = None
+    ) -> None:
+        # The SDK keeps the two preferences in these attributes and has no public way to hand them on.
+        super().__init__(
+            preferred_temporality=getattr(like, "_preferred_temporality", None),
+            preferred_aggregation=getattr(like, "_preferred_aggregation", None),
+        )
+        self._make = make
+        self._losses = losses
+        self._collector = collector
+        self._real = like
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> MetricExportResult:
+        """Send, or drop when nothing listens."""
+        with quietly(self._losses):
+            try:
+                if self._collector is not None and not self._collector.listens():
+                    return MetricExportResult.SUCCESS
+                if self._real is None:
+                    self._real = self._make()
+                result = self._real.export(metrics_data, timeout_millis=timeout_millis)
+            except Exception as error:  # noqa: BLE001 - an exporter's failure must not reach the SDK's logger
+                self._losses.problem("metrics", error)
+                result = MetricExportResult.FAILURE
+            if result is not MetricExportResult.SUCCESS and self._collector is not None:
+                self._collector.gone()
+            return result
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Nothing is buffered here."""
+        return True
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:
+        """Stop the real exporter, if there is one."""
+        if self._real is not None:
+            with quietly(self._losses):
+                self._real.shutdown(timeout_millis=timeout_millis)

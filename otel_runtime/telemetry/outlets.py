@@ -1,0 +1,92 @@
+"""Where telemetry leaves: our own pipes and meter provider, or the application's providers. Flush and shutdown keep their time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
+
+from otel_runtime.telemetry.pipe import Pipe
+from otel_runtime.telemetry.worker import remaining, run_bounded
+
+__all__ = ["Foreign", "Outlets"]
+
+
+class Foreign(Protocol):
+    """What is used of an SDK provider besides its tracers and meters."""
+
+    def force_flush(self, timeout_millis: int = ...) -> bool:
+        """Send what is buffered."""
+        ...
+
+
+class Outlets:
+    """Everything that exports, flushed side by side.
+
+    Args:
+        provider: `own`, `given` or `global`: whose tracer provider it is.
+        pipes: Our pipes.
+        flushes: `force_flush` of providers; each takes milliseconds.
+        shutdowns: What to stop at the end: our own meter provider, never one of the application's.
+    """
+
+    def __init__(
+        self,
+        provider: Literal["own", "given", "global"],
+        pipes: Sequence[Pipe] = (),
+        flushes: Sequence[Callable[[int], object]] = (),
+        shutdowns: Sequence[Callable[[int], object]] = (),
+    ) -> None:
+        self._provider = provider
+        self._pipes = tuple(pipes)
+        self._flushes = tuple(flushes)
+        self._shutdowns = tuple(shutdowns)
+        self._waking: threading.Thread | None = None
+
+    def wake(self) -> None:
+        """Export soon, without waiting."""
+        for pipe in self._pipes:
+            pipe.wake()
+        if self._provider != "own" and (self._waking is None or not self._waking.is_alive()):
+            # A foreign batch processor can only be flushed, which blocks: one thread at a time does it.
+            self._waking = threading.Thread(target=self._flush_foreign, args=(2000,), name="otel-runtime-wake", daemon=True)
+            self._waking.start()
+
+    def flush(self, deadline: float) -> bool:
+        """Send what is buffered; False when it did not all leave by the deadline (`time.monotonic()`)."""
+        asked = [(pipe, pipe.ask()) for pipe in self._pipes]
+        foreign = self._flush_foreign_by(deadline)
+        return all([pipe.finish(order, deadline) for pipe, order in asked]) and foreign
+
+    def shutdown(self, deadline: float) -> bool:
+        """Send what is buffered and stop what is ours."""
+        for pipe in self._pipes:
+            pipe.refuse()
+        asked = [(pipe, pipe.ask()) for pipe in self._pipes]
+        stopped = self._stop_by(deadline) if self._shutdowns else self._flush_foreign_by(deadline)
+        left = all([pipe.finish(order, deadline) for pipe, order in asked])
+        return all([pipe.close(deadline) for pipe in self._pipes]) and left and stopped
+
+    def report(self) -> Mapping[str, object]:
+        """What `doctor` shows."""
+        return {"provider": self._provider, "exporters": [pipe.report() for pipe in self._pipes]}
+
+    def _flush_foreign_by(self, deadline: float) -> bool:
+        if not self._flushes:
+            return True
+        left = remaining(deadline)
+        return run_bounded(lambda: self._flush_foreign(int(left * 1000)), left)
+
+    def _flush_foreign(self, timeout_ms: int) -> None:
+        for flush in self._flushes:
+            flush(timeout_ms)
+
+    def _stop_by(self, deadline: float) -> bool:
+        left = remaining(deadline)
+
+        def stop() -> None:
+            self._flush_foreign(int(left * 1000))
+            for shutdown in self._shutdowns:
+                shutdown(int(left * 1000))
+
+        return run_bounded(stop, left)

@@ -1,0 +1,72 @@
+"""Places in traces: TraceRef <-> OpenTelemetry span contexts, and the one function that attaches and detaches."""
+
+from __future__ import annotations
+
+import string
+from contextvars import Token
+from typing import Final
+
+from opentelemetry import context, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags
+
+from otel_runtime.values.trace import TraceRef
+
+__all__ = ["attach", "detach", "link_to", "ref_of", "remote_parent", "span_context"]
+
+_HEX: Final = frozenset(string.hexdigits)
+_TRACE_DIGITS: Final = 32
+_SPAN_DIGITS: Final = 16
+
+
+def attach(entered: Context) -> object:
+    """Make a context current; the token is for `detach`."""
+    return context.attach(entered)
+
+
+def detach(token: object) -> None:
+    """Make current what was current before.
+
+    `opentelemetry.context.detach` logs an error when another context finishes the work (an async generator closed elsewhere), and catching
+    around it does not help. The token knows its variable, so this resets it without that log record.
+    """
+    if not isinstance(token, Token):
+        # A foreign runtime context (OTEL_PYTHON_CONTEXT) has tokens of its own; None means that attaching had failed.
+        if token is not None:
+            context.detach(token)  # type: ignore[unreachable]  # the API promises contextvars tokens, a plug-in may not
+        return
+    try:
+        token.var.reset(token)
+    except (ValueError, RuntimeError):
+        # Another context finishes the work, or it was finished before: its current span is none of ours.
+        return
+
+
+def ref_of(given: SpanContext) -> TraceRef | None:
+    """The place of a span; None when it has none. `sampled` is False when nothing of it is recorded."""
+    if not given.is_valid:
+        return None
+    return TraceRef(format(given.trace_id, "032x"), format(given.span_id, "016x"), given.trace_flags.sampled)
+
+
+def span_context(ref: TraceRef | None) -> SpanContext | None:
+    """The remote span context of a place; None unless both ids are valid OpenTelemetry ids."""
+    if ref is None or ref.parent_id is None or len(ref.id) != _TRACE_DIGITS or len(ref.parent_id) != _SPAN_DIGITS:
+        return None
+    if not _HEX.issuperset(ref.id) or not _HEX.issuperset(ref.parent_id):
+        return None
+    flags = TraceFlags(TraceFlags.DEFAULT if ref.sampled is False else TraceFlags.SAMPLED)
+    found = SpanContext(int(ref.id, 16), int(ref.parent_id, 16), is_remote=True, trace_flags=flags)
+    return found if found.is_valid else None
+
+
+def remote_parent(ref: TraceRef) -> Context:
+    """A context in which the place is the current span; an empty one when the place is no OpenTelemetry place."""
+    found = span_context(ref)
+    return Context() if found is None else trace.set_span_in_context(NonRecordingSpan(found), Context())
+
+
+def link_to(ref: TraceRef | None) -> list[Link]:
+    """A link to the place, or none."""
+    found = span_context(ref)
+    return [] if found is None else [Link(found)]

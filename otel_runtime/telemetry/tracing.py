@@ -1,0 +1,274 @@
+"""`Tracing` over OpenTelemetry's public API. No method raises, whatever the SDK, a processor or an exporter does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from opentelemetry import context, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanKind, Tracer
+
+from otel_runtime.telemetry import conventions as c
+from otel_runtime.telemetry import operations as ops
+from otel_runtime.telemetry.capture import Capture
+from otel_runtime.telemetry.failure import Failures
+from otel_runtime.telemetry.losses import Losses
+from otel_runtime.telemetry.meters import Meters
+from otel_runtime.telemetry.metrics import Recorder
+from otel_runtime.telemetry.noop import NOOP_SPAN
+from otel_runtime.telemetry.outlets import Outlets
+from otel_runtime.telemetry.places import link_to, ref_of, remote_parent
+from otel_runtime.telemetry.protocol import OpenSpan, SpanStart
+from otel_runtime.telemetry.redaction import Redactor
+from otel_runtime.telemetry.sanitize import name as clean_name
+from otel_runtime.telemetry.span import OtelSpan
+from otel_runtime.values.action import Action
+from otel_runtime.values.approval import ApprovalRequest
+from otel_runtime.values.decision import Decision
+from otel_runtime.values.trace import TraceEvent, TraceRef
+
+__all__ = ["OtelTracing", "Parts"]
+
+_PLANS_LIMIT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the spans of one runtime share.
+
+    Args:
+        losses: Counts and problems.
+        meters: Measurements.
+        capture: Content.
+        failures: Exceptions.
+        redactor: Secrets.
+    """
+
+    losses: Losses
+    meters: Meters
+    capture: Capture
+    failures: Failures
+    redactor: Redactor
+
+
+class OtelTracing:
+    """Turns what happens into spans and metrics.
+
+    Args:
+        tracer: Where spans are started.
+        recorder: Where measurements go.
+        outlets: Flushing and stopping of whatever exports.
+        losses: Counts and problems, shared with the outlets.
+        capture: Content capture.
+        redactor: What masks secrets.
+        decision_spans: `all` makes a span of an allow too.
+        resume_trace: Whether a resolved approval stays in the trace that asked.
+    """
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        recorder: Recorder,
+        outlets: Outlets,
+        *,
+        losses: Losses,
+        capture: Capture,
+        redactor: Redactor,
+        decision_spans: Literal["non-allow", "all"] = "non-allow",
+        resume_trace: Literal["auto", "same", "new"] = "auto",
+    ) -> None:
+        self._tracer = tracer
+        self._recorder = recorder
+        self._outlets = outlets
+        self._parts = Parts(losses, Meters(recorder), capture, Failures(redactor), redactor)
+        self._all_decisions = decision_spans == "all"
+        self._resume: Literal["auto", "same", "new"] = resume_trace
+        self._plans: dict[tuple[str, str], ops.Plan] = {}
+        self._observers: tuple[Callable[[TraceEvent], None], ...] = ()
+        self._down = False
+
+    @property
+    def tracer(self) -> Tracer:
+        """The OpenTelemetry tracer, for the projector."""
+        return self._tracer
+
+    @property
+    def parts(self) -> Parts:
+        """What spans share, for the projector."""
+        return self._parts
+
+    def add_observer(self, observer: Callable[[TraceEvent], None]) -> None:
+        """Let `observe` hand events to a projector."""
+        self._observers = (*self._observers, observer)
+
+    def open(self, start: SpanStart) -> OpenSpan:
+        """Start a span; the caller enters and ends it."""
+        if start.kind == "capability" or self._down:
+            return NOOP_SPAN
+        try:
+            return self._open(start)
+        except Exception as error:  # noqa: BLE001 - telemetry fails open
+            self._parts.losses.problem("open", error)
+            return NOOP_SPAN
+
+    def current(self) -> TraceRef | None:
+        """Where the running code stands."""
+        try:
+            return ref_of(trace.get_current_span().get_span_context())
+        except Exception as error:  # noqa: BLE001 - an application's own span class may raise anything
+            self._parts.losses.problem("current", error)
+            return None
+
+    def decided(self, action: Action, decision: Decision) -> None:
+        """Count a decision; a non-allow one also becomes a span."""
+        if self._down:
+            return
+        try:
+            self._recorder.ensure()
+            self._parts.meters.decided(action, decision)
+            if decision.value != "allow" or self._all_decisions:
+                name = clean_name(action.name) if action.registered else c.OTHER
+                attributes = ops.policy_attributes(action, decision, self._parts.redactor)
+                end = time.time_ns()
+                start = end - int(max(0.0, decision.duration_s) * 1e9)
+                self._instant(f"policy {decision.value} {name}", attributes, context.get_current(), [], start, end)
+        except Exception as error:  # noqa: BLE001 - telemetry fails open
+            self._parts.losses.problem("decision", error)
+
+    def approval_requested(self, request: ApprovalRequest) -> TraceRef | None:
+        """Span `approval requested {tool}`, ended and exported at once."""
+        if self._down:
+            return None
+        try:
+            self._recorder.ensure()
+            self._parts.meters.asked(request)
+            attributes = ops.request_attributes(request, self._parts.redactor)
+            now = time.time_ns()
+            name = f"approval requested {clean_name(request.capability)}"
+            found = self._instant(name, attributes, context.get_current(), [], now, now)
+            self._outlets.wake()
+            return found
+        except Exception as error:  # noqa: BLE001 - telemetry fails open
+            self._parts.losses.problem("approval", error)
+            return None
+
+    def approval_resolved(self, request: ApprovalRequest, requested: TraceRef | None) -> TraceRef | None:
+        """Span `approval {outcome} {tool}` from request to answer, linked to the requested span."""
+        if self._down:
+            return None
+        try:
+            return self._resolved(request, requested)
+        except Exception as error:  # noqa: BLE001 - telemetry fails open
+            self._parts.losses.problem("approval", error)
+            return None
+
+    def observe(self, event: TraceEvent) -> None:
+        """Project a foreign event onto spans, through whichever projector was added."""
+        for observer in self._observers if not self._down else ():
+            try:
+                observer(event)
+            except Exception as error:  # noqa: BLE001 - telemetry fails open
+                self._parts.losses.problem("observe", error)
+
+    def hook_failed(self, hook: str) -> None:
+        """Count an exception of a lifecycle hook."""
+        self._parts.meters.hook_failed(hook)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Send what is buffered; False when it did not all leave in time."""
+        deadline = time.monotonic() + timeout_s
+        recorded = self._recorder.flush(timeout_s)
+        return self._outlets.flush(deadline) and recorded
+
+    def shutdown(self, timeout_s: float) -> bool:
+        """Flush and stop."""
+        if self._down:
+            return True
+        self._down = True
+        deadline = time.monotonic() + timeout_s
+        recorded = self._recorder.flush(timeout_s)
+        self._recorder.stop()
+        left = self._outlets.shutdown(deadline)
+        self._parts.losses.speak()
+        return left and recorded
+
+    def report(self) -> Mapping[str, object]:
+        """What `doctor` shows."""
+        losses = self._parts.losses
+        return {
+            **self._outlets.report(),
+            "capture": self._parts.capture.mode,
+            "metrics": self._recorder.on,
+            "conventions": c.VERSION,
+            "lost": dict(losses.counts),
+            "problems": dict(losses.problems),
+        }
+
+    def _open(self, start: SpanStart) -> OpenSpan:
+        parts = self._parts
+        plan = self._plans.get((start.kind, start.name)) or self._plan(start.kind, start.name)
+        self._recorder.ensure()
+        parent = context.get_current() if start.parent is None else remote_parent(start.parent)
+        attributes = ops.start_attributes(start, plan)
+        if plan.operation == "chat" and c.REQUEST_MODEL not in attributes:
+            attributes[c.REQUEST_MODEL] = clean_name(start.name)
+        if start.arguments is not None and parts.capture.on_spans:
+            attributes[plan.keys[0]] = self._captured(plan, start.arguments)
+        if start.unguarded and not trace.get_current_span(parent).get_span_context().is_valid:
+            attributes[c.GUARDED] = False
+        links = [link for ref in start.links for link in link_to(ref)] if start.links else []
+        labels = plan.labels
+        if plan.operation == "chat":
+            labels = parts.meters.model(start.model or start.name, start.provider, labels)
+        started = time.time_ns()
+        span = self._start(plan.span_name, parent, plan.kind, attributes, links, started)
+        entered = trace.set_span_in_context(span, parent)
+        return OtelSpan(parts, plan, span, entered, started, start.decision, labels)
+
+    def _captured(self, plan: ops.Plan, arguments: Mapping[str, object]) -> str:
+        capture = self._parts.capture
+        if plan.operation == "chat" and "messages" in arguments:
+            return capture.json(arguments["messages"])
+        return capture.arguments(arguments)
+
+    def _plan(self, kind: str, name: str) -> ops.Plan:
+        plan = ops.plan(kind, name, bounded=self._parts.meters.name(name))
+        if len(self._plans) < _PLANS_LIMIT:
+            self._plans[kind, name] = plan
+        return plan
+
+    def _start(self, name: str, parent: Context, kind: SpanKind, attributes: ops.Attributes, links: list[Link], started: int) -> Span:
+        try:
+            return self._tracer.start_span(name, parent, kind, attributes, links, started, False, False)  # noqa: FBT003 - positional is faster; we record exceptions ourselves
+        except Exception as error:  # noqa: BLE001 - a sampler or processor of the application's may raise anything
+            self._parts.losses.problem("processor", error)
+            # Children then hang under the span around this one.
+            return NonRecordingSpan(trace.get_current_span(parent).get_span_context())
+
+    def _instant(
+        self, name: str, attributes: ops.Attributes, parent: Context, links: list[Link], start: int, end: int
+    ) -> TraceRef | None:
+        span = self._start(name, parent, SpanKind.INTERNAL, attributes, links, start)
+        try:
+            span.end(end)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._parts.losses.problem("processor", error)
+        return ref_of(span.get_span_context())
+
+    def _resolved(self, request: ApprovalRequest, requested: TraceRef | None) -> TraceRef | None:
+        decided_at = request.decided_at or datetime.now(UTC)
+        wait_s = ops.seconds_between(request.requested_at, decided_at)
+        self._recorder.ensure()
+        self._parts.meters.answered(request, wait_s)
+        attributes = ops.resolved_attributes(request, self._parts.redactor, wait_s)
+        start = int(request.requested_at.timestamp() * 1e9)
+        name = f"approval {ops.approval_outcome(request)} {clean_name(request.capability)}"
+        parent = context.get_current()
+        if not trace.get_current_span(parent).get_span_context().is_valid:
+            resumed = ops.resumed_parent(request.trace, wait_s, self._resume)
+            parent = Context() if resumed is None else remote_parent(resumed)
+        return self._instant(name, attributes, parent, link_to(requested), start, start + int(wait_s * 1e9))
