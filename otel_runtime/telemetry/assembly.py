@@ -16,7 +16,6 @@ from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExport
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
-from opentelemetry.sdk.trace.sampling import _KNOWN_SAMPLERS  # the SDK's list has no public name; it only feeds a message
 from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
 from otel_runtime._version import __version__
@@ -31,12 +30,16 @@ from otel_runtime.telemetry.metrics import Recorder
 from otel_runtime.telemetry.otlp_json_file import OtlpJsonFile, trace_file_path
 from otel_runtime.telemetry.outlets import Outlets
 from otel_runtime.telemetry.pipe import Limits, Pipe, limits_from
+from otel_runtime.telemetry.projector import Projector
+from otel_runtime.telemetry.projector_spans import TracerSpans
 from otel_runtime.telemetry.redaction import Redactor
 from otel_runtime.telemetry.tracing import OtelTracing
 
 __all__ = ["assemble"]
 
 _CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+# https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#general-sdk-configuration
+_SAMPLERS = frozenset("always_on always_off traceidratio parentbased_always_on parentbased_always_off parentbased_traceidratio".split())
 _Whose = Literal["own", "given", "global"]
 _Flush = Callable[[int], object]
 
@@ -69,11 +72,14 @@ def assemble(
     mode, wrong = capture_mode(settings.capture, environ.get(_CAPTURE_VARIABLE))
     if wrong:
         losses.problem(_CAPTURE_VARIABLE, wrong, warn=False)
-    scope = {"attributes": {c.CONVENTIONS: c.VERSION}}
+    scope = {c.CONVENTIONS: c.VERSION}
+    tracer = tracers.get_tracer(c.SCOPE, __version__, attributes=scope)
+    meter = None if meters is None else meters.get_meter(c.SCOPE, __version__, attributes=scope)
     return OtelTracing(
-        tracers.get_tracer(c.SCOPE, __version__, **scope),
-        Recorder(None if meters is None else meters.get_meter(c.SCOPE, __version__, **scope), settings.metric_names, losses),
+        tracer,
+        Recorder(meter, settings.metric_names, losses),
         Outlets(whose, pipes, flushes, stops),
+        projector=Projector(TracerSpans(tracer)),
         losses=losses,
         capture=Capture(mode, redactor),
         redactor=redactor,
@@ -217,5 +223,5 @@ def _resource(around: _Surroundings) -> Resource:
 
 def _check_sampler(around: _Surroundings) -> None:
     given = around.environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
-    if given and given not in _KNOWN_SAMPLERS:
+    if given and given not in _SAMPLERS:
         around.losses.problem("OTEL_TRACES_SAMPLER", f"`{given[:64]}` is not known; the SDK samples everything", warn=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -35,6 +35,8 @@ _MODES = ("NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT")
 _OLDER = {"true": "SPAN_ONLY", "1": "SPAN_ONLY", "false": "NO_CONTENT", "0": "NO_CONTENT", "": "NO_CONTENT"}
 Mode = str
 _T = TypeVar("_T")
+_Items = list[object] | tuple[object, ...] | set[object] | frozenset[object]
+_Container = dict[object, object] | _Items
 
 
 def capture_mode(setting: str | None, variable: str | None) -> tuple[Mode, str | None]:
@@ -126,7 +128,7 @@ class Capture:
             return shown
         return f"{shown[:room]}…({size} characters)"
 
-    def _container(self, given: object, budget: _Budget, depth: int, seen: tuple[int, ...]) -> object:
+    def _container(self, given: _Container, budget: _Budget, depth: int, seen: tuple[int, ...]) -> object:
         if id(given) in seen:
             return "<cycle>"
         if depth >= _MAX_DEPTH:
@@ -134,9 +136,8 @@ class Capture:
         inner = (*seen, id(given))
         if isinstance(given, dict):
             return self._mapping(dict.items(given), dict.__len__(given), budget, depth, inner)
-        base = next(kind for kind in (list, tuple, set, frozenset) if isinstance(given, kind))
-        size = base.__len__(given)  # type: ignore[arg-type]  # isinstance above
-        shown = [self._show(part, budget, depth + 1, inner) for part in self._within(base.__iter__(given), budget)]  # type: ignore[arg-type]
+        items, size = _plain_items(given)
+        shown = [self._show(part, budget, depth + 1, inner) for part in self._within(items, budget)]
         return shown if len(shown) == size else [*shown, f"…({size} items)"]
 
     def _mapping(self, items: Iterable[tuple[object, object]], size: int, budget: _Budget, depth: int, seen: tuple[int, ...]) -> object:
@@ -178,6 +179,16 @@ class Capture:
         return self._mapping(parts, size, budget, depth, (*seen, id(given)))
 
 
+def _plain_items(given: _Items) -> tuple[Iterator[object], int]:
+    if isinstance(given, list):
+        return list.__iter__(given), list.__len__(given)
+    if isinstance(given, tuple):
+        return tuple.__iter__(given), tuple.__len__(given)
+    if isinstance(given, set):
+        return set.__iter__(given), set.__len__(given)
+    return frozenset.__iter__(given), frozenset.__len__(given)
+
+
 def _model_fields(given: object) -> dict[str, object] | None:
     """The fields of a pydantic model, read from its own dictionary: no validator, serializer or property runs."""
     if isinstance(given, type) or "model_fields" not in dir(type(given)):
@@ -194,7 +205,7 @@ def _number_or_bytes(given: float | bytes | bytearray, budget: _Budget) -> objec
         number = float.__float__(given)
         return number if math.isfinite(number) else f"<{number}>"
     whole = int.__int__(given)
-    return whole if whole.bit_length() <= 63 else f"<int of {whole.bit_length()} bits>"  # noqa: PLR2004 - as OTLP
+    return whole if whole.bit_length() <= 63 else f"<int of {whole.bit_length()} bits>"
 
 
 def _key(key: object) -> str:

@@ -231,7 +231,9 @@ METRICS: Mapping[str, Metric] = {
     f"{_USAGE}reasoning.output_tokens": Metric("counter", "{token}", "latest", _CALL, "output tokens spent on reasoning"),
     "gen_ai.invoke_agent.duration": Metric("histogram", "s", "always", (AGENT_NAME, ERROR_TYPE), "duration of an agent run", _SECONDS),
     "gen_ai.invoke_workflow.duration": Metric("histogram", "s", "always", (WORKFLOW_NAME, ERROR_TYPE), "duration of a workflow", _SECONDS),
-    "gen_ai.execute_tool.duration": Metric("histogram", "s", "always", (TOOL_NAME, ERROR_TYPE), "duration of an executed tool call", _SECONDS),
+    "gen_ai.execute_tool.duration": Metric(
+        "histogram", "s", "always", (TOOL_NAME, ERROR_TYPE), "duration of an executed tool call", _SECONDS
+    ),
     "otel_runtime.policy.decisions": Metric("counter", "{decision}", "ours", (DECISION, DECISION_RULE, OWN_TOOL), "decisions"),
     "otel_runtime.policy.duration": Metric("histogram", "s", "ours", (DECISION,), "time a decision took", _DECIDING),
     "otel_runtime.approval.requests": Metric("counter", "{request}", "ours", (OWN_TOOL,), "questions put to people"),

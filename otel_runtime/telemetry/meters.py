@@ -39,6 +39,7 @@ class Meters:
         self._names = Labels(1000)
         self._errors = Labels(64)
         self._tools = Labels(1000)
+        self._rules = Labels(1000)
 
     def name(self, given: str) -> bool:
         """True when this operation's name may become a metric label."""
@@ -76,8 +77,8 @@ class Meters:
 
     def usage(self, usage: UsageRecord, labels: dict[str, str], where: Context) -> None:
         """A model call's tokens and cost."""
-        known = self.model_labels(usage, {c.OPERATION: "chat", **{key: value for key, value in labels.items() if key.startswith("gen_ai.re")}})
-        known.update({key: value for key, value in labels.items() if key == c.PROVIDER_NAME})
+        own = {key: labels[key] for key in (c.REQUEST_MODEL, c.PROVIDER_NAME) if key in labels}
+        known = self.model_labels(usage, {c.OPERATION: "chat", **own})
         for kind in ("input", "output"):
             self._put("gen_ai.client.token.usage", getattr(usage.usage, f"{kind}_tokens"), {**known, c.TOKEN_TYPE: kind}, where)
         for name, part in _COUNTERS:
@@ -91,7 +92,7 @@ class Meters:
         """A decision was made; a name the model made up is not a label."""
         where = context.get_current()
         tool = self._tools.of(action.name) if action.registered else c.OTHER
-        labels = {c.DECISION: decision.value, c.DECISION_RULE: self._tools.of(decision.rule or decision.code), c.OWN_TOOL: tool}
+        labels = {c.DECISION: decision.value, c.DECISION_RULE: self._rules.of(decision.rule or decision.code), c.OWN_TOOL: tool}
         self._put("otel_runtime.policy.decisions", 1, labels, where)
         self._put("otel_runtime.policy.duration", decision.duration_s, {c.DECISION: decision.value}, where)
 

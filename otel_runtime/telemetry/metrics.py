@@ -130,5 +130,3 @@ class Recorder:
         # The SDK calls observable instruments before it reads the others, so a collection sees everything queued until now.
         self._drain()
         return [Observation(count, {c.LOST_REASON: reason}) for reason, count in self._losses.counts.items()]
-
-

@@ -64,6 +64,11 @@ class NoopTracing:
         self._reason = reason
         self._problem = problem
 
+    @property
+    def captures(self) -> bool:
+        """No content goes anywhere."""
+        return False
+
     def open(self, start: SpanStart) -> OpenSpan:
         """A span nobody sees."""
         return NOOP_SPAN

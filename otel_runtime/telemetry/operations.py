@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 Attributes = dict[str, AttributeValue | tuple[str, ...]]
+_RESERVED = ("otel_runtime.policy.", "otel_runtime.approval.")
 _SAME_TRACE_S = 3600.0
 _DECISION_KEYS_LIMIT = 256
 
@@ -94,8 +95,7 @@ def _internal(operation: str, name: str, own: Attributes, duration: str, labels:
 
 def start_attributes(start: SpanStart, planned: Plan) -> Attributes:
     """Attributes at span start; samplers see them."""
-    # Ours come last: an application's attribute must not pass for a decision.
-    found: Attributes = {**clean_all(start.attributes), **planned.attributes} if start.attributes else planned.attributes.copy()
+    found: Attributes = {**_application(start), **planned.attributes} if start.attributes else planned.attributes.copy()
     if start.kind in ("tool", "model") and start.agent is not None:
         found[c.AGENT_NAME] = text(start.agent)
     if start.session is not None:
@@ -220,6 +220,11 @@ def resumed_parent(asked: TraceRef | None, waited_s: float, mode: Literal["auto"
 def seconds_between(start: datetime, end: datetime) -> float:
     """Seconds from start to end, never negative: two machines' clocks may disagree."""
     return max(0.0, (end - start).total_seconds())
+
+
+def _application(start: SpanStart) -> Attributes:
+    # An attribute of the application's must not pass for a decision or an approval.
+    return {key: value for key, value in clean_all(start.attributes).items() if not key.startswith(_RESERVED)}
 
 
 def _token_attributes(usage: TokenUsage) -> dict[str, object]:

@@ -109,6 +109,7 @@ class LocalSpans(SpanExporter):
         self._make = make
         self._losses = losses
         self._real: SpanExporter | None = None
+        self._sent = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send or drop."""
@@ -120,6 +121,8 @@ class LocalSpans(SpanExporter):
         result = self._real.export(spans)
         if result is not SpanExportResult.SUCCESS:
             self._collector.gone()
+        else:
+            self._sent += len(spans)
         return result
 
     def shutdown(self) -> None:
@@ -134,7 +137,7 @@ class LocalSpans(SpanExporter):
     def report(self) -> Mapping[str, object]:
         """Where it would send."""
         host, port = self._collector.address
-        return {"endpoint": f"{host}:{port}", "listening": self._collector.listens()}
+        return {"endpoint": f"{host}:{port}", "listening": self._collector.listens(), "sent": self._sent}
 
 
 class QuietMetrics(MetricExporter):
@@ -148,7 +151,11 @@ class QuietMetrics(MetricExporter):
     """
 
     def __init__(
-        self, make: Callable[[], MetricExporter], losses: Losses, collector: LocalCollector | None = None, like: MetricExporter | None = None
+        self,
+        make: Callable[[], MetricExporter],
+        losses: Losses,
+        collector: LocalCollector | None = None,
+        like: MetricExporter | None = None,
     ) -> None:
         # The SDK keeps the two preferences in these attributes and has no public way to hand them on.
         super().__init__(

@@ -6,6 +6,7 @@ behind them. Whoever is killed between two exports leaves a complete document; a
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +49,9 @@ def read_spans(path: Path) -> list[SpanView]:
     try:
         document = json.loads(path.read_bytes())
     except OSError as error:
-        raise ConfigError.of("T001", f"cannot read the trace file ({error.strerror}); give the path of an existing file", str(path)) from error
+        raise ConfigError.of(
+            "T001", f"cannot read the trace file ({error.strerror}); give the path of an existing file", str(path)
+        ) from error
     except ValueError as error:
         raise ConfigError.of("T002", f"expected an OTLP-JSON document, got something else ({error})", str(path)) from error
     return list(views(document))
@@ -125,15 +128,19 @@ def _write_over(handle: int, start: int, new: bytes, size: int) -> None:
     try:
         os.lseek(handle, start, os.SEEK_SET)
         written = os.write(handle, new)
-        if written == len(new):
-            return
-        raise OSError(28, "no space left on the device")
     except OSError:
-        # The old tail's bytes are already paid for, so putting them back needs no space.
-        os.ftruncate(handle, size)
-        os.lseek(handle, start, os.SEEK_SET)
-        os.write(handle, _TAIL)
+        _undo(handle, start, size)
         raise
+    if written < len(new):
+        _undo(handle, start, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _undo(handle: int, start: int, size: int) -> None:
+    # The old tail's bytes are already paid for, so putting them back needs no space.
+    os.ftruncate(handle, size)
+    os.lseek(handle, start, os.SEEK_SET)
+    os.write(handle, _TAIL)
 
 
 def _prepare(handle: int, path: Path) -> None:

@@ -56,7 +56,8 @@ class Outlets:
         """Send what is buffered; False when it did not all leave by the deadline (`time.monotonic()`)."""
         asked = [(pipe, pipe.ask()) for pipe in self._pipes]
         foreign = self._flush_foreign_by(deadline)
-        return all([pipe.finish(order, deadline) for pipe, order in asked]) and foreign
+        left = [pipe.finish(order, deadline) for pipe, order in asked]
+        return foreign and all(left)
 
     def shutdown(self, deadline: float) -> bool:
         """Send what is buffered and stop what is ours."""
@@ -64,8 +65,8 @@ class Outlets:
             pipe.refuse()
         asked = [(pipe, pipe.ask()) for pipe in self._pipes]
         stopped = self._stop_by(deadline) if self._shutdowns else self._flush_foreign_by(deadline)
-        left = all([pipe.finish(order, deadline) for pipe, order in asked])
-        return all([pipe.close(deadline) for pipe in self._pipes]) and left and stopped
+        left = [pipe.finish(order, deadline) for pipe, order in asked] + [pipe.close(deadline) for pipe in self._pipes]
+        return stopped and all(left)
 
     def report(self) -> Mapping[str, object]:
         """What `doctor` shows."""

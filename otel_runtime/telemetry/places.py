@@ -33,7 +33,7 @@ def detach(token: object) -> None:
     if not isinstance(token, Token):
         # A foreign runtime context (OTEL_PYTHON_CONTEXT) has tokens of its own; None means that attaching had failed.
         if token is not None:
-            context.detach(token)  # type: ignore[unreachable]  # the API promises contextvars tokens, a plug-in may not
+            context.detach(token)  # type: ignore[arg-type]  # the API promises contextvars tokens, a plug-in may not keep to it
         return
     try:
         token.var.reset(token)

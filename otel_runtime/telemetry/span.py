@@ -60,6 +60,7 @@ class OtelSpan:
     __slots__ = (
         "_clock",
         "_context",
+        "_counted",
         "_decision",
         "_first",
         "_generation",
@@ -70,7 +71,6 @@ class OtelSpan:
         "_plan",
         "_span",
         "_started",
-        "_counted",
     )
 
     def __init__(
@@ -180,7 +180,7 @@ class OtelSpan:
         if late:
             self._span.set_attributes(late)
         # The SDK evicts the oldest attributes first, and the decision came first of all.
-        if self._decision is not None and getattr(self._span, "dropped_attributes", 1):
+        if self._decision is not None and getattr(self._span, "dropped_attributes", True):
             self._span.set_attributes({**self._plan.attributes, **decision_attributes(self._decision)})
 
     def _label(self, outcome: Outcome, error: BaseException | None) -> str | None:

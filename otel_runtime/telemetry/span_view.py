@@ -11,7 +11,6 @@ from opentelemetry.trace import StatusCode
 __all__ = ["EventView", "SpanView", "view_of"]
 
 
-
 @dataclass(frozen=True, slots=True)
 class EventView:
     """One span event.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -22,6 +22,7 @@ from otel_runtime.telemetry.metrics import Recorder
 from otel_runtime.telemetry.noop import NOOP_SPAN
 from otel_runtime.telemetry.outlets import Outlets
 from otel_runtime.telemetry.places import link_to, ref_of, remote_parent
+from otel_runtime.telemetry.projector import Projector
 from otel_runtime.telemetry.protocol import OpenSpan, SpanStart
 from otel_runtime.telemetry.redaction import Redactor
 from otel_runtime.telemetry.sanitize import name as clean_name
@@ -65,6 +66,7 @@ class OtelTracing:
         losses: Counts and problems, shared with the outlets.
         capture: Content capture.
         redactor: What masks secrets.
+        projector: Turns foreign events into spans; None drops them.
         decision_spans: `all` makes a span of an allow too.
         resume_trace: Whether a resolved approval stays in the trace that asked.
     """
@@ -78,6 +80,7 @@ class OtelTracing:
         losses: Losses,
         capture: Capture,
         redactor: Redactor,
+        projector: Projector | None = None,
         decision_spans: Literal["non-allow", "all"] = "non-allow",
         resume_trace: Literal["auto", "same", "new"] = "auto",
     ) -> None:
@@ -88,22 +91,13 @@ class OtelTracing:
         self._all_decisions = decision_spans == "all"
         self._resume: Literal["auto", "same", "new"] = resume_trace
         self._plans: dict[tuple[str, str], ops.Plan] = {}
-        self._observers: tuple[Callable[[TraceEvent], None], ...] = ()
+        self._projector = projector
         self._down = False
 
     @property
-    def tracer(self) -> Tracer:
-        """The OpenTelemetry tracer, for the projector."""
-        return self._tracer
-
-    @property
-    def parts(self) -> Parts:
-        """What spans share, for the projector."""
-        return self._parts
-
-    def add_observer(self, observer: Callable[[TraceEvent], None]) -> None:
-        """Let `observe` hand events to a projector."""
-        self._observers = (*self._observers, observer)
+    def captures(self) -> bool:
+        """True when content goes onto spans: only then are arguments handed over."""
+        return self._parts.capture.on_spans
 
     def open(self, start: SpanStart) -> OpenSpan:
         """Start a span; the caller enters and ends it."""
@@ -167,12 +161,9 @@ class OtelTracing:
             return None
 
     def observe(self, event: TraceEvent) -> None:
-        """Project a foreign event onto spans, through whichever projector was added."""
-        for observer in self._observers if not self._down else ():
-            try:
-                observer(event)
-            except Exception as error:  # noqa: BLE001 - telemetry fails open
-                self._parts.losses.problem("observe", error)
+        """Project a foreign event onto spans."""
+        if self._projector is not None and not self._down:
+            self._projector.observe(event)
 
     def hook_failed(self, hook: str) -> None:
         """Count an exception of a lifecycle hook."""
@@ -190,6 +181,8 @@ class OtelTracing:
             return True
         self._down = True
         deadline = time.monotonic() + timeout_s
+        if self._projector is not None:
+            self._projector.close()
         recorded = self._recorder.flush(timeout_s)
         self._recorder.stop()
         left = self._outlets.shutdown(deadline)
@@ -206,6 +199,7 @@ class OtelTracing:
             "conventions": c.VERSION,
             "lost": dict(losses.counts),
             "problems": dict(losses.problems),
+            "events": {} if self._projector is None else dict(self._projector.problems),
         }
 
     def _open(self, start: SpanStart) -> OpenSpan:
@@ -243,15 +237,14 @@ class OtelTracing:
 
     def _start(self, name: str, parent: Context, kind: SpanKind, attributes: ops.Attributes, links: list[Link], started: int) -> Span:
         try:
-            return self._tracer.start_span(name, parent, kind, attributes, links, started, False, False)  # noqa: FBT003 - positional is faster; we record exceptions ourselves
+            # The last two: exceptions are recorded by us.
+            return self._tracer.start_span(name, parent, kind, attributes, links, started, False, False)
         except Exception as error:  # noqa: BLE001 - a sampler or processor of the application's may raise anything
             self._parts.losses.problem("processor", error)
             # Children then hang under the span around this one.
             return NonRecordingSpan(trace.get_current_span(parent).get_span_context())
 
-    def _instant(
-        self, name: str, attributes: ops.Attributes, parent: Context, links: list[Link], start: int, end: int
-    ) -> TraceRef | None:
+    def _instant(self, name: str, attributes: ops.Attributes, parent: Context, links: list[Link], start: int, end: int) -> TraceRef | None:
         span = self._start(name, parent, SpanKind.INTERNAL, attributes, links, start)
         try:
             span.end(end)

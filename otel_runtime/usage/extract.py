@@ -52,7 +52,9 @@ def tokens(usage: object, *, beside: bool) -> TokenUsage | None:
         beside: True when the provider reports cached tokens beside the input instead of inside it (Anthropic, Bedrock).
     """
     sources = [usage, *(part for key in _DETAIL_KEYS if (part := field(usage, key)) is not None)]
-    found = {name: first_count(sources if name not in ("input", "output", "total") else [usage], TOKEN_ALIASES[name]) for name in TOKEN_ALIASES}
+    found = {
+        name: first_count(sources if name not in ("input", "output", "total") else [usage], TOKEN_ALIASES[name]) for name in TOKEN_ALIASES
+    }
     if all(value is None for value in found.values()):
         details = plain(usage)
         return TokenUsage(details=details) if details else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-__all__ = ["TOKEN_ALIASES", "field", "first_count", "first_text", "count", "plain", "text"]
+__all__ = ["TOKEN_ALIASES", "count", "field", "first_count", "first_text", "plain", "text"]
 
 # The names providers and agent runtimes use for one and the same figure; the first finite one wins.
 TOKEN_ALIASES: Mapping[str, tuple[str, ...]] = {

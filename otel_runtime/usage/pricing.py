@@ -29,7 +29,7 @@ def price(record: UsageRecord) -> UsageRecord:
 
     What the provider reported wins. A model nobody knows a price for, and a record without tokens, keep `cost=None`.
     """
-    if record.cost is not None or record.model is None or record.usage.input_tokens is None and record.usage.output_tokens is None:
+    if record.cost is not None or record.model is None or (record.usage.input_tokens is None and record.usage.output_tokens is None):
         return record
     try:
         cost = _estimate(record.model, record.provider, record.usage)
@@ -39,7 +39,7 @@ def price(record: UsageRecord) -> UsageRecord:
 
 
 def _estimate(model: str, provider: str | None, usage: TokenUsage) -> Cost | None:
-    import genai_prices  # noqa: PLC0415 - its table takes long to import and is needed only once a usage arrives
+    import genai_prices
 
     # Cached tokens are a subset of the input, as the table expects: it charges each token once.
     counted = {

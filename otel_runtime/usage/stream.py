@@ -112,6 +112,8 @@ def _reported(usage: object) -> dict[str, object]:
         "cache_read_input_tokens": counted.cache_read,
         "cache_creation_input_tokens": counted.cache_write,
         "reasoning_tokens": counted.reasoning,
-        "total_tokens": total if field(usage, "total_tokens") or field(usage, "totalTokenCount") or field(usage, "total_token_count") else None,
+        "total_tokens": total
+        if field(usage, "total_tokens") or field(usage, "totalTokenCount") or field(usage, "total_token_count")
+        else None,
     }
     return {name: value for name, value in figures.items() if value is not None}

@@ -47,7 +47,15 @@ class Totals:
     def tokens(self) -> TokenUsage:
         """Token sums; None where no record said anything."""
         with self._lock:
-            return TokenUsage(**{part: self._sums.get(part) for part in _PARTS})
+            sums = self._sums.get
+            return TokenUsage(
+                sums("input_tokens"),
+                sums("output_tokens"),
+                sums("total_tokens"),
+                sums("cache_read"),
+                sums("cache_write"),
+                sums("reasoning"),
+            )
 
     @property
     def cost(self) -> Mapping[str, Decimal]:
