@@ -79,8 +79,9 @@ class Approver:
         self._show(command(self._root, "approvals", "show", request_id))
         verdict = self._person(request_id) if self._ask_person else "approve"
         if verdict:
-            self._tell(f"  a second process answers: otel-runtime approvals {verdict} {request_id} --yes")
-            self._show(command(self._root, "approvals", verdict, request_id, "--yes"))
+            words = ("approvals", verdict, request_id, *(["--yes"] if verdict == "approve" else []))
+            self._tell(f"  a second process answers: otel-runtime {' '.join(words)}")
+            self._show(command(self._root, *words))
 
     def _show(self, done: subprocess.CompletedProcess[str]) -> None:
         for line in (done.stdout + done.stderr).splitlines():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,8 +108,13 @@ def _approved(spans: Sequence[Span], workspace: Workspace, requests: Sequence[st
     refunds = _named(spans, "execute_tool refund")
     after = [span for span in refunds if answered and answered[0].id in span.links and span.start >= answered[0].end]
     yield Check("it ran after the approval and points to it", len(after) == 1, f"{len(after)} of {len(refunds)} refunds")
-    states = [command(workspace.root, "approvals", "show", request).stdout for request in requests]
-    yield Check("the approval store says it is completed", len(states) == 1 and "completed" in states[0], f"{len(requests)} requests")
+    states = [_state(workspace, request) for request in requests]
+    yield Check("the approval store says it is completed", states == ["completed"], f"{states}")
+
+
+def _state(workspace: Workspace, request: str) -> str:
+    shown = command(workspace.root, "approvals", "show", request, "--json")
+    return str(json.loads(shown.stdout)["state"]) if shown.returncode == 0 else shown.stderr.strip()
 
 
 def _retried(spans: Sequence[Span]) -> Iterator[Check]:

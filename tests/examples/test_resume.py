@@ -86,7 +86,7 @@ class TestKilledWhileWaiting:
 
     def test_denied_is_not_resumed(self, example: Path, shop: Shop, request_id: str, run: Run) -> None:
         """Denied after the kill, resuming is refused and nothing is paid."""
-        code, printed = run("-m", "otel_runtime", "approvals", "deny", request_id, "--yes")
+        code, printed = run("-m", "otel_runtime", "approvals", "deny", request_id)
         assert 0 == code, printed
         assert 1 == run(example / "resume.py", request_id)[0]
         assert [] == shop.refunds()
