@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
+CONFIG = Path(__file__).parent / "pyrightconfig.json"
 BIN = Path(sys.executable).parent
 
 
@@ -22,7 +23,13 @@ def mypy(*paths: Path) -> tuple[int, str]:
 
 def pyright(*paths: Path) -> list[str]:
     """`file:line: message` of every diagnostic of pyright."""
-    done = subprocess.run([BIN / "pyright", "--outputjson", *paths], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [BIN / "pyright", "--outputjson", "--project", CONFIG, "--pythonpath", sys.executable, *paths],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     found = json.loads(done.stdout)["generalDiagnostics"]
     return [
         f"{Path(one['file']).name}:{one['range']['start']['line'] + 1}: {one['message']}"

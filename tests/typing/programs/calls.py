@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import assert_type
 
 import otel_runtime as rt
+from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.decision import Decision
-
-# pyright: strict, reportUnnecessaryTypeIgnoreComment=true, enableTypeIgnoreComments=false
+from otel_runtime.values.host import HostContext
+from otel_runtime.values.trace import EventEnvelope
+from otel_runtime.values.usage import UsageRecord
 
 
 def blocks() -> None:
     with rt.workflow("nightly"), rt.agent("support"), rt.session("s1", user="carla"):
         with rt.call(id="call_1"), rt.tool("refund", args={"order": "A-1", "amount": 5}):
             pass
-        with rt.model("gpt-5"):
-            rt.record_usage({"usage": {"input_tokens": 1}})
+        with rt.model("gpt-5") as running:
+            assert_type(running.record_usage({"usage": {"input_tokens": 1}}), UsageRecord | None)
+            assert_type(rt.record_usage({"usage": {"input_tokens": 1}}), UsageRecord | None)
 
 
 async def asynchronous_blocks() -> None:
@@ -53,11 +56,24 @@ async def own_asynchronous_loop() -> None:
 
 
 @rt.on_event("turn.completed")
-def completed(event: object) -> None: ...
+def completed(event: EventEnvelope) -> str:
+    return event.kind
 
 
 @rt.on_event("turn.completed")
-async def completed_later(event: object) -> None: ...
+async def completed_later(event: EventEnvelope) -> None: ...
+
+
+@rt.on("approval")
+def asked(request: ApprovalRequest, context: HostContext) -> None: ...
+
+
+@rt.on("finish")
+async def finished(context: HostContext) -> None: ...
+
+
+@rt.on("finnish")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+def misspelt(context: HostContext) -> None: ...
 
 
 def refusals(error: rt.Blocked) -> str:

@@ -10,8 +10,6 @@ from typing import TypeVar, assert_type
 
 import otel_runtime as rt
 
-# pyright: strict, reportUnnecessaryTypeIgnoreComment=true, enableTypeIgnoreComments=false
-
 Item = TypeVar("Item")
 
 # --- bare ------------------------------------------------------------------------------------------------------------------------------
