@@ -15,10 +15,13 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from otel_runtime.hooks.background import Background
 from otel_runtime.hooks.kinds import check_custom_kind
 from otel_runtime.values.trace import EventEnvelope
+
+if TYPE_CHECKING:
+    from otel_runtime.hooks.background import Background
 
 __all__ = ["EventBus", "Handler", "Subscriptions"]
 

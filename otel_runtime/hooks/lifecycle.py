@@ -11,12 +11,14 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from otel_runtime.hooks.background import Background
 from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.host import HostContext
 from otel_runtime.values.trace import TraceEvent
+
+if TYPE_CHECKING:
+    from otel_runtime.hooks.background import Background
 
 __all__ = ["HookName", "Hooks", "Observers"]
 

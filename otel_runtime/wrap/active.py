@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_runtime.approvals.protocol import Approvals
 from otel_runtime.errors import PolicyUnavailable
-from otel_runtime.hooks.background import Background
 from otel_runtime.hooks.bus import EventBus
 from otel_runtime.hooks.lifecycle import Hooks
 from otel_runtime.policy.protocol import Engine, FactsStore
@@ -30,14 +30,21 @@ from otel_runtime.values.host import CapabilityHandle
 from otel_runtime.values.trace import TraceRef
 from otel_runtime.values.usage import TokenUsage, UsageRecord
 
+if TYPE_CHECKING:
+    from otel_runtime.hooks.background import Background
+
 __all__ = [
     "Active",
     "DecisionRecorder",
     "Guard",
+    "StreamMeter",
     "Sums",
     "Unavailable",
     "current_active",
+    "forget_failure",
+    "register_failure",
     "register_runtime",
+    "reset_slot",
     "unregister_runtime",
     "use_active",
 ]
@@ -61,13 +68,25 @@ class Sums(Protocol):
         ...
 
     @property
-    def usage(self) -> TokenUsage:
+    def tokens(self) -> TokenUsage:
         """Tokens so far."""
         ...
 
     @property
     def cost(self) -> Mapping[str, Decimal]:
         """Money so far, by currency."""
+        ...
+
+
+class StreamMeter(Protocol):
+    """Finds the usage in the items of a stream, in constant memory."""
+
+    def feed(self, chunk: object) -> None:
+        """Look at one item."""
+        ...
+
+    def record(self) -> UsageRecord | None:
+        """What the items said; None when they said nothing."""
         ...
 
 
@@ -99,8 +118,10 @@ class Active:
         hooks: Lifecycle hooks.
         bus: Event bus.
         background: Work that must finish before shutdown.
+        later: Runs something soon on a thread of the runtime's own; never blocks, safe in the garbage collector.
         clock: Current time in UTC.
         usage_of: Usage and price of a response; None when it has none.
+        stream_meter: A new meter for the items of one stream.
         sums_within: New running sums that also add to the given ones.
         sums: Sums of the whole runtime.
         wait_at_most: Seconds a call waits for an approval.
@@ -114,13 +135,19 @@ class Active:
     hooks: Hooks
     bus: EventBus
     background: Background
+    later: Callable[[Callable[[], None]], None]
     clock: Callable[[], datetime]
     usage_of: Callable[[object], UsageRecord | None]
-    sums_within: Callable[[Sums | None], Sums]
+    stream_meter: Callable[[], StreamMeter]
+    sums_within: Callable[[Sums], Sums]
     sums: Sums
     wait_at_most: float = 60.0
     resume_trace: str = "auto"
     capabilities: Mapping[str, CapabilityHandle] = field(default_factory=lambda: MappingProxyType({}))
+
+    def wait_until(self, task: Awaitable[object] | Future[Any]) -> None:
+        """Have a piece of work finished before shutdown."""
+        self.background.add(task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +172,7 @@ class _Undecided:
 _UNDECIDED = _Undecided()
 _lock = threading.Lock()
 _registered: tuple[Active, ...] = ()
+_failed: Mapping[str, Unavailable] = MappingProxyType({})
 _process: Active | Unavailable | _Undecided | None = _UNDECIDED
 _override: ContextVar[Active | Unavailable | None] = ContextVar("otel_runtime_active", default=None)
 
@@ -162,18 +190,35 @@ def current_active() -> Active | Unavailable | None:
 def register_runtime(active: Active) -> None:
     """Make a runtime the process's one; with several, a context must name which (`with runtime.use():`)."""
     with _lock:
-        _install((*_registered, active), None)
+        others = {name: failure for name, failure in _failed.items() if name != active.name}
+        _install((*_registered, active), others, None)
 
 
-def unregister_runtime(active: Active | None, gone: Unavailable | None) -> None:
-    """Take a runtime out of force.
-
-    Args:
-        active: The runtime; None when it never came into force.
-        gone: What calls are told from now on when no other runtime is left; None lets them pass through.
-    """
+def unregister_runtime(active: Active) -> None:
+    """Take a runtime out of force; when it guarded and was the last, calls are refused from now on."""
+    gone = Unavailable(f"runtime `{active.name}` was shut down") if active.guard is not None else None
     with _lock:
-        _install(tuple(item for item in _registered if item is not active), gone)
+        _install(tuple(item for item in _registered if item is not active), _failed, gone)
+
+
+def forget_failure(name: str) -> None:
+    """A `configure` that had failed under this name was mended."""
+    with _lock:
+        _install(_registered, {known: failure for known, failure in _failed.items() if known != name}, None)
+
+
+def register_failure(name: str, why: str) -> None:
+    """A runtime could not be configured: calls are refused until a `configure` of that name succeeds."""
+    with _lock:
+        _install(_registered, {**_failed, name: Unavailable(why)}, None)
+
+
+def reset_slot() -> None:
+    """Forget every runtime and failure, as if nothing had ever been configured; for tests."""
+    global _process  # noqa: PLW0603  # the one slot of the process
+    with _lock:
+        _install((), {}, None)
+        _process = _UNDECIDED
 
 
 @contextmanager
@@ -186,16 +231,20 @@ def use_active(active: Active | Unavailable) -> Iterator[None]:
         _override.reset(token)
 
 
-def _install(registered: tuple[Active, ...], gone: Unavailable | None) -> None:
-    global _registered, _process  # noqa: PLW0603  # the one slot of the process
-    _registered = registered
+def _install(registered: tuple[Active, ...], failed: Mapping[str, Unavailable], gone: Unavailable | None) -> None:
+    global _registered, _failed, _process  # noqa: PLW0603  # the one slot of the process
+    _registered, _failed = registered, MappingProxyType(dict(failed))
+    _process = next(iter(failed.values()), None) or _chosen(registered) or (gone if not registered else None)
+
+
+def _chosen(registered: tuple[Active, ...]) -> Active | Unavailable | None:
     if len(registered) == 1:
-        _process = registered[0]
-    elif registered:
-        names = ", ".join(f"`{item.name}`" for item in registered)
-        _process = Unavailable(f"several runtimes are configured ({names}) and none is named here; use `with runtime.use():`")
-    else:
-        _process = gone
+        return registered[0]
+    if not any(item.guard for item in registered):
+        # None, or several that only trace: nothing may be blocked, and nobody can say which of them should record.
+        return None
+    names = ", ".join(f"`{item.name}`" for item in registered)
+    return Unavailable(f"several runtimes are configured ({names}) and none is named here; use `with runtime.use():`")
 
 
 def _look_at_environment() -> Unavailable | None:

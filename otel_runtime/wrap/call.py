@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from contextvars import Token
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -57,7 +56,7 @@ class Call(Invocation):
         registered: False when nobody declared the tool.
     """
 
-    __slots__ = ("_refused", "_run_started", "_tokens", "parent", "permit", "span", "spent_tokens", "spent_usd", "sums")
+    __slots__ = ("_dedupe_key", "_refused", "_run_started", "_tokens", "parent", "permit", "span", "spent_tokens", "spent_usd", "sums")
 
     def __init__(
         self,
@@ -78,6 +77,7 @@ class Call(Invocation):
         self.sums: Sums | None = None
         self.spent_usd: Decimal | None = None
         self.spent_tokens: int | None = None
+        self._dedupe_key: str | None = None
         self._refused: list[RetryableFailure] = []
         self._run_started = False
         self._tokens: tuple[Token[Scope], object] | None = None
@@ -119,6 +119,18 @@ class Call(Invocation):
         """The attempt under way, starts at 1."""
         return len(self._refused) + 1
 
+    def dedupe_key(self, digest: str) -> str | None:
+        """What names this very call over restarts of its run: the provider's call id, else how often the run made it; None without a run.
+
+        Args:
+            digest: Digest of the call as it was first asked about.
+        """
+        run = self.scope.run
+        if self._dedupe_key is None and run is not None:
+            nth = f"nth:{run.occurrence(digest)}" if self.scope.call_id is None else f"call:{self.scope.call_id}"
+            self._dedupe_key = f"{run.id}\x1f{digest}\x1f{nth}"
+        return self._dedupe_key
+
     def record_usage(self, response: object) -> UsageRecord | None:
         """Add a response's or a record's usage to this call, the run and the runtime; None when it has none."""
         record = self.active.usage_of(response)
@@ -142,7 +154,7 @@ class Call(Invocation):
         """End the span and tell the hooks; what the policy must record is `settle`'s."""
         if self.span is not None:
             if self.sums is not None:
-                self.span.totals(self.sums.usage)
+                self.span.totals(self.sums.tokens)
             self.span.end(outcome, error, result if self.plan.options.capture_output else NOTHING)
         failed = outcome == "error"
         self.announce("error" if failed else "finish", "error" if failed else "run", outcome=outcome)
@@ -167,7 +179,7 @@ class Call(Invocation):
             session=self.scope.session,
             user=self.scope.user,
             attributes=self.scope.context,
-            wait_until=self._wait_until,
+            wait_until=self.active.wait_until,
             memo=run.memo if run is not None else {},
             capabilities=tuple(self.active.capabilities),
             trace=self.span.ref() if self.span is not None else self.active.tracing.current(),
@@ -242,6 +254,3 @@ class Call(Invocation):
         if failure.rule is not None:
             attributes["otel_runtime.policy.rule"] = failure.rule
         self.span.event("otel_runtime.attempt", attributes)
-
-    def _wait_until(self, task: Awaitable[object] | Future[Any]) -> None:
-        self.active.background.add(task)

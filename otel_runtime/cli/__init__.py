@@ -1,0 +1,1 @@
+"""The console script: thin commands over the rooms below."""

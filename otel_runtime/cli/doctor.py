@@ -1,0 +1,131 @@
+"""`otel-runtime doctor`: what is configured, what can be reached, what was lost."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from otel_runtime.settings.loading import FoundSettings
+    from otel_runtime.settings.model import Settings
+
+__all__ = ["register"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    state: str
+    what: str
+    detail: str
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "doctor", help="say what is configured, reachable and lost", description="Say what is configured, reachable and lost. Exit code 2 when something configured cannot be used."
+    )
+    parser.add_argument("--settings", type=Path, default=None, help="settings file; searched for from here when left out")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from otel_runtime.settings.loading import find_settings  # noqa: PLC0415  # only this command pays for it
+
+    found = find_settings(arguments.settings)
+    findings = [*_settings(found)]
+    for check in (_policy, _state, _telemetry):
+        findings.extend(_checked(check, found.settings))
+    if arguments.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        _print(findings)
+    return 2 if any(finding.state == "fault" for finding in findings) else 0
+
+
+def _checked(check: Callable[[Settings], list[_Finding]], settings: Settings) -> list[_Finding]:
+    from otel_runtime.errors import OtelRuntimeError  # noqa: PLC0415
+
+    try:
+        return check(settings)
+    except OtelRuntimeError as error:
+        return [_Finding("fault", check.__name__.lstrip("_"), str(error))]
+
+
+def _settings(found: FoundSettings) -> list[_Finding]:
+    where = str(found.file) if found.file is not None else "no settings file here; defaults, variables and arguments apply"
+    findings = [_Finding("ok", "settings", where)]
+    findings.extend(_Finding("info", f"setting {name}", f"from {origin}") for name, origin in sorted(found.origins.items()) if origin != str(found.file))
+    return findings
+
+
+def _policy(settings: Settings) -> list[_Finding]:
+    from otel_runtime.runtime.build import load_configured_policy  # noqa: PLC0415
+
+    policy = load_configured_policy(settings)
+    if policy is None:
+        return [_Finding("warning", "policy", "none: calls are traced and nothing is guarded; set `policy: policy/` in otel-runtime.yaml")]
+    files = ", ".join(str(path) for path in policy.files)
+    findings = [_Finding("ok", "policy", f"{policy.rules} rules from {files}; default {policy.default}, mode {policy.mode}")]
+    findings.extend(_Finding("warning", "policy", str(fault).partition("\n")[0]) for fault in policy.warnings)
+    return findings
+
+
+def _state(settings: Settings) -> list[_Finding]:
+    from otel_runtime.approvals.display import plural  # noqa: PLC0415
+    from otel_runtime.runtime.build import open_approvals  # noqa: PLC0415
+
+    if not settings.state.exists():
+        needed = "made at the first start" if settings.policy else "not needed without a policy"
+        return [_Finding("info", "state", f"{settings.state} does not exist yet; {needed}")]
+    service = open_approvals(settings)
+    try:
+        waiting = len(service.list(["awaiting-approval"], limit=1_000))
+        unknown = service.list(["unknown"], limit=10)
+        damaged = service.damaged()
+        verified = service.audit.verify()
+    finally:
+        service.close()
+    findings = [_Finding("ok", "state", f"{settings.state}: {plural(waiting, 'request')} waiting for a person")]
+    findings.extend(_Finding("warning", "state", f"approval {item.id} (`{item.capability}`) was interrupted; whether it took effect is unknown") for item in unknown)
+    findings.extend(_Finding("fault", "state", f"approval {name} was changed by something else and will not be used") for name in damaged)
+    findings.append(_Finding("ok", "audit", "the record is sound") if verified.sound else _Finding("fault", "audit", str(verified)))
+    return findings
+
+
+def _telemetry(settings: Settings) -> list[_Finding]:
+    from otel_runtime.telemetry.provider import build_tracing  # noqa: PLC0415
+
+    tracing = build_tracing(settings.model_copy(update={"console": False, "trace_file": None}))
+    report = tracing.report()
+    tracing.shutdown(settings.flush_timeout)
+    return [_Finding(_state_of(name, value), f"telemetry {name}", _words(value)) for name, value in report.items()]
+
+
+def _state_of(name: str, value: object) -> str:
+    return "warning" if name in ("problems", "lost") and value else "ok"
+
+
+def _words(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {item}" for key, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value) or "none"
+    return str(value)
+
+
+def _print(findings: list[_Finding]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    marks = {"ok": ("ok", "green"), "info": ("info", "dim"), "warning": ("warn", "yellow"), "fault": ("FAULT", "bold red")}
+    table = Table.grid(padding=(0, 2))
+    for finding in findings:
+        mark, style = marks[finding.state]
+        table.add_row(Text(mark, style=style), finding.what, Text(finding.detail))
+    Console().print(table)

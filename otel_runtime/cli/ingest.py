@@ -1,0 +1,56 @@
+"""`otel-runtime ingest FILE --source NAME`: a recorded stream of foreign events becomes spans."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TextIO
+
+from otel_runtime.errors import ConfigError
+
+__all__ = ["register"]
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "ingest", help="turn recorded events of another system into spans", description="Turn JSON Lines of another system's events into spans."
+    )
+    parser.add_argument("file", help="a JSONL file, or - for standard input")
+    parser.add_argument("--source", required=True, help="vocabulary of the events: vitehub, a3s or dreadnode")
+    parser.add_argument("--settings", type=Path, default=None, help="settings file; searched for from here when left out")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from otel_runtime.runtime.build import build_runtime  # noqa: PLC0415  # only this command pays for it
+    from otel_runtime.settings.loading import load_settings  # noqa: PLC0415
+
+    settings = load_settings(arguments.settings)
+    # Foreign work was decided elsewhere: our policy and its database have no part in it.
+    with build_runtime(settings.model_copy(update={"policy": ()})) as runtime, _opened(arguments.file) as lines:
+        count = runtime.ingest(_events(lines, arguments.file), source=arguments.source)
+    print(f"{count} events read from {arguments.file}")
+    return 0
+
+
+def _opened(name: str) -> nullcontext[TextIO] | TextIO:
+    if name == "-":
+        return nullcontext(sys.stdin)
+    try:
+        return Path(name).open(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError.of("S301", f"cannot read the events: {(error.strerror or str(error)).lower()}; check the path", name) from None
+
+
+def _events(lines: TextIO, source: str) -> Iterator[object]:
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise ConfigError.of("S302", f"line {number} is not JSON: {error}; expected one event per line", source) from None

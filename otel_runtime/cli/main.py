@@ -1,0 +1,57 @@
+"""The console script `otel-runtime`. Parsers are built by the commands' own modules; heavy imports happen when a command runs.
+
+Exit codes: 0 done, 1 refused or negative, 2 the user's mistake (wrong words, bad file, bad setting), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from otel_runtime._version import __version__
+from otel_runtime.cli import approvals, audit, doctor, ingest, policy, serve, trace
+from otel_runtime.errors import OtelRuntimeError
+
+__all__ = ["build_parser", "main"]
+
+_ROOMS = (policy, approvals, trace, doctor, audit, ingest, serve)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = argparse.ArgumentParser(
+        prog="otel-runtime",
+        description="OpenTelemetry tracing and policy middleware for AI agents.",
+        epilog="Start with `otel-runtime doctor`: it says what is configured, reachable and lost.",
+    )
+    parser.add_argument("--version", action="version", version=f"otel-runtime {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for room in _ROOMS:
+        room.register(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; a user's mistake is one clear message and exit code 2, never a traceback.
+
+    Args:
+        argv: Words after the program's name; those of the process when None.
+    """
+    arguments = build_parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+        return code
+    except OtelRuntimeError as error:
+        print(f"otel-runtime: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (`head`, a closed pager) has seen enough; the interpreter must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

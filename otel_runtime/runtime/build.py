@@ -1,0 +1,173 @@
+"""Join the parts. The one place where settings become adapters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otel_runtime.approvals.answers import Redecide
+from otel_runtime.approvals.schema import MIGRATIONS
+from otel_runtime.approvals.service import ApprovalService
+from otel_runtime.audit.decisions import DecisionLog
+from otel_runtime.audit.key import load_or_create_key
+from otel_runtime.hooks.background import Background
+from otel_runtime.hooks.bus import EventBus, Subscriptions
+from otel_runtime.hooks.lifecycle import Hooks, Observers
+from otel_runtime.policy.facts_memory import MemoryFacts
+from otel_runtime.policy.loading import LoadedPolicy, load_policy
+from otel_runtime.runtime.later import Later
+from otel_runtime.runtime.redeciding import redecide_with
+from otel_runtime.runtime.runtime import Runtime
+from otel_runtime.settings.model import Settings
+from otel_runtime.storage.sqlite import Database
+from otel_runtime.telemetry.provider import build_tracing
+from otel_runtime.usage.extract import extract
+from otel_runtime.usage.pricing import price
+from otel_runtime.usage.stream import StreamUsage
+from otel_runtime.usage.totals import Totals
+from otel_runtime.values.host import CapabilityHandle
+from otel_runtime.values.usage import UsageRecord
+from otel_runtime.wrap.active import Active, Guard, Sums
+from otel_runtime.wrap.ambient import OBSERVERS, SUBSCRIPTIONS
+from otel_runtime.wrap.registry import known_signatures
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+__all__ = ["build_runtime", "load_configured_policy", "open_approvals", "redecider"]
+
+_log = logging.getLogger("otel_runtime")
+
+
+def build_runtime(
+    settings: Settings,
+    *,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+    capabilities: Mapping[str, object] | None = None,
+    clock: Callable[[], datetime] | None = None,
+) -> Runtime:
+    """Build a runtime; it is not in force until it is registered or used.
+
+    Args:
+        settings: The settings.
+        tracer_provider: The application's own; None builds or finds one.
+        meter_provider: The application's own; None builds or finds one.
+        capabilities: Values or `CapabilityHandle`s by name.
+        clock: Current time in UTC; the system's when None.
+
+    Raises:
+        ConfigError: The policy or an exporter that was configured cannot be used.
+        StoreError: The state database cannot be used.
+    """
+    clock = clock or _utc_now
+    policy = load_configured_policy(settings)
+    approvals = None if policy is None else open_approvals(settings, clock)
+    guard = None if policy is None or approvals is None else _guard(policy, approvals)
+    tracing = build_tracing(settings, tracer_provider=tracer_provider, meter_provider=meter_provider)
+    own_observers, own_subscriptions = Observers(), Subscriptions()
+    background, later, sums = Background(settings.name), Later(settings.name), Totals()
+    active = Active(
+        name=settings.name,
+        tracing=tracing,
+        guard=guard,
+        hooks=Hooks(OBSERVERS, own_observers, background),
+        bus=EventBus(SUBSCRIPTIONS, own_subscriptions, background),
+        background=background,
+        later=later.add,
+        clock=clock,
+        usage_of=_usage_of,
+        stream_meter=StreamUsage,
+        sums_within=_sums_within,
+        sums=sums,
+        wait_at_most=settings.wait_at_most,
+        resume_trace=settings.resume_trace,
+        capabilities=_handles(capabilities or {}),
+    )
+    if guard is not None:
+        later.start()
+    _say_what_guards(settings, policy)
+    return Runtime(settings, active, policy, approvals, later, own_observers, own_subscriptions, sums)
+
+
+def load_configured_policy(settings: Settings) -> LoadedPolicy | None:
+    """The policy that settings name; None when they name none.
+
+    Raises:
+        ConfigError: It cannot be loaded.
+    """
+    if not settings.policy:
+        return None
+    return load_policy(settings.policy, known_tools=known_signatures(), roles=_roles(settings))
+
+
+def open_approvals(settings: Settings, clock: Callable[[], datetime] | None = None) -> ApprovalService:
+    """The approvals service on the configured state database, which is created when it does not exist.
+
+    Raises:
+        StoreError: The database or its key cannot be used.
+    """
+    path = Path(settings.state)
+    key = load_or_create_key(path)
+    database = Database(path, MIGRATIONS)
+    database.open()
+    people = {name: frozenset(person.roles) for name, person in settings.people.items()}
+    service = ApprovalService(database, key, people, clock or _utc_now)
+    for request in service.sweep():
+        _log.warning(
+            "approval %s (`%s`) was interrupted while it ran and is now `unknown`: it is not repeated; find out whether it took effect",
+            request.id,
+            request.capability,
+        )
+    return service
+
+
+def redecider(settings: Settings) -> Redecide | None:
+    """Decides a call that an approver edited, by the configured policy and the facts stored with the question; None without a policy.
+
+    Raises:
+        ConfigError: The policy cannot be loaded.
+    """
+    policy = load_configured_policy(settings)
+    return None if policy is None else redecide_with(policy.engine, _utc_now)
+
+
+def _guard(policy: LoadedPolicy, approvals: ApprovalService) -> Guard:
+    return Guard(policy.engine, MemoryFacts(), approvals, DecisionLog(approvals.database, approvals.audit))
+
+
+def _roles(settings: Settings) -> frozenset[str] | None:
+    return frozenset(role for person in settings.people.values() for role in person.roles) if settings.people else None
+
+
+def _usage_of(response: object) -> UsageRecord | None:
+    record = response if isinstance(response, UsageRecord) else extract(response)
+    return None if record is None else price(record)
+
+
+def _sums_within(parent: Sums) -> Sums:
+    return Totals(parent if isinstance(parent, Totals) else None)
+
+
+def _handles(capabilities: Mapping[str, object]) -> dict[str, CapabilityHandle]:
+    return {
+        name: value if isinstance(value, CapabilityHandle) else CapabilityHandle(type(value).__name__, name, value)
+        for name, value in capabilities.items()
+    }
+
+
+def _say_what_guards(settings: Settings, policy: LoadedPolicy | None) -> None:
+    if policy is None:
+        _log.warning("runtime `%s` has no policy: calls are traced and nothing is guarded; set `policy` to guard them", settings.name)
+    else:
+        _log.info("runtime `%s` is guarded by %d rules, default `%s`", settings.name, policy.rules, policy.default)
+        for fault in policy.warnings:
+            _log.info("%s", fault)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,120 @@
+"""`configure`: settings from everywhere, one runtime per name, refused when anything about it is wrong."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from otel_runtime.errors import OtelRuntimeError, RuntimeStateError
+from otel_runtime.runtime.build import build_runtime
+from otel_runtime.runtime.runtime import Runtime
+from otel_runtime.settings.loading import load_settings
+from otel_runtime.settings.model import Settings
+from otel_runtime.wrap.active import forget_failure, register_failure
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+__all__ = ["configure"]
+
+_lock = threading.Lock()
+_configured: dict[str, tuple[Settings, tuple[object, ...], Runtime]] = {}
+_PathLike = str | PathLike[str]
+
+
+def configure(
+    *,
+    settings_file: _PathLike | None = None,
+    name: str | None = None,
+    policy: _PathLike | list[_PathLike] | tuple[_PathLike, ...] | None = None,
+    state: _PathLike | None = None,
+    wait_at_most: float | str | None = None,
+    people: Mapping[str, Mapping[str, object]] | None = None,
+    otlp: Literal["auto", "on", "off"] | None = None,
+    console: bool | None = None,
+    trace_file: _PathLike | None = None,
+    decision_spans: Literal["non-allow", "all"] | None = None,
+    metric_names: Literal["both", "legacy", "latest"] | None = None,
+    resume_trace: Literal["auto", "same", "new"] | None = None,
+    capture: Literal["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"] | None = None,
+    redact_keys: tuple[str, ...] | list[str] | None = None,
+    redact_patterns: tuple[str, ...] | list[str] | None = None,
+    flush_timeout: float | str | None = None,
+    facts_timeout: float | str | None = None,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+    capabilities: Mapping[str, object] | None = None,
+) -> Runtime:
+    """Configure a runtime and put it in force for the process.
+
+    Settings: argument > `OTEL_RUNTIME_*` variable > `otel-runtime.yaml` or `[tool.otel-runtime]` in pyproject.toml > default. The meaning of
+    each is in `Settings`. Called again with equal settings it returns the same runtime.
+
+    Args:
+        settings_file: Settings file to read instead of searching for one.
+        name: Name of the runtime; another name makes another runtime, which `with runtime.use():` puts in force.
+        policy: Policy files or directories.
+        state: SQLite file of approvals and audit log.
+        wait_at_most: Seconds, or text such as `60s`, that a call waits for an approval.
+        people: Who may answer approvals: `{"alice": {"roles": ["finance"]}}`.
+        otlp: `auto`, `on` or `off`.
+        console: Print finished runs as trees.
+        trace_file: OTLP-JSON file to write.
+        decision_spans: `non-allow` or `all`.
+        metric_names: `both`, `legacy` or `latest`.
+        resume_trace: `auto`, `same` or `new`.
+        capture: Content on spans.
+        redact_keys: More key names whose values never leave.
+        redact_patterns: More patterns (RE2) whose matches never leave.
+        flush_timeout: Seconds, or text, that a flush at exit may take.
+        facts_timeout: Seconds, or text, that a facts store may take.
+        tracer_provider: The application's provider, used and never replaced.
+        meter_provider: The application's provider, used and never replaced.
+        capabilities: What `capability(name)` hands out, by name.
+
+    Raises:
+        ConfigError: A setting, the policy or a file that was configured is wrong; every fault with its place.
+        StoreError: The state database cannot be used.
+        RuntimeStateError: A runtime of this name has other settings.
+    """
+    given = {
+        "name": name, "policy": policy, "state": state, "wait_at_most": wait_at_most, "people": people, "otlp": otlp, "console": console,
+        "trace_file": trace_file, "decision_spans": decision_spans, "metric_names": metric_names, "resume_trace": resume_trace,
+        "capture": capture, "redact_keys": redact_keys, "redact_patterns": redact_patterns, "flush_timeout": flush_timeout,
+        "facts_timeout": facts_timeout,
+    }  # fmt: skip
+    parts = (tracer_provider, meter_provider, dict(capabilities) if capabilities is not None else None)
+    with _lock:
+        try:
+            settings = load_settings(None if settings_file is None else Path(settings_file), **given)
+            if (known := _known(settings, parts)) is not None:
+                return known
+            runtime = build_runtime(settings, tracer_provider=tracer_provider, meter_provider=meter_provider, capabilities=capabilities)
+        except RuntimeStateError:
+            raise
+        except BaseException as error:
+            # Whatever was wanted is not in force: nothing may run as if it were not wanted at all.
+            first = str(error).partition("\n")[0] if isinstance(error, OtelRuntimeError) else type(error).__name__
+            register_failure(name or "", f"`configure` failed: {first}")
+            raise
+        forget_failure(name or "")
+        runtime.register()
+        _configured[settings.name] = (settings, parts, runtime)
+        return runtime
+
+
+def _known(settings: Settings, parts: tuple[object, ...]) -> Runtime | None:
+    entry = _configured.get(settings.name)
+    if entry is None or entry[2].stopped:
+        return None
+    if entry[0] != settings or entry[1] != parts:
+        changed = [field for field in Settings.model_fields if getattr(entry[0], field) != getattr(settings, field)] or ["providers or capabilities"]
+        raise RuntimeStateError(
+            f"runtime `{settings.name}` is already configured with other settings ({', '.join(changed)}); "
+            "shut it down first, or give this one another name"
+        )
+    return entry[2]

@@ -1,0 +1,77 @@
+"""Decide a call that an approver changed, from what was stored with the question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, cast
+
+from otel_runtime.approvals.answers import Redecide, Redecided
+from otel_runtime.policy.protocol import Engine, FactsView
+from otel_runtime.values.action import Action, Kind, Parameter, ToolSignature
+from otel_runtime.values.approval import ApprovalRequest
+from otel_runtime.values.digest import call_digest
+
+__all__ = ["redecide_with"]
+
+
+def redecide_with(engine: Engine, clock: Callable[[], datetime]) -> Redecide:
+    """A function that decides edited calls.
+
+    Counters are those of the waiting process and not known here; the waiting process decides again with them before anything runs.
+
+    Args:
+        engine: The rules in force.
+        clock: Current time in UTC.
+    """
+
+    def redecide(request: ApprovalRequest, edits: Mapping[str, object]) -> Redecided:
+        args = {**request.input, **edits}
+        action = _edited_action(request, args)
+        now = clock()
+        needs = engine.needs(action, now)
+        decision = engine.decide(action, None if needs is None else _stored_facts(request), now).decision
+        return Redecided(args, call_digest(action), decision)
+
+    return redecide
+
+
+def _edited_action(request: ApprovalRequest, args: Mapping[str, object]) -> Action:
+    facts = request.facts
+    roles, tags = facts.get("roles"), facts.get("tags")
+    return Action(
+        kind=cast("Kind", request.kind),
+        name=request.capability,
+        args=args,
+        signature=_signature(facts.get("signature")),
+        registered=bool(facts.get("registered", True)),
+        tags=frozenset(tags) if isinstance(tags, list | tuple) else frozenset(),
+        agents=request.agents,
+        session=request.session,
+        user=request.user,
+        roles=frozenset(roles) if isinstance(roles, list | tuple) else None,
+        tenant=_text(facts.get("tenant")),
+        context=cast("Mapping[str, object]", facts.get("context") or {}),
+        run=request.run,
+        call_id=request.call_id,
+        receiver=_text(facts.get("receiver")),
+    )
+
+
+def _signature(stored: Any) -> ToolSignature | None:  # Any: authenticated JSON that `wrap.approval` wrote
+    if not isinstance(stored, Mapping):
+        return None
+    parameters = tuple(Parameter(name, kind, required, nullable) for name, kind, required, nullable in stored["parameters"])
+    return ToolSignature(parameters, stored["open"], stored["variadic"], stored["description"])
+
+
+def _stored_facts(request: ApprovalRequest) -> FactsView:
+    labels, history = request.facts.get("labels"), request.facts.get("history")
+    return FactsView(
+        labels={name: frozenset(sources) for name, sources in labels.items()} if isinstance(labels, Mapping) else None,
+        history=frozenset(history) if isinstance(history, list | tuple) else None,
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,269 @@
+"""The running parts as one object: what `configure` returns."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from otel_runtime.approvals.service import ApprovalService
+from otel_runtime.hooks.bus import Handler, Subscriptions
+from otel_runtime.hooks.lifecycle import HookName, Observers
+from otel_runtime.policy.loading import LoadedPolicy
+from otel_runtime.runtime.ingesting import aingest_into, ingest_into
+from otel_runtime.runtime.later import Later
+from otel_runtime.settings.model import Settings
+from otel_runtime.values.usage import TokenUsage
+from otel_runtime.wrap.active import Active, Sums, Unavailable, register_runtime, unregister_runtime, use_active
+from otel_runtime.wrap.resume import aresume, resume
+
+__all__ = ["Runtime", "UsageTotals"]
+
+_log = logging.getLogger("otel_runtime")
+F = TypeVar("F", bound=Callable[..., object])
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTotals:
+    """What the model calls of a runtime used so far.
+
+    Args:
+        tokens: Token sums; None where nothing was reported.
+        cost: Exact amounts by ISO 4217 currency code.
+    """
+
+    tokens: TokenUsage
+    cost: Mapping[str, Decimal]
+
+    @property
+    def input_tokens(self) -> int | None:
+        """Input tokens, cached ones included."""
+        return self.tokens.input_tokens
+
+    @property
+    def output_tokens(self) -> int | None:
+        """Output tokens, reasoning included."""
+        return self.tokens.output_tokens
+
+
+class Runtime:
+    """A configured runtime. Made by `configure`; several may live in one process, each under its own name.
+
+    Attributes:
+        settings: What it was built from.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        active: Active,
+        policy: LoadedPolicy | None,
+        approvals: ApprovalService | None,
+        later: Later,
+        observers: Observers,
+        subscriptions: Subscriptions,
+        sums: Sums,
+    ) -> None:
+        self.settings = settings
+        self._active = active
+        self._policy = policy
+        self._approvals = approvals
+        self._later = later
+        self._observers = observers
+        self._subscriptions = subscriptions
+        self._sums = sums
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    @property
+    def name(self) -> str:
+        """Name of the runtime."""
+        return self.settings.name
+
+    @property
+    def guarded(self) -> bool:
+        """True when a policy decides."""
+        return self._active.guard is not None
+
+    @property
+    def stopped(self) -> bool:
+        """True after `shutdown`."""
+        return self._stopped
+
+    @property
+    def approvals(self) -> ApprovalService | None:
+        """The approvals service; None without a policy."""
+        return self._approvals
+
+    def register(self) -> None:
+        """Put the runtime in force for the whole process and have it shut down at exit."""
+        register_runtime(self._active)
+        atexit.register(self.shutdown)
+
+    def use(self) -> AbstractContextManager[None]:
+        """Put the runtime in force for the code inside a `with` block, whatever the process uses."""
+        return use_active(Unavailable(f"runtime `{self.name}` was shut down") if self._stopped and self.guarded else self._active)
+
+    def on(self, name: HookName) -> Callable[[F], F]:
+        """Observe a lifecycle hook of this runtime only; see `otel_runtime.on`.
+
+        Raises:
+            ValueError: There is no such hook.
+        """
+
+        def register(observer: F) -> F:
+            self._observers.add(name, observer)
+            return observer
+
+        return register
+
+    def on_event(self, kind: str) -> Callable[[F], F]:
+        """Subscribe to events of a kind on this runtime's bus only; see `otel_runtime.on_event`.
+
+        Raises:
+            ValueError: The pattern is malformed.
+        """
+
+        def register(handler: F) -> F:
+            self._subscriptions.add(kind, handler)
+            return handler
+
+        return register
+
+    def replay(self, handler: Handler, *, after_seq: int = 0, kind: str = "*") -> int:
+        """Hand past events of the bus to a handler, marked as replay; returns how many there were."""
+        return self._active.bus.replay(handler, after_seq=after_seq, kind=kind)
+
+    def resume(self, request_id: str) -> Any:
+        """Run the body of an approved request, once, in any process that has the function.
+
+        Args:
+            request_id: As `ApprovalPending.request_id` gave it.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            Blocked: It may not run, or nobody has answered yet.
+            OtelRuntimeError: The request or its function is not to be found here, or the function is asynchronous.
+        """
+        with self.use():
+            return resume(self._active, request_id)
+
+    async def aresume(self, request_id: str) -> Any:
+        """`resume` for asynchronous functions.
+
+        Raises:
+            Blocked: It may not run, or nobody has answered yet.
+            OtelRuntimeError: The request or its function is not to be found here.
+        """
+        with self.use():
+            return await aresume(self._active, request_id)
+
+    def ingest(self, events: Iterable[object], *, source: str) -> int:
+        """Turn a foreign stream of events into spans.
+
+        Args:
+            events: Raw events, in order.
+            source: `vitehub`, `a3s` or `dreadnode`.
+
+        Returns:
+            How many events were read.
+
+        Raises:
+            ConfigError: The source is unknown.
+        """
+        return ingest_into(self._active, events, source)
+
+    async def aingest(self, events: AsyncIterable[object], *, source: str) -> int:
+        """`ingest` for asynchronous streams.
+
+        Raises:
+            ConfigError: The source is unknown.
+        """
+        return await aingest_into(self._active, events, source)
+
+    def totals(self) -> UsageTotals:
+        """Tokens and cost of everything that ran so far."""
+        return UsageTotals(self._sums.tokens, self._sums.cost)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait for background work and send what is buffered.
+
+        Args:
+            timeout: Seconds; the setting `flush_timeout` when None.
+
+        Returns:
+            False when something was not finished or sent in time.
+
+        Raises:
+            BaseException: The first failure of work handed to `wait_until`, after everything was drained.
+        """
+        deadline = time.monotonic() + (self.settings.flush_timeout if timeout is None else timeout)
+        try:
+            done = self._active.background.flush(_left(deadline))
+        finally:
+            recorded = self._later.flush(_left(deadline))
+            sent = self._active.tracing.flush(_left(deadline))
+        return done and recorded and sent
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """Flush and stop within one budget; a guarded runtime's calls are refused from now on.
+
+        Args:
+            timeout: Seconds; the setting `flush_timeout` when None.
+
+        Returns:
+            False when something was lost. A second call does nothing and returns True.
+        """
+        with self._lock:
+            if self._stopped:
+                return True
+            self._stopped = True
+        atexit.unregister(self.shutdown)
+        unregister_runtime(self._active)
+        deadline = time.monotonic() + (self.settings.flush_timeout if timeout is None else timeout)
+        try:
+            done = self._active.background.flush(_left(deadline))
+        except Exception:
+            _log.exception("work handed to wait_until failed")
+            done = True
+        recorded = self._later.flush(_left(deadline))
+        self._later.stop()
+        self._active.background.stop()
+        sent = self._active.tracing.shutdown(_left(deadline))
+        if self._approvals is not None:
+            self._approvals.close()
+        return done and recorded and sent
+
+    def report(self) -> Mapping[str, object]:
+        """What `doctor` shows of this runtime: policy, telemetry, losses, failing observers."""
+        policy = self._policy
+        return {
+            "name": self.name,
+            "guarded": self.guarded,
+            "rules": policy.rules if policy is not None else 0,
+            "telemetry": self._active.tracing.report(),
+            "hook_errors": dict(self._active.hooks.errors),
+            "event_handler_errors": dict(self._active.bus.errors),
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.shutdown()
+
+    def __repr__(self) -> str:
+        return f"<Runtime {self.name!r} {'guarded' if self.guarded else 'traced only'}{' stopped' if self._stopped else ''}>"
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())

@@ -1,0 +1,201 @@
+"""A call that a person must approve: ask, wait, and dispatch with the approval.
+
+Dispatch decides again with the facts of now and those stored with the question, the stricter wins; then it claims. The body runs only
+when the claim changed one row (approvals.md, point 4).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from otel_runtime.approvals.protocol import Ask, ClaimRefused
+from otel_runtime.approvals.terms import requirement_digest
+from otel_runtime.errors import Blocked
+from otel_runtime.policy.protocol import FactsView, Hold, Ruling
+from otel_runtime.values.action import Action, ToolSignature
+from otel_runtime.values.approval import ApprovalRequest
+from otel_runtime.values.decision import Decision
+from otel_runtime.values.digest import Undigestible, call_digest
+from otel_runtime.values.snapshot import snapshot_arguments
+from otel_runtime.values.trace import TraceRef
+from otel_runtime.wrap.active import Guard
+from otel_runtime.wrap.call import Call, Permit
+from otel_runtime.wrap.effects import AwaitAnswer, Effects, blocking
+from otel_runtime.wrap.guarding import begin, peek, refuse, with_input_digest
+from otel_runtime.wrap.rebuild import rebuild_arguments
+from otel_runtime.wrap.refusals import arguments_changed, claim_refused, closed_request, pending
+
+__all__ = ["ask", "follow"]
+
+_STRICTNESS = {"allow": 0, "require-approval": 1, "retryable-failure": 2, "deny": 3}
+
+
+def ask(call: Call, guard: Guard, action: Action, decision: Decision, facts: FactsView | None, waits: bool) -> Effects[Exception | None]:
+    """Open the request of this very call, or find it, and follow it.
+
+    Args:
+        call: The call.
+        guard: What decides.
+        action: The snapshot that was decided.
+        decision: `require-approval`, with its terms.
+        facts: What the decision read.
+        waits: False where waiting would stop an event loop.
+    """
+    try:
+        question = _question(call, action, decision, facts)
+    except Undigestible as error:
+        denial = replace(decision, value="deny", reason=f"it needs approval and cannot be shown to anyone: {error}", approval=None)
+        return (yield from refuse(call, guard, action, denial))
+    request, new = yield from blocking(lambda: guard.approvals.open(question))
+    if new:
+        request = yield from _announce(call, guard, action, decision, request)
+    return (yield from follow(call, guard, request, waits))
+
+
+def follow(call: Call, guard: Guard, request: ApprovalRequest, waits: bool) -> Effects[Exception | None]:
+    """Wait for the answer within the time a call may wait, then dispatch.
+
+    Args:
+        call: The call, with the arguments it would run with.
+        guard: What decides.
+        request: Its request.
+        waits: False where waiting would stop an event loop.
+
+    Returns:
+        None when the approval was claimed and the body may run; else the error to raise.
+    """
+    deadline = time.monotonic() + (call.active.wait_at_most if waits else 0.0)
+    while True:
+        remaining = deadline - time.monotonic()
+        if request.state == "awaiting-approval" and remaining > 0:
+            outcome = yield AwaitAnswer(guard.approvals, request.id, remaining)
+            request = outcome.get()
+        if request.state == "awaiting-approval":
+            return pending(request)
+        resolved = call.active.tracing.approval_resolved(request, request.requested_span)
+        call.announce("approval-decision", "approval", request_id=request.id, state=request.state)
+        if request.state != "approved":
+            return closed_request(request)
+        verdict = yield from _dispatch(call, guard, request, resolved)
+        if not isinstance(verdict, ApprovalRequest):
+            return verdict
+        request = verdict
+
+
+def _question(call: Call, action: Action, decision: Decision, facts: FactsView | None, supersedes: str | None = None) -> Ask:
+    digest = call_digest(action)
+    context, _ = snapshot_arguments(action.context)
+    stored = {
+        "roles": sorted(action.roles) if action.roles is not None else None,
+        "tenant": action.tenant,
+        "context": context,
+        "labels": _stored_labels(facts),
+        "history": sorted(facts.history) if facts is not None and facts.history is not None else None,
+        "tags": sorted(action.tags),
+        "registered": action.registered,
+        "receiver": action.receiver,
+        "signature": None if action.signature is None else _stored_signature(action.signature),
+    }
+    trace = call.active.tracing.current()
+    return Ask(action, decision, digest, call.dedupe_key(digest), action.call_id is not None, stored, trace, supersedes)
+
+
+def _stored_signature(signature: ToolSignature) -> dict[str, object]:
+    parameters = [[item.name, item.type, item.required, item.nullable] for item in signature.parameters]
+    return {"parameters": parameters, "open": signature.open, "variadic": signature.variadic, "description": signature.description}
+
+
+def _stored_labels(facts: FactsView | None) -> Mapping[str, list[str]] | None:
+    if facts is None or facts.labels is None:
+        return None
+    return {label: sorted(sources) for label, sources in facts.labels.items()}
+
+
+def _announce(call: Call, guard: Guard, action: Action, decision: Decision, request: ApprovalRequest) -> Effects[ApprovalRequest]:
+    active = call.active
+    decision = with_input_digest(action, decision)
+    active.tracing.decided(action, decision)
+    span = active.tracing.approval_requested(request)
+    if span is not None:
+        yield from blocking(lambda: guard.approvals.attach_trace(request.id, span))
+        request = replace(request, requested_span=span)
+    yield from blocking(lambda: guard.decisions.record(action, decision, request.trace))
+    if active.hooks.wants("approval"):
+        active.hooks.approval(request, call.context())
+    call.announce("approval-request", "approval", request_id=request.id, reason=request.reason)
+    return request
+
+
+def _dispatch(
+    call: Call, guard: Guard, request: ApprovalRequest, resolved: TraceRef | None
+) -> Effects[Exception | ApprovalRequest | None]:
+    if request.edited_from is not None:
+        edited = {name: request.input[name] for name in request.terms.edit if name in request.input}
+        call.replace_arguments(rebuild_arguments(call.plan, edited))
+    action = call.action()
+    if call_digest(action) != request.call_digest:
+        return arguments_changed(call.name, request.rule, request.place)
+    now = call.active.clock()
+    facts = yield from peek(guard, guard.engine.needs(action, now), now)
+    ruling = _stricter(
+        guard.engine.decide(action, facts, now, call.attempt), guard.engine.decide(*_as_asked(action, facts, request), now, call.attempt)
+    )
+    decision = ruling.decision
+    if decision.value in ("deny", "retryable-failure"):
+        return (yield from refuse(call, guard, action, decision))
+    if decision.approval is not None and requirement_digest(decision.approval) != request.requirement_digest:
+        question = _question(call, action, decision, facts, supersedes=request.id)
+        replacement = yield from blocking(lambda: guard.approvals.supersede(request.id, question))
+        return (yield from _announce(call, guard, action, decision, replacement))
+    return (yield from _claim(call, guard, request, ruling, now, resolved))
+
+
+def _as_asked(action: Action, facts: FactsView | None, request: ApprovalRequest) -> tuple[Action, FactsView | None]:
+    """The action and facts as they stood when the question was asked; counters are always those of now."""
+    stored = request.facts
+    roles, context = stored.get("roles"), stored.get("context")
+    action = replace(
+        action,
+        roles=frozenset(roles) if isinstance(roles, list | tuple) else None,
+        context=context if isinstance(context, Mapping) else {},
+    )
+    if facts is None:
+        return action, None
+    labels, history = stored.get("labels"), stored.get("history")
+    then = replace(
+        facts,
+        labels={name: frozenset(sources) for name, sources in labels.items()} if isinstance(labels, Mapping) else facts.labels,
+        history=frozenset(history) if isinstance(history, list | tuple) else facts.history,
+    )
+    return action, then
+
+
+def _stricter(now: Ruling, then: Ruling) -> Ruling:
+    """The stricter of two rulings; of two that ask for approval, the one now."""
+    if _STRICTNESS[then.decision.value] <= _STRICTNESS[now.decision.value]:
+        return now
+    # What must be recorded at the start follows from the facts of now, whoever decides.
+    return Ruling(then.decision, now.start or then.start)
+
+
+def _claim(
+    call: Call, guard: Guard, request: ApprovalRequest, ruling: Ruling, now: datetime, resolved: TraceRef | None
+) -> Effects[Blocked | None]:
+    hold: Hold | None = None
+    if ruling.start is not None:
+        hold = yield from begin(guard, ruling.start, now)
+        if hold is None:
+            # A used-up budget leaves the approval unclaimed (approvals.md, point 4).
+            facts = yield from peek(guard, guard.engine.needs(call.action(), now), now)
+            again = guard.engine.decide(call.action(), facts, now, call.attempt).decision
+            return (yield from refuse(call, guard, call.action(), again))
+    claimed = yield from blocking(lambda: guard.approvals.claim(request.id, request.call_digest, request.requirement_digest, now))
+    if isinstance(claimed, ClaimRefused):
+        if hold is not None:
+            guard.facts.release(hold)
+        return claim_refused(request, claimed)
+    call.permit = Permit(ruling.decision, hold, request.id, () if resolved is None else (resolved,))
+    return None

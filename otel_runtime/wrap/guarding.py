@@ -1,0 +1,60 @@
+"""The steps that admission and approval share: read facts, begin a body, make a refusal seen."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import datetime
+
+from otel_runtime.errors import Blocked
+from otel_runtime.policy.protocol import FactsView, Hold, Needs, Start
+from otel_runtime.values.action import Action
+from otel_runtime.values.decision import Decision
+from otel_runtime.values.digest import Undigestible, call_digest
+from otel_runtime.wrap.active import Guard
+from otel_runtime.wrap.call import Call
+from otel_runtime.wrap.effects import Effects, blocking
+from otel_runtime.wrap.refusals import refusal_of
+
+__all__ = ["begin", "peek", "refuse", "with_input_digest"]
+
+_log = logging.getLogger("otel_runtime.wrap")
+
+
+def peek(guard: Guard, needs: Needs | None, now: datetime) -> Effects[FactsView | None]:
+    """Read what the engine needs."""
+    if needs is None:
+        return None
+    if guard.facts.blocking:
+        return (yield from blocking(lambda: guard.facts.peek(needs, now)))
+    return guard.facts.peek(needs, now)
+
+
+def begin(guard: Guard, start: Start, now: datetime) -> Effects[Hold | None]:
+    """Record the start of the body; None when a limit was reached meanwhile."""
+    if guard.facts.blocking:
+        return (yield from blocking(lambda: guard.facts.begin(start, now)))
+    return guard.facts.begin(start, now)
+
+
+def refuse(call: Call, guard: Guard, action: Action, decision: Decision) -> Effects[Blocked]:
+    """Make a refusal seen (span, metric, audit, hooks) and build its error."""
+    decision = with_input_digest(action, decision)
+    call.active.tracing.decided(action, decision)
+    trace = call.active.tracing.current()
+    call.announce("policy", "policy", decision=decision.value, rule=decision.rule, reason=decision.reason)
+    try:
+        yield from blocking(lambda: guard.decisions.record(action, decision, trace))
+    except Exception:
+        _log.exception("the refusal of `%s` could not be written to the audit log; the call is refused all the same", call.name)
+    return refusal_of(call.name, decision)
+
+
+def with_input_digest(action: Action, decision: Decision) -> Decision:
+    """The decision with the digest of what it decided; empty when the action has no canonical form."""
+    if decision.input_digest:
+        return decision
+    try:
+        return replace(decision, input_digest=call_digest(action))
+    except Undigestible:
+        return decision
