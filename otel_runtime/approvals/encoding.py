@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
+from uuid import UUID
 
 from otel_runtime.errors import OtelRuntimeError
 from otel_runtime.values.action import Unreadable
@@ -39,7 +40,7 @@ def encode(value: object, where: str = "value") -> str:
     """JSON text, plain ASCII, of a value.
 
     Args:
-        value: None, bool, int, float, str, bytes, Decimal, date, datetime, time, timedelta, list, tuple, frozenset, mapping with text
+        value: None, bool, int, float, str, bytes, Decimal, date, datetime, time, timedelta, UUID, list, tuple, frozenset, mapping with text
             keys, or `Unreadable`.
         where: What to call it in an error.
 
@@ -125,6 +126,7 @@ _SCALARS: dict[type, Callable[[Any, str], object]] = {
     datetime: lambda value, _: {"$datetime": value.isoformat()},
     date: lambda value, _: {"$date": value.isoformat()},
     time: lambda value, _: {"$time": value.isoformat()},
+    UUID: lambda value, _: {"$uuid": str(value)},
     timedelta: lambda value, _: {"$timedelta": [value.days, value.seconds, value.microseconds]},
     Unreadable: lambda value, _: {"$unreadable": [value.type_name, value.why]},
 }
@@ -136,6 +138,7 @@ _READERS: dict[str, Callable[[Any], object]] = {
     "$datetime": datetime.fromisoformat,
     "$date": date.fromisoformat,
     "$time": time.fromisoformat,
+    "$uuid": UUID,
     "$timedelta": lambda parts: timedelta(days=parts[0], seconds=parts[1], microseconds=parts[2]),
     "$unreadable": lambda parts: Unreadable(parts[0], parts[1]),
     "$tuple": lambda items: tuple(_decoded(item) for item in items),
