@@ -1,0 +1,92 @@
+"""wait_until: nothing is forgotten, failures come last, time is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from otel_runtime.hooks.background import Background
+
+
+@pytest.fixture
+def background() -> Iterator[Background]:
+    """Work in flight."""
+    made = Background("test")
+    yield made
+    made.stop()
+
+
+class TestFlush:
+    """A flush waits for everything."""
+
+    def test_tasks_added_by_tasks_are_included(self, background: Background) -> None:
+        """The flush ends when no work is left, whoever added it."""
+        seen: list[str] = []
+
+        async def second() -> None:
+            seen.append("second")
+
+        async def first() -> None:
+            background.add(second())
+            seen.append("first")
+
+        background.add(first())
+        assert background.flush(5.0) is True
+        assert sorted(seen) == ["first", "second"]
+
+    def test_everything_is_drained_before_the_first_failure_is_raised(self, background: Background) -> None:
+        """One failing task does not keep the others from finishing."""
+        seen: list[str] = []
+
+        async def fail() -> None:
+            raise ValueError("first")
+
+        async def work() -> None:
+            await asyncio.sleep(0.05)
+            seen.append("done")
+
+        background.add(fail())
+        background.add(work())
+        with pytest.raises(ValueError, match="first"):
+            background.flush(5.0)
+        assert seen == ["done"]
+        assert background.flush(1.0) is True
+
+    def test_is_bounded(self, background: Background) -> None:
+        """Work that does not end is given up, and said so."""
+        never: Future[None] = Future()
+        background.add(never)
+        assert background.flush(0.05) is False
+        never.set_result(None)
+
+    def test_concurrent_flushes_share_the_work(self, background: Background) -> None:
+        """Several flushes wait for the same tasks and all return."""
+        gate: Future[None] = Future()
+        background.add(gate)
+        with ThreadPoolExecutor(3) as pool:
+            flushes = [pool.submit(background.flush, 5.0) for _ in range(3)]
+            threading.Timer(0.05, gate.set_result, [None]).start()
+            assert [flush.result() for flush in flushes] == [True, True, True]
+
+    def test_on_a_loop(self, background: Background) -> None:
+        """Work handed in on a running loop runs there and can be awaited there."""
+        seen: list[threading.Thread] = []
+
+        async def work() -> None:
+            seen.append(threading.current_thread())
+
+        async def program() -> bool:
+            background.add(work())
+            return await background.aflush(5.0)
+
+        assert asyncio.run(program()) is True
+        assert seen == [threading.current_thread()]
+
+    def test_other_things_are_refused(self, background: Background) -> None:
+        """What cannot be waited for is a mistake."""
+        with pytest.raises(TypeError, match="expected an awaitable or a future"):
+            background.add(5)  # type: ignore[arg-type]  # the mistake under test

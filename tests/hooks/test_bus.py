@@ -1,0 +1,107 @@
+"""The event bus: kinds, reserved namespaces, replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from otel_runtime.errors import ReservedKind
+from otel_runtime.hooks.background import Background
+from otel_runtime.hooks.bus import EventBus, Subscriptions
+from otel_runtime.hooks.kinds import RESERVED_PREFIXES, check_custom_kind
+from otel_runtime.values.trace import EventEnvelope
+
+
+@pytest.fixture
+def subscriptions() -> Subscriptions:
+    """Subscriptions of one runtime."""
+    return Subscriptions()
+
+
+@pytest.fixture
+def bus(subscriptions: Subscriptions) -> Iterator[EventBus]:
+    """A bus that keeps three events."""
+    background = Background("test")
+    yield EventBus(Subscriptions(), subscriptions, background, keep=3)
+    background.stop()
+
+
+class TestPublish:
+    """Events reach those who asked for them."""
+
+    @pytest.mark.parametrize(("pattern", "expected"), [("myapp.a", ["myapp.a"]), ("myapp.*", ["myapp.a", "myapp.b"]), ("*", ["myapp.a", "other", "myapp.b"])])
+    def test_by_kind_prefix_or_all(self, bus: EventBus, subscriptions: Subscriptions, pattern: str, expected: list[str]) -> None:
+        """A subscriber gets the kinds of its pattern, in order."""
+        seen: list[str] = []
+        subscriptions.add(pattern, lambda event: seen.append(event.kind))
+        for kind in ("myapp.a", "other", "myapp.b"):
+            bus.publish(kind)
+        assert seen == expected
+
+    def test_envelopes_are_numbered_without_gaps(self, bus: EventBus) -> None:
+        """The sequence starts at 1 and counts every event of the bus."""
+        assert [bus.publish("myapp.x", {"n": n}, session_id="s").seq for n in range(3)] == [1, 2, 3]
+
+    def test_a_failing_handler_is_isolated(self, bus: EventBus, subscriptions: Subscriptions) -> None:
+        """The next handler still gets the event, and the failure is counted."""
+        seen: list[EventEnvelope] = []
+
+        def fail(event: EventEnvelope) -> None:
+            raise ValueError("handler")
+
+        subscriptions.add("*", fail)
+        subscriptions.add("*", seen.append)
+        bus.publish("myapp.x")
+        assert (len(seen), bus.errors["myapp.x"]) == (1, 1)
+
+    @pytest.mark.parametrize("pattern", ["", "a*", "*a", "a.*.b"])
+    def test_malformed_patterns_are_refused(self, subscriptions: Subscriptions, pattern: str) -> None:
+        """A pattern that could never match is a mistake."""
+        with pytest.raises(ValueError, match="expected an event kind"):
+            subscriptions.add(pattern, print)
+
+    def test_terminal_kinds_are_marked(self, bus: EventBus) -> None:
+        """The one event that ends a turn says so."""
+        assert [bus.emit(kind).terminal for kind in ("turn.started", "turn.completed")] == [False, True]
+
+
+class TestReservedKinds:
+    """Namespaces of the runtime are closed to applications."""
+
+    @pytest.mark.parametrize("prefix", RESERVED_PREFIXES)
+    def test_published_prefixes_are_refused(self, bus: EventBus, prefix: str) -> None:
+        """Every prefix of the published list is refused."""
+        with pytest.raises(ReservedKind):
+            bus.publish(f"{prefix}mine")
+
+    @pytest.mark.parametrize("kind", ["Turn.x", "TURN.x", "tu\u200brn.x", "\uff54urn.x", "\u0455ession.x", "pr\u043empt.x", "turn\u2024x", "turn", "t\u0301urn.x"])
+    def test_look_alikes_are_refused(self, kind: str) -> None:
+        """A kind that a reader would take for the runtime's is refused too."""
+        with pytest.raises(ReservedKind):
+            check_custom_kind(kind)
+
+    @pytest.mark.parametrize("kind", ["myapp.x", "turnip.x", "bridge.turn.x", "capability.mail.sent", "sessions.x"])
+    def test_others_are_free(self, kind: str) -> None:
+        """Only the namespace itself is reserved."""
+        check_custom_kind(kind)
+        assert not kind.startswith(RESERVED_PREFIXES)
+
+    @pytest.mark.parametrize("kind", ["", "a b", "a\n", "x" * 257])
+    def test_malformed_kinds_are_refused(self, kind: str) -> None:
+        """White space, control characters and endless kinds are mistakes."""
+        with pytest.raises(ValueError, match="expected an event kind"):
+            check_custom_kind(kind)
+
+
+class TestReplay:
+    """Past events for those who come late."""
+
+    def test_after_a_sequence_number(self, bus: EventBus) -> None:
+        """A subscriber gets what it missed, marked as replay; what left the buffer is gone."""
+        for number in range(5):
+            bus.publish("myapp.x", {"n": number})
+        seen: list[EventEnvelope] = []
+        assert bus.replay(seen.append, after_seq=3) == 2
+        assert [(event.seq, event.replay) for event in seen] == [(4, True), (5, True)]
+        assert bus.replay(lambda event: None) == 3
