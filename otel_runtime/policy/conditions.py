@@ -87,23 +87,22 @@ def _written(model: Conditions, *, top: bool) -> Iterator[Condition]:
         if name in given:
             yield compile_one(getattr(model, name))
     yield from _values(model)
-    if "after" in given:
+    if model.after is not None:
         yield from _after(model.after)
     yield from _composed(model)
-    if "when" in given:
+    if model.when is not None:
         yield _when(model.when)
 
 
 def _composed(model: Conditions) -> Iterator[Condition]:
-    given = model.model_fields_set
-    if "all_of" in given:
+    if model.all_of is not None:
         yield conjunction("all_of", tuple(compile_conditions(part, top=False) for part in model.all_of))
-    if "any_of" in given:
+    if model.any_of is not None:
         parts = tuple(compile_conditions(part, top=False) for part in model.any_of)
         yield Condition("any_of", lambda scope: any_of(part.check(scope) for part in parts), parts=parts)
-    if "not_" in given:
+    if model.not_ is not None:
         yield _negated("not", model.not_)
-    if "unless" in given:
+    if model.unless is not None:
         yield _negated("unless", model.unless)
 
 

@@ -45,7 +45,7 @@ class PolicyEngine:
         """What to read before deciding; None when no fact matters for this action."""
         try:
             return needs_of(action, self.policy, now)
-        except Exception:  # the decision that follows meets the same failure and refuses
+        except Exception:  # noqa: BLE001  # the decision that follows meets the same failure and refuses
             _log.exception("policy: cannot tell which facts `%s` needs", action.name)
             return None
 
@@ -53,6 +53,6 @@ class PolicyEngine:
         """Decide one action; a failure inside is a `deny` with code `policy.error`."""
         try:
             return decide(action, self.policy, facts, now, attempt)
-        except Exception as error:  # whatever fails while deciding, nothing runs because of it
+        except Exception as error:  # noqa: BLE001  # whatever fails while deciding, nothing runs because of it
             _log.exception("policy: deciding on `%s` failed", action.name)
             return Ruling(refuse(f"the policy could not decide ({type(error).__name__})", "policy.error", self.policy.defaults))

@@ -5,6 +5,7 @@ Nothing here decides. A key that was not written is not in `model_fields_set`; a
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -176,7 +177,7 @@ class Case(_Strict):
     context: dict[str, Any] = Field(default_factory=dict, description="Facts of the application.")
     labels: TextOrMany = Field((), description="Labels on the session.")
     history: TextOrMany = Field((), description="Tools whose body started in the session.")
-    used: Amount = Field(0, description="What every counter of the rules stands at.")
+    used: Amount = Field(Decimal(0), description="What every counter of the rules stands at.")
     tags: TextOrMany = Field((), description="Tags the decorator gives.")
 
 
@@ -203,7 +204,7 @@ class FileCase(_Strict):
     context: dict[str, Any] = Field(default_factory=dict, description="Facts of the application.")
     labels: TextOrMany = Field((), description="Labels on the session.")
     history: TextOrMany = Field((), description="Tools whose body started in the session.")
-    used: Amount = Field(0, description="What every counter of the rules stands at.")
+    used: Amount = Field(Decimal(0), description="What every counter of the rules stands at.")
 
 
 class Rule(Conditions):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from otel_runtime.policy.budgets import Budget, compile_over
 from otel_runtime.policy.conditions import Condition, compile_conditions
-from otel_runtime.policy.model import Approval, Conditions, Retry, Rule
+from otel_runtime.policy.model import Approval, Retry, Rule
 from otel_runtime.policy.names import Globs
 from otel_runtime.policy.scope import Scope
 from otel_runtime.policy.truth import Tri
+from otel_runtime.policy.walk import blocks
 from otel_runtime.values.action import Kind
 from otel_runtime.values.decision import ApprovalTerms, Requirement, RetryClass, Verdict
 
-__all__ = ["CompiledRule", "RetryTerms", "approval_terms", "compile_rule", "nested"]
+__all__ = ["CompiledRule", "RetryTerms", "approval_terms", "compile_rule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def compile_rule(rule: Rule, order: int = 0, place: str = "") -> CompiledRule:
     Raises:
         ValueError: A window, time zone or predicate does not exist.
     """
-    parts = list(nested(rule))
+    parts = [block for block, _ in blocks(rule, ())]
     patterns = rule.tool if rule.kind == "tool" else rule.name
     return CompiledRule(
         id=rule.id,
@@ -113,14 +113,6 @@ def compile_rule(rule: Rule, order: int = 0, place: str = "") -> CompiledRule:
     )
 
 
-def nested(model: Conditions) -> Iterator[Conditions]:
-    """A block of conditions and every block inside it."""
-    yield model
-    for part in (*(model.all_of or ()), *(model.any_of or ()), model.not_, model.unless):
-        if part is not None:
-            yield from nested(part)
-
-
 def approval_terms(rule: str, approval: Approval, reason: str) -> ApprovalTerms:
     """The terms of one rule, or of the default."""
     requirement = Requirement(rule, tuple(approval.approvers), approval.quorum, reason)
@@ -128,7 +120,7 @@ def approval_terms(rule: str, approval: Approval, reason: str) -> ApprovalTerms:
 
 
 def _retry_terms(rule: Rule) -> RetryTerms:
-    retry = rule.retry if rule.retry is not None else Retry()
+    retry = rule.retry if rule.retry is not None else Retry.model_validate({})
     return RetryTerms(retry.after, retry.max_attempts, retry.class_ or _retry_class(rule))
 
 

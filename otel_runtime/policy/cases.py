@@ -1,0 +1,152 @@
+"""Examples written beside the rules, tried when the policy is loaded: a rule that does not do what its author wrote down is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Final
+
+from otel_runtime.policy.checks import Finding
+from otel_runtime.policy.decide import CompiledPolicy, decide, needs_of, scope_of
+from otel_runtime.policy.explain import explain_rule, first_not_true, spelled
+from otel_runtime.policy.model import Call, Case, FileCase, Rule
+from otel_runtime.policy.names import is_glob
+from otel_runtime.policy.protocol import CounterKey, FactsView
+from otel_runtime.policy.rules import CompiledRule
+from otel_runtime.policy.truth import Tri, all_of, any_of, spell
+from otel_runtime.policy.walk import Path
+from otel_runtime.values.action import Action, Kind, Parameter, ToolSignature
+
+__all__ = ["CaseReport", "Trial", "check_file_cases", "check_rule_cases"]
+
+# Cases know no clock: windows are looked at in this moment.
+_NOW: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What cases are tried on.
+
+    Args:
+        policy: The compiled policy.
+        signatures: Tools whose signature a decorator gives.
+    """
+
+    policy: CompiledPolicy
+    signatures: Mapping[str, ToolSignature]
+
+
+@dataclass(frozen=True, slots=True)
+class CaseReport:
+    """What the cases of one place came to.
+
+    Args:
+        findings: One per failing case.
+        covered: Ids of rules that a case made match.
+    """
+
+    findings: tuple[Finding, ...]
+    covered: frozenset[str]
+
+
+def check_rule_cases(rule: Rule, compiled: CompiledRule, path: Path, trial: Trial) -> CaseReport:
+    """Try `match` and `no_match` of one rule."""
+    findings: list[Finding] = []
+    for key, cases, wanted in (("match", rule.match, True), ("no_match", rule.no_match, False)):
+        for at, case in enumerate(cases):
+            findings.extend(_tried(rule, compiled, case, (*path, key, at), trial, wanted=wanted))
+    return CaseReport(tuple(findings), frozenset({rule.id}) if rule.match or rule.no_match else frozenset())
+
+
+def check_file_cases(cases: Iterable[FileCase], path: Path, trial: Trial) -> CaseReport:
+    """Try calls on the whole policy."""
+    findings: list[Finding] = []
+    covered: set[str] = set()
+    for at, case in enumerate(cases):
+        action = _action(case, case.call, case.call.kind, case.call.tool, trial)
+        decision = decide(action, trial.policy, _facts(case, action, trial), _NOW).decision
+        covered.update(match.rule for match in decision.matched if match.outcome == "true")
+        got = decision.would_be if trial.policy.defaults.shadow and decision.would_be is not None else decision.value
+        if got != case.expect:
+            by = f"rule `{decision.rule}`" if decision.rule is not None else decision.code
+            message = f"case fails: expected `{case.expect}`, got `{got}` by {by}: {decision.reason}"
+            findings.append(Finding((*path, at, "expect"), "P020", message))
+    return CaseReport(tuple(findings), frozenset(covered))
+
+
+def _tried(rule: Rule, compiled: CompiledRule, case: Case, path: Path, trial: Trial, *, wanted: bool) -> Iterator[Finding]:
+    name = case.tool if case.tool is not None else _only_name(rule)
+    if name is None:
+        yield Finding(path, "P020", "say which `tool` this case calls: the rule is about several")
+        return
+    action = _action(case, case, rule.kind, name, trial)
+    plan = trial.policy.index.plan(action)
+    if compiled not in plan.rules:
+        if wanted:
+            yield Finding(path, "P020", f"`match` fails: the rule is not about `{name}`")
+        return
+    shape = plan.shape(action.signature)
+    misfit = shape.misfit(action.args) if shape is not None else ""
+    if misfit and wanted:
+        yield Finding(path, "P020", f"`match` fails: the call never reaches the rule, {misfit}")
+    elif not misfit:
+        yield from _compared(compiled, action, case, path, trial, wanted=wanted)
+
+
+def _compared(rule: CompiledRule, action: Action, case: Case, path: Path, trial: Trial, *, wanted: bool) -> Iterator[Finding]:
+    facts = _facts(case, action, trial)
+    scope = scope_of(action, trial.policy.index.plan(action), trial.policy, facts, _NOW)
+    outcomes: list[Tri] = []
+    reasons: list[str] = []
+    for agent in dict.fromkeys(action.agents) or (None,):
+        scope.agent = agent
+        explained = explain_rule(rule, scope)
+        outcomes.append(explained.outcome)
+        reasons.extend(spelled(condition) for condition in [first_not_true(explained)] if condition is not None)
+    outcome = all_of(outcomes) if rule.verdict == "allow" else any_of(outcomes)
+    if outcome is wanted:
+        return
+    why = f": {reasons[0]}" if reasons else ""
+    if wanted:
+        yield Finding(path, "P020", f"`match` fails: the rule is {spell(outcome)} here and must be plainly true{why}")
+    else:
+        yield Finding(path, "P020", f"`no_match` fails: the rule is {spell(outcome)} here and must be plainly false{why}")
+
+
+def _only_name(rule: Rule) -> str | None:
+    patterns = rule.tool if rule.kind == "tool" else rule.name
+    if patterns is None:
+        return None
+    names = [pattern for pattern in patterns if not is_glob(pattern)]
+    return names[0] if len(names) == 1 else None
+
+
+def _action(case: Case | FileCase, call: Case | Call, kind: Kind, name: str, trial: Trial) -> Action:
+    return Action(
+        kind=kind,
+        name=name,
+        args=call.args,
+        signature=trial.signatures.get(name) or _assumed(call.args),
+        tags=frozenset(call.tags),
+        agents=tuple(case.agent),
+        session=case.session,
+        user=case.user,
+        roles=frozenset((*case.role, *case.roles)),
+        tenant=case.tenant,
+        context=case.context,
+    )
+
+
+def _assumed(args: Mapping[str, object]) -> ToolSignature:
+    """What a tool that nobody declares is taken to accept: the arguments of the case, and others."""
+    return ToolSignature(tuple(Parameter(name, required=False, nullable=True) for name in args), open=True)
+
+
+def _facts(case: Case | FileCase, action: Action, trial: Trial) -> FactsView:
+    needs = needs_of(action, trial.policy, _NOW)
+    counters: dict[CounterKey, Decimal] = dict.fromkeys(needs.counters, case.used) if needs is not None else {}
+    if case.session is None:
+        return FactsView(counters)
+    return FactsView(counters, {label: frozenset({"case"}) for label in case.labels}, frozenset(case.history))

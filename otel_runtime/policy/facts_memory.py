@@ -1,0 +1,165 @@
+"""Counters, labels and history in memory: for one process, exact under threads, bounded.
+
+What does not fit any more is never silently forgotten: a full counter table refuses (fail closed), and a session whose marks were dropped
+is unknown from then on, not clean.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from otel_runtime.errors import StoreError
+from otel_runtime.policy.budgets import passes
+from otel_runtime.policy.counters import Counter, Entry, new_counter
+from otel_runtime.policy.protocol import CounterKey, FactsView, Hold, Needs, Reservation, Spent, Start
+
+__all__ = ["MemoryFacts"]
+
+_MAX_COUNTERS: Final = 100_000
+_MAX_SESSIONS: Final = 100_000
+_MAX_HOLDS: Final = 100_000
+_FORGOTTEN_BITS: Final = 1 << 20
+
+
+@dataclass(slots=True)
+class _Session:
+    labels: dict[str, set[str]] = field(default_factory=dict)
+    history: set[str] = field(default_factory=set)
+
+
+class _Forgotten:
+    """Sessions whose marks were dropped, as bits: it may name one too many, never one too few."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray(_FORGOTTEN_BITS // 8)
+
+    def add(self, session: str) -> None:
+        at = hash(session) % _FORGOTTEN_BITS
+        self._bits[at >> 3] |= 1 << (at & 7)
+
+    def __contains__(self, session: str) -> bool:
+        at = hash(session) % _FORGOTTEN_BITS
+        return bool(self._bits[at >> 3] & (1 << (at & 7)))
+
+
+class MemoryFacts:
+    """A facts store for one process.
+
+    Args:
+        max_counters: Counters kept; above it new ones are refused.
+        max_sessions: Sessions whose labels and history are kept.
+    """
+
+    def __init__(self, max_counters: int = _MAX_COUNTERS, max_sessions: int = _MAX_SESSIONS) -> None:
+        self._lock = threading.Lock()
+        self._counters: dict[CounterKey, Counter] = {}
+        self._sessions: OrderedDict[str, _Session] = OrderedDict()
+        self._forgotten = _Forgotten()
+        self._holds: OrderedDict[str, list[tuple[Counter, Entry, str]]] = OrderedDict()
+        self._ids = itertools.count(1)
+        self._max_counters = max_counters
+        self._max_sessions = max_sessions
+
+    @property
+    def blocking(self) -> bool:
+        """False: there is no disk and no network behind it."""
+        return False
+
+    def peek(self, needs: Needs, now: datetime) -> FactsView:
+        """Read, reserve nothing."""
+        at = now.timestamp()
+        with self._lock:
+            counters = {key: self._total(key, at) for key in needs.counters}
+            labels, history = self._marks(needs.session)
+        return FactsView(counters, labels, history)
+
+    def _total(self, key: CounterKey, at: float) -> Decimal:
+        counter = self._counters.get(key)
+        return Decimal(0) if counter is None else counter.total(at)
+
+    def _marks(self, session: str | None) -> tuple[Mapping[str, frozenset[str]] | None, frozenset[str] | None]:
+        if session is None:
+            return None, None
+        found = self._sessions.get(session)
+        if found is not None:
+            return {label: frozenset(sources) for label, sources in found.labels.items()}, frozenset(found.history)
+        return (None, None) if session in self._forgotten else ({}, frozenset())
+
+    def begin(self, start: Start, now: datetime) -> Hold | None:
+        """Record the start of a body, all or nothing; None when a limit was reached meanwhile.
+
+        Raises:
+            StoreError: There is no room for another counter.
+        """
+        at = now.timestamp()
+        with self._lock:
+            if any(self._refused(reservation, at) for reservation in start.reservations):
+                return None
+            self._make_room(start, at)
+            held = [self._take(reservation, at) for reservation in start.reservations]
+            self._mark(start)
+            hold = Hold(f"memory-{next(self._ids)}", start)
+            if held:
+                self._keep(hold.id, held)
+        return hold
+
+    def _refused(self, reservation: Reservation, at: float) -> bool:
+        return passes(self._total(reservation.key, at), reservation.amount, reservation.limit)
+
+    def _make_room(self, start: Start, at: float) -> None:
+        new = {reservation.key for reservation in start.reservations} - self._counters.keys()
+        if len(self._counters) + len(new) <= self._max_counters:
+            return
+        self._counters = {key: counter for key, counter in self._counters.items() if not counter.over(at)}
+        if len(self._counters) + len(new) > self._max_counters:
+            raise StoreError(f"the facts store in memory is full ({self._max_counters} counters); count by fewer users or shorter windows")
+
+    def _take(self, reservation: Reservation, at: float) -> tuple[Counter, Entry, str]:
+        counter = self._counters.get(reservation.key)
+        if counter is None:
+            counter = self._counters[reservation.key] = new_counter(reservation.key.window)
+        return counter, counter.add(at, reservation.amount), reservation.unit
+
+    def _mark(self, start: Start) -> None:
+        if start.session is None or (start.tool is None and not start.labels):
+            return
+        session = self._sessions.pop(start.session, None)
+        if session is None and start.session in self._forgotten:
+            # Its earlier marks are lost: a fresh record would look clean.
+            return
+        session = session or _Session()
+        self._sessions[start.session] = session
+        if start.tool is not None:
+            session.history.add(start.tool)
+        for label in start.labels:
+            session.labels.setdefault(label, set()).add(start.tool or "unknown")
+        while len(self._sessions) > self._max_sessions:
+            self._forgotten.add(self._sessions.popitem(last=False)[0])
+
+    def _keep(self, hold: str, held: list[tuple[Counter, Entry, str]]) -> None:
+        self._holds[hold] = held
+        # A hold nobody settles leaves its reserved amount standing.
+        while len(self._holds) > _MAX_HOLDS:
+            self._holds.popitem(last=False)
+
+    def settle(self, hold: Hold, spent: Spent, now: datetime) -> None:
+        """Replace reserved amounts by the real ones; calls and sums stand as they are."""
+        real = {"usd": spent.usd, "tokens": None if spent.tokens is None else Decimal(spent.tokens)}
+        with self._lock:
+            for counter, entry, unit in self._holds.pop(hold.id, ()):
+                amount = real.get(unit)
+                if amount is not None:
+                    counter.correct(entry, amount)
+
+    def release(self, hold: Hold) -> None:
+        """Give back what was reserved, because the body never started."""
+        with self._lock:
+            for counter, entry, _unit in self._holds.pop(hold.id, ()):
+                counter.correct(entry, Decimal(0))

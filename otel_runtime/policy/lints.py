@@ -1,0 +1,149 @@
+"""Warnings: rules that are legal and probably not what was meant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from otel_runtime.policy.checks import Finding
+from otel_runtime.policy.model import Rule
+from otel_runtime.policy.names import Globs, is_glob
+from otel_runtime.policy.walk import Path, blocks, subjects, tests
+from otel_runtime.settings.faults import did_you_mean
+from otel_runtime.values.action import ToolSignature
+
+__all__ = ["Surroundings", "canonical_conditions", "lint_rule", "lint_rules"]
+
+_NOT_CONDITIONS = frozenset({"id", "kind", "decision", "mode", "reason", "approval", "retry", "match", "no_match"})
+_NAMES = frozenset({"tool", "name"})
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a rule is read beside.
+
+    Args:
+        labels: Labels that tools add.
+        tools: Tools that decorators registered or the policy declares; empty when none are known.
+        signatures: Their signatures, where known.
+        roles: Roles the settings know; None when there are none to compare with.
+        covered: Rules that a case tries.
+    """
+
+    labels: frozenset[str]
+    tools: frozenset[str]
+    signatures: Mapping[str, ToolSignature]
+    roles: Collection[str] | None
+    covered: frozenset[str]
+
+
+def lint_rule(rule: Rule, path: Path, around: Surroundings) -> Iterator[Finding]:
+    """Doubts about one rule by itself."""
+    if rule.decision == "allow" and not _conditions(rule) - _NAMES and _names(rule).everything:
+        yield Finding(path, "P101", f"rule `{rule.id}` allows everything of kind `{rule.kind}`; name the tools it is meant for")
+    if rule.id not in around.covered:
+        yield Finding((*path, "id"), "P102", f"no case tries rule `{rule.id}`; add `match` and `no_match`, or a call under `cases`")
+    yield from _unanchored(rule, path)
+    yield from _unknown_labels(rule, path, around)
+    yield from _unknown_roles(rule, path, around)
+    yield from _unknown_tools(rule, path, around)
+    yield from _open_arguments(rule, path, around)
+
+
+def _conditions(rule: Rule) -> set[str]:
+    return rule.model_fields_set - _NOT_CONDITIONS
+
+
+def _names(rule: Rule) -> Globs:
+    patterns = rule.tool if rule.kind == "tool" else rule.name
+    return Globs(("*",) if patterns is None else patterns)
+
+
+def _unanchored(rule: Rule, path: Path) -> Iterator[Finding]:
+    if rule.decision != "allow":
+        return
+    for block, at in blocks(rule, path):
+        for _root, _name, test, where in subjects(block, at):
+            for part, inner in tests(test, where):
+                for pattern in part.search or ():
+                    if not (pattern.startswith(("^", r"\A")) and pattern.endswith(("$", r"\z"))):
+                        message = f"`search: {pattern}` lets anything stand around it in an `allow`; use `regex`, which asks the whole text"
+                        yield Finding((*inner, "search"), "P103", message)
+
+
+def _unknown_labels(rule: Rule, path: Path, around: Surroundings) -> Iterator[Finding]:
+    for block, at in blocks(rule, path):
+        for label in (block.after.label or ()) if block.after is not None else ():
+            if label not in around.labels:
+                hint = did_you_mean(label, around.labels) or f"; add it, such as `tools: {{web_fetch: {{adds: [{label}]}}}}`"
+                yield Finding((*at, "after", "label"), "P104", f"no tool adds the label `{label}`{hint}")
+
+
+def _unknown_roles(rule: Rule, path: Path, around: Surroundings) -> Iterator[Finding]:
+    if around.roles is None or rule.approval is None:
+        return
+    for at, approver in enumerate(rule.approval.approvers):
+        role = approver.removeprefix("role:")
+        if role != approver and role not in around.roles:
+            hint = did_you_mean(role, around.roles) or "; give it to someone under `people` in the settings"
+            yield Finding((*path, "approval", "approvers", at), "P105", f"nobody in the settings has the role `{role}`{hint}")
+
+
+def _unknown_tools(rule: Rule, path: Path, around: Surroundings) -> Iterator[Finding]:
+    if rule.kind != "tool" or not around.tools:
+        return
+    for at, pattern in enumerate(rule.tool or ()):
+        if is_glob(pattern) or pattern in around.tools:
+            continue
+        where = (*path, "tool", at) if len(rule.tool or ()) > 1 else (*path, "tool")
+        yield Finding(where, "P108", f"no tool `{pattern}` is declared or registered{did_you_mean(pattern, around.tools)}")
+
+
+def _open_arguments(rule: Rule, path: Path, around: Surroundings) -> Iterator[Finding]:
+    if rule.decision != "allow" or rule.args is None or rule.only_args is not None:
+        return
+    loose = [name for name in rule.tool or () if name in around.signatures and around.signatures[name].open]
+    if loose:
+        message = f"`{loose[0]}` takes any argument; add `only_args` so that arguments nobody thought of do not pass"
+        yield Finding((*path, "args"), "P110", message, "key")
+
+
+def lint_rules(rules: Sequence[tuple[Rule, Path]]) -> Iterator[tuple[int, Finding]]:
+    """Doubts about rules beside each other, with the position of the rule in the sequence."""
+    yield from _duplicates(rules)
+    blanket = [rule for rule, _ in rules if rule.decision == "deny" and rule.mode == "enforce" and not _conditions(rule) - _NAMES]
+    for at, (rule, path) in enumerate(rules):
+        over = next((deny for deny in blanket if deny is not rule and _covers(deny, rule)), None)
+        if over is not None:
+            yield at, Finding(path, "P106", f"rule `{rule.id}` can never matter: `{over.id}` denies every call it is about")
+
+
+def _covers(deny: Rule, rule: Rule) -> bool:
+    if deny.kind != rule.kind:
+        return False
+    outer = _names(deny)
+    patterns = (rule.tool if rule.kind == "tool" else rule.name) or ("*",)
+    # Two denies without conditions on the same names cover each other: that is the duplicate's warning.
+    if rule.decision == "deny" and not _conditions(rule) - _NAMES:
+        return False
+    return outer.everything or all((not is_glob(pattern) and outer.fits(pattern)) or pattern in outer.patterns for pattern in patterns)
+
+
+def _duplicates(rules: Iterable[tuple[Rule, Path]]) -> Iterator[tuple[int, Finding]]:
+    first: dict[str, Rule] = {}
+    for at, (rule, path) in enumerate(rules):
+        earlier = first.setdefault(canonical_conditions(rule), rule)
+        if earlier is rule:
+            continue
+        if earlier.decision == rule.decision:
+            message = f"rule `{rule.id}` asks exactly what `{earlier.id}` asks"
+        else:
+            message = f"rules `{earlier.id}` and `{rule.id}` ask the same and disagree; the stricter one always wins"
+        yield at, Finding(path, "P107", message)
+
+
+def canonical_conditions(rule: Rule) -> str:
+    """The rule's conditions as text that is equal for equal conditions."""
+    written = rule.model_dump(include=_conditions(rule) | {"kind"}, exclude_unset=True, by_alias=True)
+    return json.dumps({"kind": rule.kind, **written}, sort_keys=True, default=repr)

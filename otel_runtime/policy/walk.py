@@ -1,0 +1,54 @@
+"""Visit every block of conditions and every test of a rule, with its path in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from otel_runtime.policy.model import Conditions, Test
+from otel_runtime.policy.operands import Ref
+
+__all__ = ["Path", "blocks", "refs", "subjects", "tests"]
+
+Path: TypeAlias = tuple[str | int, ...]
+
+
+def blocks(model: Conditions, path: Path) -> Iterator[tuple[Conditions, Path]]:
+    """A block of conditions and every block inside it."""
+    yield model, path
+    for name, many in (("all_of", model.all_of), ("any_of", model.any_of)):
+        for at, part in enumerate(many or ()):
+            yield from blocks(part, (*path, name, at))
+    for name, one in (("not", model.not_), ("unless", model.unless)):
+        if one is not None:
+            yield from blocks(one, (*path, name))
+
+
+def subjects(model: Conditions, path: Path) -> Iterator[tuple[str, str, Test, Path]]:
+    """Each tested value of one block: root, name, test, path."""
+    for root, group in (("session", model.session), ("context", model.context), ("args", model.args)):
+        for name, test in (group or {}).items():
+            yield root, str(name), test, (*path, root, str(name))
+
+
+def tests(test: Test, path: Path) -> Iterator[tuple[Test, Path]]:
+    """A test and every test inside it."""
+    yield test, path
+    for name in ("length", "some", "every", "none"):
+        if (inner := getattr(test, name)) is not None:
+            yield from tests(inner, (*path, name))
+    if test.not_ is not None:
+        yield from tests(test.not_, (*path, "not"))
+    for name, many in (("all_of", test.all_of), ("any_of", test.any_of)):
+        for at, part in enumerate(many or ()):
+            yield from tests(part, (*path, name, at))
+
+
+def refs(test: Test, path: Path) -> Iterator[tuple[Ref, Path]]:
+    """Every reference on the right-hand side of an operator."""
+    for part, at in tests(test, path):
+        for name in sorted(part.model_fields_set):
+            operand = getattr(part, name)
+            for item in operand if isinstance(operand, tuple) else (operand,):
+                if isinstance(item, Ref):
+                    yield item, (*at, name.rstrip("_"))
