@@ -37,7 +37,7 @@ class CannotEncode(OtelRuntimeError):
 
 
 def encode(value: object, where: str = "value") -> str:
-    """JSON text, plain ASCII, of a value.
+    """JSON text, plain ASCII, of a value. A named time zone comes back as its offset.
 
     Args:
         value: None, bool, int, float, str, bytes, Decimal, date, datetime, time, timedelta, UUID, list, tuple, frozenset, mapping with text
@@ -123,9 +123,9 @@ _SCALARS: dict[type, Callable[[Any, str], object]] = {
     float: _float,
     Decimal: _decimal,
     bytes: lambda value, _: {"$bytes": base64.b64encode(value).decode("ascii")},
-    datetime: lambda value, _: {"$datetime": value.isoformat()},
+    datetime: lambda value, _: {"$datetime": [value.isoformat(), value.fold]},
     date: lambda value, _: {"$date": value.isoformat()},
-    time: lambda value, _: {"$time": value.isoformat()},
+    time: lambda value, _: {"$time": [value.isoformat(), value.fold]},
     UUID: lambda value, _: {"$uuid": str(value)},
     timedelta: lambda value, _: {"$timedelta": [value.days, value.seconds, value.microseconds]},
     Unreadable: lambda value, _: {"$unreadable": [value.type_name, value.why]},
@@ -135,9 +135,10 @@ _READERS: dict[str, Callable[[Any], object]] = {
     "$int": lambda text: int(text, 16),
     "$decimal": Decimal,
     "$bytes": lambda text: base64.b64decode(text, validate=True),
-    "$datetime": datetime.fromisoformat,
+    # `fold` tells the two readings of an hour that a clock change repeats; ISO text has no place for it.
+    "$datetime": lambda parts: datetime.fromisoformat(parts[0]).replace(fold=parts[1]),
     "$date": date.fromisoformat,
-    "$time": time.fromisoformat,
+    "$time": lambda parts: time.fromisoformat(parts[0]).replace(fold=parts[1]),
     "$uuid": UUID,
     "$timedelta": lambda parts: timedelta(days=parts[0], seconds=parts[1], microseconds=parts[2]),
     "$unreadable": lambda parts: Unreadable(parts[0], parts[1]),

@@ -20,6 +20,8 @@ from otel_runtime.storage.sqlite import Database
 
 NOTES = Migration("notes", (("CREATE TABLE notes (text TEXT)",),))
 FORK = multiprocessing.get_context("fork")
+# Newer Pythons warn about exactly what is tried here.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 
 @pytest.fixture
