@@ -1,0 +1,81 @@
+"""The pytest plugin: fixture `otel_runtime_memory`, marker `otel_runtime`. Loads nothing heavy until a test asks for the fixture.
+
+@pytest.mark.otel_runtime(policy="policy/support.yaml")
+def test_refund_is_denied(otel_runtime_memory):
+    with pytest.raises(rt.PolicyDenied):
+        refund(order_id=1, amount=900)
+    assert otel_runtime_memory.decisions() == (("refund", "deny", "refund.limit"),)
+    assert otel_runtime_memory.tree() == (("policy deny refund",),)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from otel_runtime.testing.memory import MemoryRuntime
+
+__all__ = ["otel_runtime_memory", "pytest_configure"]
+
+_MARKER = "otel_runtime"
+_OWN = frozenset({"policy", "policy_text", "capabilities"})
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker, so that `--strict-markers` knows it."""
+    text = "otel_runtime(policy=PATHS, policy_text=YAML, capabilities=MAPPING, **settings): what `otel_runtime_memory` is configured with"
+    config.addinivalue_line("markers", text)
+
+
+@pytest.fixture
+def otel_runtime_memory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryRuntime]:
+    """A runtime of the test's own, in force until the test ends; its spans, decisions and metrics stay in memory."""
+    from otel_runtime.testing.memory import MemoryRuntime
+
+    given = _given(request)
+    folder = tmp_path / "otel-runtime"
+    folder.mkdir()
+    settings = {name: value for name, value in given.items() if name not in _OWN}
+    capabilities = given.get("capabilities")
+    if capabilities is not None and not isinstance(capabilities, Mapping):
+        raise pytest.UsageError(f"expected `capabilities` to be a mapping, got `{type(capabilities).__name__}`")
+    memory = MemoryRuntime(folder / "state.db", _policy(given, folder, request.config.rootpath), capabilities, settings)
+    try:
+        with memory.use():
+            yield memory
+    finally:
+        memory.shutdown()
+
+
+def _given(request: pytest.FixtureRequest) -> dict[str, object]:
+    """The marker's arguments; the one nearest to the test wins, name by name."""
+    given: dict[str, object] = {}
+    for marker in request.node.iter_markers(_MARKER):
+        if marker.args:
+            raise pytest.UsageError("the marker `otel_runtime` takes names only, such as policy=...")
+        given = {**marker.kwargs, **given}
+    return given
+
+
+def _policy(given: Mapping[str, object], folder: Path, root: Path) -> tuple[Path, ...]:
+    text, paths = given.get("policy_text"), given.get("policy")
+    if isinstance(text, str):
+        # In a file of its own, so that faults carry line and column.
+        path = folder / "policy.yaml"
+        path.write_text(text, encoding="utf-8")
+        return (path, *_paths(paths, root))
+    return _paths(paths, root)
+
+
+def _paths(paths: object, root: Path) -> tuple[Path, ...]:
+    if paths is None:
+        return ()
+    each = [paths] if isinstance(paths, str | Path) else paths
+    if not isinstance(each, list | tuple) or not all(isinstance(path, str | Path) for path in each):
+        raise pytest.UsageError(f"expected `policy` to be a path or a list of paths, got `{paths}`")
+    # Relative to the project, not to wherever pytest was started.
+    return tuple(root / path for path in each)
