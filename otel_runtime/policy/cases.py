@@ -13,13 +13,13 @@ from otel_runtime.policy.decide import CompiledPolicy, decide, needs_of, scope_o
 from otel_runtime.policy.explain import explain_rule, first_not_true, spelled
 from otel_runtime.policy.model import Call, Case, FileCase, Rule
 from otel_runtime.policy.names import is_glob
-from otel_runtime.policy.protocol import CounterKey, FactsView
+from otel_runtime.policy.protocol import FactsView
 from otel_runtime.policy.rules import CompiledRule
 from otel_runtime.policy.truth import Tri, all_of, any_of, spell
 from otel_runtime.policy.walk import Path
 from otel_runtime.values.action import Action, Kind, Parameter, ToolSignature
 
-__all__ = ["CaseReport", "Trial", "check_file_cases", "check_rule_cases"]
+__all__ = ["CaseReport", "Trial", "assumed_signature", "check_file_cases", "check_rule_cases"]
 
 # Cases know no clock: windows are looked at in this moment.
 _NOW: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -128,7 +128,7 @@ def _action(case: Case | FileCase, call: Case | Call, kind: Kind, name: str, tri
         kind=kind,
         name=name,
         args=call.args,
-        signature=trial.signatures.get(name) or _assumed(call.args),
+        signature=trial.signatures.get(name) or assumed_signature(call.args),
         tags=frozenset(call.tags),
         agents=tuple(case.agent),
         session=case.session,
@@ -139,14 +139,15 @@ def _action(case: Case | FileCase, call: Case | Call, kind: Kind, name: str, tri
     )
 
 
-def _assumed(args: Mapping[str, object]) -> ToolSignature:
+def assumed_signature(args: Mapping[str, object]) -> ToolSignature:
     """What a tool that nobody declares is taken to accept: the arguments of the case, and others."""
     return ToolSignature(tuple(Parameter(name, required=False, nullable=True) for name in args), open=True)
 
 
 def _facts(case: Case | FileCase, action: Action, trial: Trial) -> FactsView:
     needs = needs_of(action, trial.policy, _NOW)
-    counters: dict[CounterKey, Decimal] = dict.fromkeys(needs.counters, case.used) if needs is not None else {}
+    used: Decimal = case.used
+    counters = dict.fromkeys(needs.counters if needs is not None else (), used)
     if case.session is None:
         return FactsView(counters)
     return FactsView(counters, {label: frozenset({"case"}) for label in case.labels}, frozenset(case.history))

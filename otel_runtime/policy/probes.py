@@ -116,7 +116,7 @@ def _any_of(tests: object) -> Probe:
 
 def _not(test: object) -> Probe:
     part = _compiled(test)
-    return Probe("not", lambda value, scope: negate(part.check(value, scope)), (part,))
+    return Probe(f"not {part.label}", lambda value, scope: negate(part.check(value, scope)), (part,))
 
 
 def _length(test: object) -> Probe:
