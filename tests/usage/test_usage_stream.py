@@ -1,0 +1,73 @@
+"""The usage of a stream is collected chunk by chunk."""
+
+from __future__ import annotations
+
+from openai.types.chat import ChatCompletionChunk
+
+from otel_runtime.usage.stream import StreamUsage
+from otel_runtime.values.usage import ResponseFacts, TokenUsage, UsageRecord
+
+
+def collected(*chunks: object) -> UsageRecord:
+    usage = StreamUsage()
+    for chunk in chunks:
+        usage.feed(chunk)
+    record = usage.record()
+    assert record is not None
+    return record
+
+
+def openai_chunk(**fields: object) -> ChatCompletionChunk:
+    return ChatCompletionChunk.model_validate(
+        {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o", "choices": [], **fields}
+    )
+
+
+class TestStreams:
+    def test_openai_usage_in_the_last_chunk(self) -> None:
+        """The last chunk brings the usage, an earlier one the finish reason."""
+        choice = {"index": 0, "delta": {"content": "x"}, "finish_reason": None}
+        record = collected(
+            openai_chunk(choices=[choice]),
+            openai_chunk(choices=[{**choice, "finish_reason": "stop"}]),
+            openai_chunk(usage={"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}),
+        )
+        assert TokenUsage(9, 2, 11) == record.usage
+        assert ResponseFacts("c1", ("stop",)) == record.response
+        assert ("gpt-4o", "openai") == (record.model, record.provider)
+
+    def test_openai_responses_events(self) -> None:
+        """The completed event of the responses API carries the whole response."""
+        whole = {"id": "r1", "object": "response", "status": "completed", "model": "gpt-5", "usage": {"input_tokens": 3, "output_tokens": 4}}
+        record = collected({"type": "response.output_text.delta", "delta": "x"}, {"type": "response.completed", "response": whole})
+        assert TokenUsage(3, 4, 7) == record.usage
+        assert "r1" == record.response.id
+
+    def test_anthropic_start_and_delta(self) -> None:
+        """message_start brings the input with its cache, message_delta the final output; nothing is added up."""
+        record = collected(
+            {
+                "type": "message_start",
+                "message": {"id": "m1", "model": "claude", "usage": {"input_tokens": 10, "cache_read_input_tokens": 90, "output_tokens": 1}},
+            },
+            {"type": "content_block_delta", "delta": {"text": "x"}},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 25}},
+        )
+        assert TokenUsage(100, 25, 125, cache_read=90) == record.usage
+        assert ("anthropic", "claude", ("end_turn",)) == (record.provider, record.model, record.response.finish_reasons)
+
+    def test_gemini_is_cumulative(self) -> None:
+        """Every Gemini chunk repeats the totals so far; the newest holds."""
+        chunk = {"modelVersion": "gemini-2.5-pro", "candidates": [{"finishReason": "STOP"}]}
+        first = {"promptTokenCount": 8, "candidatesTokenCount": 2, "totalTokenCount": 10}
+        last = {"promptTokenCount": 8, "candidatesTokenCount": 6, "thoughtsTokenCount": 4, "totalTokenCount": 18}
+        record = collected({**chunk, "usageMetadata": first}, {**chunk, "usageMetadata": last})
+        assert TokenUsage(8, 10, 18, reasoning=4) == record.usage
+        assert "gcp.gemini" == record.provider
+
+    def test_no_usage(self) -> None:
+        """A stream that tells no usage has no record, and strange chunks harm nobody."""
+        usage = StreamUsage()
+        for chunk in (None, "x", 3, {"type": "message_delta"}, openai_chunk()):
+            usage.feed(chunk)
+        assert usage.record() is None
