@@ -27,7 +27,7 @@ class TestVisible:
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
-            ("plain – äöü 漢字 🙂", "plain – äöü 漢字 🙂"),
+            ("plain äöü 漢字 🙂", "plain äöü 漢字 🙂"),
             ("a\u202eb", "a\\u{202e}b"),
             ("a\u200bb\ufeff\u2066", "a\\u{200b}b\\u{feff}\\u{2066}"),
             ("\x1b[2J\x07", "\\u{1b}[2J\\u{7}"),

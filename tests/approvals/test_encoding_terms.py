@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -95,10 +95,10 @@ class TestEncoding:
             date(2026, 1, 2),
             time(1, 2),
             timedelta(days=-1, microseconds=1),
-            datetime(2026, 1, 1),
+            datetime(2026, 1, 1, tzinfo=UTC),
             UUID(int=5),
             frozenset({"a", "b"}),
-        ]  # noqa: DTZ001
+        ]
         assert values == decode(encode(values))
 
 

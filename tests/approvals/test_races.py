@@ -64,7 +64,7 @@ class TestClaims:
         for _ in range(60):
             request = approved(services[0], make_ask())
             won: list[bool] = []
-            together(*(lambda service=service: won.append(claim(service, request)) for service in services))  # type: ignore[misc]
+            together(*(lambda who=who, request=request, won=won: won.append(claim(who, request)) for who in services))
             assert [False, True] == sorted(won)
 
     def test_processes(self, house: Any, make_ask: MakeAsk) -> None:
