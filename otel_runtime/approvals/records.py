@@ -170,7 +170,7 @@ def request_of(row: Row, votes: tuple[Vote, ...]) -> ApprovalRequest:
         state=row.state,
         votes=votes,
         decided_at=None if row.decided_us is None else from_microseconds(row.decided_us),
-        requested=_trace(decode(row.trace)) if row.trace else None,
+        requested_span=_trace(decode(row.trace)) if row.trace else None,
     )
 
 
@@ -191,7 +191,7 @@ def trace_text(trace: TraceRef) -> str:
 
 def _document(request: ApprovalRequest) -> dict[str, object]:
     # These are columns: they belong to the row, not to the question.
-    beside = {"state", "votes", "decided_at", "requested"}
+    beside = {"state", "votes", "decided_at", "requested_span"}
     question = {each.name: getattr(request, each.name) for each in fields(request) if each.name not in beside}
     return {**question, "terms": _terms_data(request.terms), "trace": _trace_data(request.trace)}
 

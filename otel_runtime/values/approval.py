@@ -67,7 +67,6 @@ class ApprovalRequest:
         decided_at: When the state stopped being `awaiting-approval`.
         supersedes: Id of the request this one replaces, or None.
         edited_from: Call digest before an approver's edit, or None.
-        requested: The span `approval requested`, for links; None until it is attached.
     """
 
     id: str
@@ -96,7 +95,6 @@ class ApprovalRequest:
     decided_at: datetime | None = None
     supersedes: str | None = None
     edited_from: str | None = None
-    requested: TraceRef | None = None
 
 
 @dataclass(frozen=True, slots=True)

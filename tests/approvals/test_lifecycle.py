@@ -92,7 +92,7 @@ class TestOpen:
         service.attach_trace(request.id, TraceRef("a" * 32, "c" * 16, True))
         found = service.get(request.id)
         assert found is not None
-        assert (TraceRef("a" * 32, "b" * 16), TraceRef("a" * 32, "c" * 16, True)) == (found.trace, found.requested)
+        assert (TraceRef("a" * 32, "b" * 16), TraceRef("a" * 32, "c" * 16, True)) == (found.trace, found.requested_span)
 
 
 class TestDedupe:
