@@ -90,7 +90,6 @@ def build_runtime(
     )
     if guard is not None:
         later.start()
-    _say_what_guards(settings, policy)
     return Runtime(settings, active, policy, approvals, later, own_observers, own_subscriptions, sums)
 
 
@@ -158,15 +157,6 @@ def _handles(capabilities: Mapping[str, object]) -> dict[str, CapabilityHandle]:
         name: value if isinstance(value, CapabilityHandle) else CapabilityHandle(type(value).__name__, name, value)
         for name, value in capabilities.items()
     }
-
-
-def _say_what_guards(settings: Settings, policy: LoadedPolicy | None) -> None:
-    if policy is None:
-        _log.warning("runtime `%s` has no policy: calls are traced and nothing is guarded; set `policy` to guard them", settings.name)
-    else:
-        _log.info("runtime `%s` is guarded by %d rules, default `%s`", settings.name, policy.rules, policy.default)
-        for fault in policy.warnings:
-            _log.info("%s", fault)
 
 
 def _utc_now() -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from os import PathLike
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["configure"]
 
+_log = logging.getLogger("otel_runtime")
 _lock = threading.Lock()
 _configured: dict[str, tuple[Settings, tuple[object, ...], Runtime]] = {}
 _PathLike = str | PathLike[str]
@@ -104,6 +106,7 @@ def configure(
         forget_failure(name or "")
         runtime.register()
         _configured[settings.name] = (settings, parts, runtime)
+        _say_what_guards(runtime)
         return runtime
 
 
@@ -118,3 +121,13 @@ def _known(settings: Settings, parts: tuple[object, ...]) -> Runtime | None:
             "shut it down first, or give this one another name"
         )
     return entry[2]
+
+
+def _say_what_guards(runtime: Runtime) -> None:
+    policy = runtime.policy
+    if policy is None:
+        _log.warning("runtime `%s` has no policy: calls are traced and nothing is guarded; set `policy` to guard them", runtime.name)
+        return
+    _log.info("runtime `%s` is guarded by %d rules, mode `%s`", runtime.name, policy.rules, policy.mode)
+    for fault in policy.warnings:
+        _log.info("%s", fault)

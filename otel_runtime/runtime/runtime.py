@@ -98,6 +98,11 @@ class Runtime:
         return self._stopped
 
     @property
+    def policy(self) -> LoadedPolicy | None:
+        """The policy in force; None without one."""
+        return self._policy
+
+    @property
     def approvals(self) -> ApprovalService | None:
         """The approvals service; None without a policy."""
         return self._approvals

@@ -1,0 +1,1 @@
+"""What every room speaks: frozen values without I/O, clock or OpenTelemetry."""

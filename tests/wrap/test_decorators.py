@@ -1,0 +1,292 @@
+"""Decorated functions behave as undecorated ones."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+import pickle
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+import otel_runtime as rt
+from otel_runtime.wrap.active import Unavailable, use_active
+
+
+@rt.tool
+def plain(a: int, /, b: int = 2, *rest: int, c: int = 3, **more: int) -> tuple[Any, ...]:
+    """Give back what it got."""
+    return (a, b, rest, c, more)
+
+
+@rt.tool
+async def slow(a: int) -> int:
+    """Give it back later."""
+    await asyncio.sleep(0)
+    return a
+
+
+@rt.tool
+def listing(n: int) -> Iterator[int]:
+    """Count."""
+    yield from range(n)
+
+
+@rt.tool
+async def listing_slowly(n: int) -> AsyncIterator[int]:
+    """Count."""
+    for number in range(n):
+        yield number
+
+
+class Shop:
+    """A class with tools as methods."""
+
+    def __init__(self) -> None:
+        self.stock = 3
+
+    @rt.tool
+    def read(self, item: str) -> str:
+        """Read."""
+        return f"{item}:{self.stock}"
+
+    @classmethod
+    @rt.tool
+    def read_class(cls, item: str) -> str:
+        """Read."""
+        return f"{cls.__name__}:{item}"
+
+    @rt.tool
+    @classmethod
+    def read_class_too(cls, item: str) -> str:
+        """Read."""
+        return f"{cls.__name__}:{item}"
+
+    @staticmethod
+    @rt.tool
+    def read_static(item: str) -> str:
+        """Read."""
+        return item
+
+    @rt.tool
+    @staticmethod
+    def read_static_too(item: str) -> str:
+        """Read."""
+        return item
+
+
+class TestUnconfigured:
+    """Without a runtime, a decorated function is the function."""
+
+    def test_values_pass_through(self) -> None:
+        """Arguments and results are the caller's own."""
+        assert plain(1, 5, 6, c=7, d=8) == (1, 5, (6,), 7, {"d": 8})
+        assert asyncio.run(slow(4)) == 4
+        assert list(listing(3)) == [0, 1, 2]
+
+    def test_a_wrong_call_fails_in_pythons_own_words(self) -> None:
+        """The TypeError is the undecorated function's."""
+        with pytest.raises(TypeError, match=r"plain\(\) missing 1 required positional argument: 'a'"):
+            plain()  # type: ignore[call-arg]  # the mistake under test
+
+    def test_a_policy_in_the_environment_blocks_until_configured(self) -> None:
+        """OTEL_RUNTIME_POLICY without configure() means that nothing guarded runs."""
+        program = "import otel_runtime as rt\n@rt.tool\ndef f(): return 1\ntry: print(f())\nexcept rt.PolicyUnavailable as e: print('blocked', e.reason)"
+        out = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"OTEL_RUNTIME_POLICY": "policy.yaml", "PATH": ""}
+        )
+        assert out.stdout.startswith("blocked OTEL_RUNTIME_POLICY is set")
+
+    def test_guard_required_blocks(self) -> None:
+        """A tool that must be guarded does not run where nothing guards."""
+
+        @rt.tool(guard="required")
+        def careful() -> int:
+            return 1
+
+        with pytest.raises(rt.PolicyUnavailable, match="guard=`required`"):
+            careful()
+
+    def test_guard_required_blocks_where_there_is_no_policy(self, traced: Any) -> None:
+        """A runtime that only traces does not satisfy it either."""
+
+        @rt.tool(guard="required")
+        def careful() -> int:
+            return 1
+
+        with pytest.raises(rt.PolicyUnavailable, match="no policy is configured"):
+            careful()
+
+
+class TestIdentity:
+    """What introspection sees."""
+
+    @pytest.mark.parametrize(
+        ("fn", "check"),
+        [(slow, inspect.iscoroutinefunction), (listing, inspect.isgeneratorfunction), (listing_slowly, inspect.isasyncgenfunction), (plain, inspect.isfunction)],
+    )
+    def test_the_kind_is_kept(self, fn: Any, check: Any) -> None:
+        """Frameworks that look at a function's kind see the original's."""
+        assert check(fn)
+
+    def test_names_and_signature_are_kept(self) -> None:
+        """Name, documentation, module and signature are the function's own."""
+        assert (plain.__name__, plain.__doc__, plain.__module__) == ("plain", "Give back what it got.", __name__)
+        assert str(inspect.signature(plain)).startswith("(a: 'int', /, b: 'int' = 2, *rest: 'int', c: 'int' = 3, **more: 'int')")
+
+    def test_pickle_and_copy_go_by_reference(self) -> None:
+        """A decorated function can be sent to a worker process."""
+        assert copy.deepcopy(plain) is plain
+        assert pickle.loads(pickle.dumps(plain)) is plain
+
+
+class TestMethods:
+    """Methods of all kinds."""
+
+    @pytest.mark.parametrize("policy", [True, False])
+    def test_bind_as_before(self, make_world: Any, policy: bool) -> None:
+        """Instance, class and static methods work on either side of the decorator."""
+        world = make_world() if policy else make_world(policy=None)
+        shop = Shop()
+        got = [shop.read("a"), Shop.read_class("b"), shop.read_class_too("c"), Shop.read_static("d"), shop.read_static_too("e")]
+        assert got == ["a:3", "Shop:b", "Shop:c", "d", "e"]
+        assert world.names() == ["execute_tool read", "execute_tool read_class", "execute_tool read_class_too", "execute_tool read_static", "execute_tool read_static_too"]
+
+
+class TestSpans:
+    """What a call leaves in the trace."""
+
+    def test_one_tree_for_a_run(self, traced: Any) -> None:
+        """Workflow, agent, model and tool nest as they were called."""
+
+        @rt.model("gpt-4o-mini", provider="openai")
+        def think() -> dict[str, Any]:
+            return {"id": "r", "model": "gpt-4o-mini", "choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 5}}
+
+        @rt.agent
+        def helper() -> None:
+            think()
+            plain(1)
+
+        @rt.workflow("nightly")
+        def work() -> None:
+            helper()
+
+        work()
+        assert traced.tree() == {"invoke_workflow nightly": {"invoke_agent helper": {"chat gpt-4o-mini": {}, "execute_tool plain": {}}}}
+
+    def test_an_error_keeps_its_object_and_is_recorded_once(self, traced: Any) -> None:
+        """The caller gets the very exception; the span has one exception event and its type."""
+        raised = ValueError("boom")
+
+        @rt.tool
+        def failing() -> None:
+            raise raised
+
+        with pytest.raises(ValueError, match="boom") as caught:
+            failing()
+        span = traced.one("execute_tool failing")
+        assert caught.value is raised
+        assert [event.name for event in span.events] == ["exception"]
+        assert (span.status.status_code.name, span.attributes["error.type"]) == ("ERROR", "ValueError")
+
+    @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+    def test_the_end_of_the_program_ends_the_span(self, traced: Any, kind: type[BaseException]) -> None:
+        """KeyboardInterrupt and SystemExit pass through and the span ends as an error."""
+
+        @rt.tool
+        def stopping() -> None:
+            raise kind
+
+        with pytest.raises(kind):
+            stopping()
+        assert traced.one("execute_tool stopping").status.status_code.name == "ERROR"
+
+    def test_cancellation_is_no_error(self, traced: Any) -> None:
+        """A cancelled task ends its span with outcome cancelled and no error status."""
+
+        @rt.tool
+        async def waiting() -> None:
+            await asyncio.sleep(30)
+
+        async def program() -> None:
+            task = asyncio.ensure_future(waiting())
+            await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(program())
+        span = traced.one("execute_tool waiting")
+        assert (span.status.status_code.name, span.attributes["otel_runtime.outcome"]) == ("UNSET", "cancelled")
+
+    def test_parallel_tasks_do_not_mix(self, traced: Any) -> None:
+        """Tools called in parallel are siblings under the agent."""
+
+        @rt.agent
+        async def busy() -> None:
+            await asyncio.gather(slow(1), slow(2), slow(3))
+
+        asyncio.run(busy())
+        assert traced.tree() == {"invoke_agent busy": {"execute_tool slow": {}, "execute_tool slow #2": {}, "execute_tool slow #3": {}}}
+
+
+class TestUnavailable:
+    """A policy should decide and none can."""
+
+    def test_nothing_runs(self) -> None:
+        """Every kind of decorated function is refused."""
+        ran: list[int] = []
+
+        @rt.tool
+        def work() -> None:
+            ran.append(1)
+
+        @rt.agent
+        async def agent() -> None:
+            ran.append(2)
+
+        with use_active(Unavailable("it was shut down")):
+            with pytest.raises(rt.PolicyUnavailable, match="it was shut down"):
+                work()
+            with pytest.raises(rt.PolicyUnavailable):
+                asyncio.run(agent())
+            with pytest.raises(rt.PolicyUnavailable), rt.tool("x"):
+                ran.append(3)
+        assert ran == []
+
+    def test_a_shut_down_guarded_runtime_refuses(self, world: Any) -> None:
+        """After shutdown the guarded tools of that runtime do not run unguarded."""
+        world.runtime.shutdown()
+        with world.runtime.use(), pytest.raises(rt.PolicyUnavailable, match="was shut down"):
+            plain(1)
+
+
+class TestOptions:
+    """Mistakes in a decorator are found when the module loads."""
+
+    def test_unknown_parameters_are_refused(self) -> None:
+        """opaque, session and user must name parameters."""
+        with pytest.raises(TypeError, match="opaque=`db` names no parameter; the function has `a`"):
+
+            @rt.tool(opaque=["db"])
+            def wrong(a: int) -> None: ...
+
+        with pytest.raises(TypeError, match="session=`conversation` names no parameter"):
+
+            @rt.agent(session="conversation")
+            def wrong_too(a: int) -> None: ...
+
+    def test_text_is_no_collection(self) -> None:
+        """tags="x" would be read as letters."""
+        with pytest.raises(TypeError, match=r"tags=\['sends-out'\]"):
+            rt.tool(tags="sends-out")
+
+    def test_other_things_are_not_decorated(self) -> None:
+        """A number is no function."""
+        with pytest.raises(TypeError, match="expected a function to decorate"):
+            rt.tool(5)  # type: ignore[type-var]  # the mistake under test
