@@ -171,7 +171,8 @@ def _answer(seen: _Seen) -> str:
 def _sentence(item: _Done) -> str:
     args = item.call.args
     if isinstance(item.result, dict) and "error" in item.result:
-        return f"{item.call.name} did not happen: {item.result.get('reason') or item.result.get('message') or item.result['error']}."
+        why = item.result.get("reason") or item.result.get("message") or item.result["error"]
+        return f"{item.call.name} did not happen: {str(why).rstrip('.')}."
     if item.call.name == "refund":
         return f"I refunded {args['amount']:.2f} EUR for order {args['order_id']}."
     if item.call.name == "send_email":

@@ -74,6 +74,7 @@ EXPECTED = [
                     CHAT,
                     "execute_tool get_order",
                     CHAT,
+                    "policy require-approval refund",
                     "approval requested refund",
                     "approval approved refund",
                     "execute_tool refund",
@@ -95,8 +96,10 @@ class TestDemo:
     def test_tells_and_proves_its_story(self, example: Path, tmp_path: Path, demo: Demo) -> None:
         """Unattended it ends with 0, every check ticked, and the trace file holds exactly the tree of the story."""
         done = demo(example, "--unattended", "--workspace", tmp_path / "run")
-        assert (0, "") == (done.returncode, done.stderr), done.stdout
+        assert 0 == done.returncode, done.stdout + done.stderr
         assert "✗" not in done.stdout
+        printed = done.stderr.splitlines()
+        assert ("invoke_workflow support_inbox", "trace") == (printed[0].partition("  ")[0], printed[-1].split()[0]), done.stderr
         assert EXPECTED == tree(spans(tmp_path / "run" / "trace.json"), "")
 
     def test_runs_where_it_was_moved(self, example: Path, repository: Path, tmp_path: Path, demo: Demo) -> None:
@@ -105,7 +108,7 @@ class TestDemo:
         shutil.copytree(example, moved, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(repository / "policy" / "support-agent.yaml", moved)
         done = demo(moved)
-        assert (0, "") == (done.returncode, done.stderr), done.stdout
+        assert 0 == done.returncode, done.stdout + done.stderr
         assert [moved.parent / ".demo"] == list(tmp_path.glob(".demo"))
 
     def test_missing_policy_is_a_sentence(self, example: Path, tmp_path: Path, demo: Demo) -> None:
