@@ -22,7 +22,7 @@ from typing import Final, Literal
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry import sanitize
 from otel_runtime.telemetry.event_attributes import ORPHAN, TRUNCATED, Attributes, attributes_of, error_type, run_name, step_name
-from otel_runtime.telemetry.projector_spans import SpanPort, Spans
+from otel_runtime.telemetry.projector_spans import Spans
 from otel_runtime.telemetry.projector_units import Run, Unit
 from otel_runtime.telemetry.run_view import Effect, Seen, is_counted_only, nanoseconds, see
 from otel_runtime.values.trace import TraceEvent
@@ -31,6 +31,7 @@ __all__ = ["Projector"]
 
 Clock = Callable[[], int]
 _LINGER_NS: Final = 2_000_000_000
+_REASONS: Final = 64
 # A run that has ended is opened again only by these; anything else that still arrives is late.
 _OPENING: Final = (".start", ".started", ".accepted")
 
@@ -86,7 +87,7 @@ class Projector:
                 self._observe(event)
         except Exception as problem:  # noqa: BLE001 - see the next line
             # Telemetry fails open: a broken exporter or a hostile attribute must not reach the agent.
-            self._problems[f"error: {type(problem).__name__}"] += 1
+            self._note(f"error: {type(problem).__name__}")
 
     def close(self) -> None:
         """End every open span, flagged as not finished; later events are dropped."""
@@ -98,7 +99,7 @@ class Projector:
     def _observe(self, event: TraceEvent) -> None:
         self._end_lingering()
         if reason := self._unwanted(event):
-            self._problems[reason] += 1
+            self._note(reason)
             return
         now = nanoseconds(event.timestamp) or self._clock()
         seen = see(event)
@@ -106,7 +107,7 @@ class Projector:
             self._without_run(event, now)
             return
         if seen.run in self._ended and not event.name.endswith(_OPENING):
-            self._problems["late"] += 1
+            self._note("late")
             return
         run = self._run(seen.run, event, now)
         run.last_ns = max(run.last_ns, now)
@@ -114,6 +115,10 @@ class Projector:
             self._step(run, seen, event, now)
         else:
             self._on_run(run, seen, event, now)
+
+    def _note(self, reason: str) -> None:
+        known = reason in self._problems or len(self._problems) < _REASONS
+        self._problems[reason if known else "other"] += 1
 
     def _unwanted(self, event: TraceEvent) -> str | None:
         if self._closed:
@@ -133,8 +138,8 @@ class Projector:
         return None
 
     def _without_run(self, event: TraceEvent, now: int) -> None:
-        if is_counted_only(event.name):
-            self._problems[f"counted: {event.name[:64]}"] += 1
+        if is_counted_only(event):
+            self._note(f"counted: {event.name[:64]}")
             return
         span = self._spans.start(sanitize.name(event.name), {**attributes_of(event), ORPHAN: True}, now, event.trace)
         span.end(now, None)
@@ -143,8 +148,8 @@ class Projector:
         run = self._runs.get(run_id)
         if run is None:
             name = run_name(event, "")
-            span = self._spans.start(name, {**attributes_of(event), names.OPERATION: name.split(" ")[0]}, now, event.trace)
-            run = self._runs[run_id] = Run(Unit(span, now, name))
+            facts = {**attributes_of(event), names.OPERATION: name.split(" ")[0]}
+            run = self._runs[run_id] = Run(Unit(self._spans.start(name, facts, now, event.trace), now, name, said=facts))
             if len(self._runs) > self._max_runs:
                 self._close(next(iter(self._runs)), "evicted")
         elif (name := run_name(event, run.unit.name)) != run.unit.name:
@@ -155,12 +160,12 @@ class Projector:
     def _on_run(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> None:
         facts = attributes_of(event)
         run.unit.span.update({key: value for key, value in facts.items() if key.startswith("gen_ai.")})
-        if is_counted_only(event.name):
+        if is_counted_only(event):
             run.unit.count(event.name)
         elif facts.get(names.DECISION) not in (None, "allow"):
             self._decision(run, facts, now)
         else:
-            self._event(run, run.unit.span, event, facts, now, keep=seen.failure or seen.outcome is not None)
+            self._event(run, run.unit, event, facts, now, keep=seen.failure or seen.outcome is not None)
         if seen.failure:
             run.failure = error_type(event)
         if seen.outcome is not None:
@@ -187,7 +192,7 @@ class Projector:
             span = self._spans.start(
                 sanitize.name(label.text), {**facts, **label.attributes, **flags}, now, parent, client=seen.kind == "model"
             )
-            unit = Unit(span, now, label.text, label.key)
+            unit = Unit(span, now, label.text, label.key, facts)
             run.add(step, unit)
             self._bound_steps(run, now)
         else:
@@ -200,15 +205,16 @@ class Projector:
             unit.end(unit.ended_hint_ns or now, *_ending(seen.effect, event))
 
     def _progress(self, run: Run, unit: Unit, event: TraceEvent, facts: Attributes, now: int) -> None:
-        if is_counted_only(event.name):
+        if is_counted_only(event):
             unit.count(event.name)
         elif "step.ended_at" not in event.attributes:
-            self._event(run, unit.span, event, facts, now)
+            self._event(run, unit, event, facts, now)
 
-    def _event(self, run: Run, span: SpanPort, event: TraceEvent, facts: Attributes, now: int, *, keep: bool = False) -> None:
+    def _event(self, run: Run, unit: Unit, event: TraceEvent, facts: Attributes, now: int, *, keep: bool = False) -> None:
         run.events += 1
         if run.events <= self._max_events or keep:
-            span.event(sanitize.name(event.name), facts, now)
+            # What the span says already is not said again.
+            unit.span.event(sanitize.name(event.name), unit.news(facts), now)
         else:
             run.truncated += 1
 
@@ -219,7 +225,7 @@ class Projector:
 
     def _bound_steps(self, run: Run, now: int) -> None:
         if run.open_steps > self._max_steps:
-            self._problems["step evicted"] += 1
+            self._note("step evicted")
             run.take_oldest().end(now, None, "evicted")
 
     def _end_lingering(self) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry import sanitize
+from otel_runtime.telemetry.event_attributes import Attributes
 from otel_runtime.telemetry.projector_spans import SpanPort
 
 __all__ = ["Run", "Unit"]
@@ -24,6 +25,7 @@ class Unit:
         started_ns: Its start; it never ends before.
         name: Its name.
         label: Tells two steps of one id apart; empty when nothing does.
+        said: Attributes the span started with.
         ended_hint_ns: When its own work was over, where that is known before its end event.
         counts: Events that are only counted, by name.
     """
@@ -32,6 +34,7 @@ class Unit:
     started_ns: int
     name: str
     label: str = ""
+    said: Attributes = field(default_factory=dict)
     ended_hint_ns: int | None = None
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -39,6 +42,10 @@ class Unit:
         """Count one event of a kind that comes in thousands."""
         known = name in self.counts or len(self.counts) < _COUNTED_NAMES
         self.counts[sanitize.name(name) if known else "other"] += 1
+
+    def news(self, facts: Attributes) -> Attributes:
+        """What the span does not say already."""
+        return {key: value for key, value in facts.items() if self.said.get(key) != value}
 
     def resolved(self, outcome: object) -> str | None:
         """The name of an approval once it is answered; the answer itself seldom names the tool."""

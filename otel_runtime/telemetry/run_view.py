@@ -80,9 +80,9 @@ def see(event: TraceEvent) -> Seen:
     )
 
 
-def is_counted_only(name: str) -> bool:
-    """True for kinds that come in thousands, such as text deltas."""
-    return name.rpartition(".")[2] in _COUNTED
+def is_counted_only(event: TraceEvent) -> bool:
+    """True for events that come in thousands, such as text deltas."""
+    return event.name.rpartition(".")[2] in _COUNTED or event.attributes.get("event.often") is True
 
 
 def nanoseconds(moment: object) -> int | None:

@@ -168,7 +168,10 @@ class OtelSpan:
                 label = self._label(outcome, error)
         except Exception as failure:  # noqa: BLE001 - whatever could not be written, the span must still end
             self._parts.losses.problem("end", failure)
-        span.end(self._started + int(elapsed * 1e9))
+        try:
+            span.end(self._started + int(elapsed * 1e9))
+        except Exception as failure:  # noqa: BLE001 - a processor of the application's may raise anything
+            self._parts.losses.problem("processor", failure)
         return label
 
     def _write(self, result: object) -> None:
