@@ -10,6 +10,7 @@ order of the message, so that a rule about what came before sees the earlier cal
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
 from otel_runtime.errors import ApprovalPending, Blocked
+from otel_runtime.wrap.plan import plan_of
 from otel_runtime.wrap.toolcalls import arun_tool, run_tool
 
 __all__ = ["PendingToolCalls", "ToolMessage", "arun_tool_calls", "run_tool_calls"]
@@ -82,6 +84,15 @@ class _Batch:
         else:
             self.add(call, refusal.as_tool_result())
 
+    def failed(self, ready: _Ready, problem: TypeError) -> None:
+        """Arguments that do not fit the signature are the model's mistake; any other TypeError is the tool's own and is raised."""
+        try:
+            inspect.signature(ready.tool).bind(**ready.args)
+        except TypeError as misfit:
+            self.add(ready.call, _problem("invalid_arguments", ready.call, str(misfit)))
+        else:
+            raise problem
+
     def result(self) -> list[ToolMessage]:
         if self._waiting:
             call_id, first = self._waiting
@@ -117,6 +128,8 @@ def run_tool_calls(message_or_tool_calls: object, tools: Tools, *, on_pending: P
             batch.add(call, run_tool(ready.tool, ready.args, call_id=call.id))
         except Blocked as refusal:
             batch.refused(call, refusal)
+        except TypeError as problem:
+            batch.failed(ready, problem)
     return batch.result()
 
 
@@ -145,6 +158,8 @@ async def arun_tool_calls(message_or_tool_calls: object, tools: Tools, *, on_pen
             batch.add(call, await arun_tool(ready.tool, ready.args, call_id=call.id))
         except Blocked as refusal:
             batch.refused(call, refusal)
+        except TypeError as problem:
+            batch.failed(ready, problem)
     return batch.result()
 
 
@@ -173,11 +188,33 @@ def _prepare(call: _Call, tools: Tools) -> _Ready | str:
     if tool is None:
         return _problem("unknown_tool", call, f"there is no tool of that name; the tools are {', '.join(sorted(tools)) or 'none'}")
     try:
-        args = _arguments(call.arguments)
-        inspect.signature(tool).bind(**args)
+        return _Ready(call, _named(tool, call.name), _arguments(call.arguments))
     except (ValueError, TypeError, RecursionError) as problem:
         return _problem("invalid_arguments", call, str(problem) or "the arguments are nested too deeply")
-    return _Ready(call, tool, args)
+
+
+def _named(tool: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """A plain function under the name the model knows, which is the name that rules speak of; a decorated one has its own."""
+    if plan_of(tool) is not None or getattr(tool, "__name__", None) == name:
+        return tool
+    renamed = _forwarding_async(tool) if inspect.iscoroutinefunction(tool) else _forwarding(tool)
+    functools.update_wrapper(renamed, tool)
+    renamed.__name__ = name
+    return renamed
+
+
+def _forwarding(tool: Callable[..., Any]) -> Callable[..., Any]:
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return tool(*args, **kwargs)
+
+    return forward
+
+
+def _forwarding_async(tool: Callable[..., Any]) -> Callable[..., Any]:
+    async def forward(*args: Any, **kwargs: Any) -> Any:
+        return await tool(*args, **kwargs)
+
+    return forward
 
 
 def _arguments(text: str | None) -> dict[str, object]:

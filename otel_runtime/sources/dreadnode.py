@@ -44,11 +44,13 @@ class AgentEvent(NamedTuple):
         name: Name of the TraceEvent.
         type: Type of the TraceEvent.
         step: `tool` or `model` when it belongs to a tool call or a generation.
+        often: True for what comes in numbers or repeats other events: it is counted, not recorded one by one.
     """
 
     name: str
     type: TraceEventType = "run"
     step: str = ""
+    often: bool = False
 
 
 # turn.event is missing here on purpose: it is opened, and what is inside decides.
@@ -67,20 +69,20 @@ KINDS: Final[dict[str, Kind]] = {
     "transport.heartbeat": Kind("transport.heartbeat", "lifecycle"),
 }
 AGENT_EVENTS: Final[dict[str, AgentEvent]] = {
-    "agentstart": AgentEvent("agent.start"),
-    "agentend": AgentEvent("agent.finish"),
+    "agentstart": AgentEvent("agent.start", often=True),
+    "agentend": AgentEvent("agent.finish", often=True),
     "generationstart": AgentEvent("model.start", "run", "model"),
-    "generationcontent": AgentEvent("model.output", "run", "model"),
+    "generationcontent": AgentEvent("model.output", "run", "model", often=True),
     "generationend": AgentEvent("model.finish", "run", "model"),
     "generationerror": AgentEvent("model.failed", "error", "model"),
     "generationretry": AgentEvent("model.retry", "run"),
     # Comes after generationend and repeats it, usage too.
-    "generationstep": AgentEvent("model.summary", "run"),
+    "generationstep": AgentEvent("model.summary", often=True),
     "toolstart": AgentEvent("tool.start", "run", "tool"),
     "toolend": AgentEvent("tool.finish", "run", "tool"),
     "toolerror": AgentEvent("tool.failed", "error", "tool"),
     # Comes after toolend and repeats it.
-    "toolstep": AgentEvent("tool.summary", "run"),
+    "toolstep": AgentEvent("tool.summary", often=True),
     "reactstep": AgentEvent("agent.reaction", "policy"),
     "compaction": AgentEvent("context.compacted", "lifecycle"),
     "stalled": AgentEvent("agent.stalled", "lifecycle"),
@@ -140,7 +142,7 @@ class Dreadnode(Reader):
         data = mapping(raw.get("data") or {}, "data")
         row = AGENT_EVENTS.get(kind, AgentEvent(f"agent.{kind}", "lifecycle"))
         moment = instant(raw.get("timestamp"))
-        base = {**common, "event.kind": kind, **present(agent__name=optional_text(raw, "agent_name"))}
+        base = {**common, "event.kind": kind, **present(agent__name=optional_text(raw, "agent_name"), event__often=row.often or None)}
         yield from self._end_of_thinking(kind, moment, base)
         if kind in ("toolend", "toolerror"):
             yield from self._end_of_asking(moment, base, data)
@@ -185,7 +187,9 @@ class Dreadnode(Reader):
         call = optional_text(mapping(data.get("tool_call") or {}, "tool_call"), "id") or ""
         approval = self._asking.pop((self._run(base), call), None)
         if approval is not None:
-            yield TraceEvent("approval.resolved", "approval", moment, None, {**base, "approval.id": approval})
+            # Which answer it was shows in the tool's result only, and that is content.
+            facts = {**base, "approval.id": approval, "approval.outcome": "answered"}
+            yield TraceEvent("approval.resolved", "approval", moment, None, facts)
 
     def _run(self, base: dict[str, object]) -> str:
         return str(base.get("run.id", self._stream))

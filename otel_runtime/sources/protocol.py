@@ -13,8 +13,9 @@ Attribute names that every source writes and the projector understands:
     usage.total.input_tokens  usage.total.output_tokens                   sums over a run, never added to anything again
     error.type  error.message  error.recoverable                          what went wrong
     policy.decision  policy.reason                                        allow | deny | require-approval | retryable-failure
-    approval.outcome                                                      approved | denied | expired | cancelled
+    approval.outcome                                                      approved | denied | expired | cancelled | answered
     event.source  event.id  event.kind                                    where the event came from, its id, its own name there
+    event.often                                                           True: it comes in numbers, so it is counted, not recorded
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class _Pages:
     async def _take(self, request_id: str, form: dict[str, str], back: str) -> Response:
         def give() -> None:
             self.inbox.answer(
-                request_id, approver=self.identity, approved=form["answer"] == "approve", reason=form.get("reason", "")[:_REASON]
+                request_id, approver=self.identity, approved=form["answer"] == "approve", reason=form.get("reason", "").strip()[:_REASON]
             )
 
         try:

@@ -127,4 +127,4 @@ class TestEnvelopes:
     def test_prompt(self, recordings: Path) -> None:
         """A question is a span that ends with the tool that asked."""
         spans = {span.name: span for span in spans_of(recordings / "envelopes_prompt.jsonl")}
-        assert spans["approval requested ask_user"].end_time == spans["execute_tool ask_user"].end_time
+        assert spans["approval answered ask_user"].end_time == spans["execute_tool ask_user"].end_time

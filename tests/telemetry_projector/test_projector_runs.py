@@ -129,6 +129,13 @@ class TestRuns:
         assert 1 == len({span.context.trace_id for span in spans.values()})
         assert all(facts(span)["otel_runtime.parent.synthetic"] for span in spans.values())
 
+    def test_events_say_what_is_new(self, bench: Bench) -> None:
+        """A span event repeats nothing that its span says."""
+        bench.feed("run.start", session__id="s1", model__name="m")
+        bench.feed("note.added", session__id="s1", model__name="n")
+        event = bench.close()["invoke_agent"].events[-1]
+        assert {"gen_ai.request.model": "n"} == dict(event.attributes or {})
+
     def test_unsampled_records_nothing(self, bench: Bench) -> None:
         """sampled: false leaves no span."""
         bench.feed("finish", trace=TraceRef("t", sampled=False))
@@ -249,6 +256,12 @@ class TestBounds:
             bench.feed("text.delta", index)
         root = bench.close()["invoke_agent"]
         assert (10_000, 0) == (facts(root)["otel_runtime.events.text.delta"], len(root.events))
+
+    def test_what_comes_often_is_counted(self, bench: Bench) -> None:
+        """A source may say that an event is one of many; it is then no span event."""
+        bench.feed("model.summary", event__often=True)
+        root = bench.close()["invoke_agent"]
+        assert (1, 0) == (facts(root)["otel_runtime.events.model.summary"], len(root.events))
 
     def test_the_oldest_run_gives_way(self) -> None:
         """More runs than fit: the oldest is closed, flagged."""
