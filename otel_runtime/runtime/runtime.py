@@ -246,6 +246,7 @@ class Runtime:
         sent = self._active.tracing.shutdown(_left(deadline))
         if self._approvals is not None:
             self._approvals.close()
+            self._approvals.database.close()
         return done and recorded and sent
 
     def report(self) -> Mapping[str, object]:

@@ -97,6 +97,7 @@ def _question(call: Call, action: Action, decision: Decision, facts: FactsView |
         "tags": sorted(action.tags),
         "registered": action.registered,
         "receiver": action.receiver,
+        "function": call.plan.target,
         "signature": None if action.signature is None else _stored_signature(action.signature),
     }
     trace = call.active.tracing.current()

@@ -75,14 +75,27 @@ def _found(active: Active, request_id: str) -> tuple[Guard, ApprovalRequest, Cal
     request = active.guard.approvals.get(request_id)
     if request is None:
         raise OtelRuntimeError(f"no approval request `{request_id}` in the state database; `otel-runtime approvals list --all` shows what is there")
-    plans = [plan for plan in find_plans(request.capability) if plan.resumable]
-    if len(plans) != 1:
-        why = "no importable function" if not plans else "several functions"
-        raise OtelRuntimeError(
-            f"{why} of the name `{request.capability}` to resume; import the module that decorates it, or, for methods, closures and `with` "
-            "blocks, make the call again in the same run: it finds and uses its approval"
-        )
-    return active.guard, request, plans[0]
+    return active.guard, request, _plan_for(request)
+
+
+def _plan_for(request: ApprovalRequest) -> CallPlan:
+    wanted = str(request.facts.get("function") or "")
+    plans = [plan for plan in find_plans(request.capability) if plan.resumable and _same_function(plan.target, wanted)]
+    if len(plans) == 1:
+        return plans[0]
+    raise OtelRuntimeError(
+        f"the function `{wanted}` of tool `{request.capability}`, which approval {request.id} is for, is not to be found here; import its "
+        "module, or, for methods, closures and `with` blocks, make the call again in the same run: it finds and uses its approval"
+    )
+
+
+def _same_function(target: str, wanted: str) -> bool:
+    if target == wanted:
+        return True
+    # A script's functions live in `__main__` while it runs and under the script's name when it is imported.
+    module, _, name = target.partition(":")
+    wanted_module, _, wanted_name = wanted.partition(":")
+    return name == wanted_name and "__main__" in (module, wanted_module)
 
 
 def _function(plan: CallPlan) -> Callable[..., Any]:
