@@ -33,11 +33,11 @@ def main() -> int:
     with surroundings(root, policy, _WAIT_S) as workspace:
         _introduce(workspace, policy)
         try:
-            requests, tokens = _play(workspace, attended)
+            requests, totals = _play(workspace, attended)
         except rt.ConfigError as error:
             print(error, file=sys.stderr)
             return 2
-        return _judge(workspace, requests, tokens)
+        return _judge(workspace, requests, totals)
 
 
 def _say(line: str) -> None:
@@ -56,7 +56,7 @@ def _introduce(workspace: Workspace, policy: Path) -> None:
     _say(f"clerk      {CLERK}: the agent acts for her, so she cannot approve")
 
 
-def _play(workspace: Workspace, attended: bool) -> tuple[tuple[str, ...], int | None]:
+def _play(workspace: Workspace, attended: bool) -> tuple[tuple[str, ...], rt.UsageTotals]:
     second = Approver(workspace.root, _say, ask_person=attended)
 
     def tell(line: str) -> None:
@@ -68,25 +68,24 @@ def _play(workspace: Workspace, attended: bool) -> tuple[tuple[str, ...], int | 
         work_inbox(workspace.shop.tickets(), tell)
         second.finish()
         runtime.flush(5)
-        return second.asked, _totals(runtime)
+        return second.asked, _totals(runtime.totals())
 
 
-def _totals(runtime: rt.Runtime) -> int | None:
-    totals = runtime.totals()
+def _totals(totals: rt.UsageTotals) -> rt.UsageTotals:
     cost = ", ".join(f"{amount} {currency}" for currency, amount in totals.cost.items()) or "unknown"
     _say(f"\ntotals: {totals.input_tokens} input tokens, {totals.output_tokens} output tokens, estimated cost {cost}")
-    return None if totals.input_tokens is None or totals.output_tokens is None else totals.input_tokens + totals.output_tokens
+    return totals
 
 
-def _judge(workspace: Workspace, requests: tuple[str, ...], tokens: int | None) -> int:
+def _judge(workspace: Workspace, requests: tuple[str, ...], totals: rt.UsageTotals) -> int:
     _say("\nDid it really happen?")
     failed = 0
-    for check in checks(workspace, requests, tokens):
+    for check in checks(workspace, requests, totals):
         failed += not check.ok
         missed = "not seen" if not workspace.scripted else "MISSING"
         _say(f"  {'✓' if check.ok else '✗'} {check.what}" + ("" if check.ok else f"  [{missed}: {check.found}]"))
     _say(f"\ntrace file: {workspace.trace_file}")
-    _say("  in Jaeger: docker run --rm -p 16686:16686 -p 4318:4318 jaegertracing/jaeger:2.20.0")
+    _say("  in Jaeger: docker run --rm -p 127.0.0.1:16686:16686 -p 127.0.0.1:4318:4318 jaegertracing/jaeger:2.20.0")
     _say("  then open http://localhost:16686, choose Upload, and give it that file;")
     _say("  or send the next run there: OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 make demo")
     _say(f"approvals:  cd {workspace.root} && otel-runtime approvals list")

@@ -7,12 +7,15 @@ import email.policy
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from approver import command
 from supplier_site import ATTACKER
 from trace_file import Span, read_spans
 from workspace import Workspace
+
+import otel_runtime as rt
 
 __all__ = ["Check", "checks"]
 
@@ -37,13 +40,13 @@ class Check:
     found: str = ""
 
 
-def checks(workspace: Workspace, requests: Sequence[str], tokens: int | None) -> Iterator[Check]:
+def checks(workspace: Workspace, requests: Sequence[str], totals: rt.UsageTotals) -> Iterator[Check]:
     """Every check, in the order of the story.
 
     Args:
         workspace: Where it happened.
         requests: Ids of the approval requests that were seen.
-        tokens: Input and output tokens as the runtime summed them up.
+        totals: Tokens and cost as the runtime summed them up.
     """
     spans = read_spans(workspace.trace_file) if workspace.trace_file.is_file() else []
     yield _one_tree(spans)
@@ -51,7 +54,7 @@ def checks(workspace: Workspace, requests: Sequence[str], tokens: int | None) ->
     yield from _denied(spans, workspace.outbox)
     yield from _approved(spans, workspace, requests)
     yield from _retried(spans)
-    yield _models(spans, tokens)
+    yield from _models(spans, totals)
     yield _refunds(workspace)
 
 
@@ -120,20 +123,21 @@ def _state(workspace: Workspace, request: str) -> str:
 def _retried(spans: Sequence[Span]) -> Iterator[Check]:
     refused = _named(spans, "policy retryable-failure check_stock")
     yield Check("the warehouse's limit stopped a call for a moment", bool(refused), "no such decision")
-    ran = _named(spans, "execute_tool check_stock")
-    late = [span for span in ran if refused and span.start > refused[0].end and "error.type" not in span.attributes]
-    yield Check("the call was tried again and went through", bool(late), f"{len(ran)} calls ran, {len(late)} of them later")
+    calls = {span.attributes.get(_CALL_ID) for span in refused}
+    ran = [span for span in _named(spans, "execute_tool check_stock") if span.attributes.get(_CALL_ID) in calls]
+    attempts = sum(span.events.count("otel_runtime.attempt") for span in ran)
+    ok = len(ran) == len(calls) > 0 and attempts == len(refused) and not any("error.type" in span.attributes for span in ran)
+    yield Check("the same call was tried again and went through", ok, f"{len(ran)} of {len(calls)} ran, after {attempts} attempts")
 
 
-def _models(spans: Sequence[Span], tokens: int | None) -> Check:
-    models = [span for span in spans if span.name.startswith("chat ")]
-    counts = [(span.attributes.get("gen_ai.usage.input_tokens"), span.attributes.get("gen_ai.usage.output_tokens")) for span in models]
-    total = sum(value for pair in counts for value in pair if isinstance(value, int))
-    complete = all(isinstance(value, int) for pair in counts for value in pair)
-    ok = bool(models) and complete and total == tokens
-    return Check(
-        "every model call carries its tokens, and they add up to the total", ok, f"{len(models)} calls, {total} tokens, total says {tokens}"
-    )
+def _models(spans: Sequence[Span], totals: rt.UsageTotals) -> Iterator[Check]:
+    models = [span.attributes for span in spans if span.name.startswith("chat ")]
+    used = [(span.get("gen_ai.usage.input_tokens"), span.get("gen_ai.usage.output_tokens")) for span in models]
+    total = tuple(sum(value for value in column if isinstance(value, int)) for column in zip(*used, strict=True))
+    ok = total == (totals.input_tokens, totals.output_tokens) and all(isinstance(value, int) for pair in used for value in pair)
+    yield Check("every model call carries its tokens, and they add up to the total", ok, f"{len(models)} calls, {total} tokens")
+    cost = sum((Decimal(str(span.get("otel_runtime.usage.cost.exact", 0))) for span in models), Decimal(0))
+    yield Check("and its cost, to the last digit", cost == totals.cost.get("USD"), f"{cost} on spans, {dict(totals.cost)} in total")
 
 
 def _refunds(workspace: Workspace) -> Check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,21 @@ class TestDemo:
         done = demo(moved)
         assert 0 == done.returncode, done.stdout + done.stderr
         assert [moved.parent / ".demo"] == list(tmp_path.glob(".demo"))
+
+    def test_notices_what_did_not_happen(self, example: Path, repository: Path, tmp_path: Path, demo: Demo) -> None:
+        """Under a policy that lets the stranger's mail through and approves every refund, the demo says what is missing and ends with 1."""
+        text = (repository / "policy" / "support-agent.yaml").read_text().partition("\ncases:\n")[0]
+        text = text.replace('decision: deny\n    reason: "Nothing goes out', 'decision: allow\n    reason: "Nothing goes out')
+        text = text.replace("args: {amount: {gt: 0, lte: 100}}", "args: {amount: {gt: 0}}").replace(
+            "{amount: {gt: 100}}", "{amount: {gt: 9999}}"
+        )
+        loose = tmp_path / "loose.yaml"
+        loose.write_text(re.sub(r"\n    (no_)?match:(\n      .*)*( \[.*\])?", "", text))
+        done = demo(example, "--policy", loose, "--workspace", tmp_path / "run")
+        missing = [line.strip().partition("  [")[0] for line in done.stdout.splitlines() if "✗" in line]
+        assert (1, 6) == (done.returncode, len(missing)), done.stdout + done.stderr
+        assert "✗ the mail to the stranger was denied and its tool never ran" in missing
+        assert "✗ the outbox holds three mails and none to records@fanworks-audit.example" in missing
 
     def test_missing_policy_is_a_sentence(self, example: Path, tmp_path: Path, demo: Demo) -> None:
         """A policy that is not there ends the demo with one line that says what to do, before anything runs."""
