@@ -70,13 +70,12 @@ def _policy(settings: Settings) -> list[_Finding]:
     if policy is None:
         return [_Finding("warning", "policy", "none: calls are traced and nothing is guarded; set `policy: policy/` in otel-runtime.yaml")]
     files = ", ".join(str(path) for path in policy.files)
-    findings = [_Finding("ok", "policy", f"{policy.rules} rules from {files}; default {policy.default}, mode {policy.mode}")]
+    findings = [_Finding("ok", "policy", f"{policy.rules} rules from {files}; mode {policy.mode}")]
     findings.extend(_Finding("warning", "policy", str(fault).partition("\n")[0]) for fault in policy.warnings)
     return findings
 
 
 def _state(settings: Settings) -> list[_Finding]:
-    from otel_runtime.approvals.display import plural  # noqa: PLC0415
     from otel_runtime.runtime.build import open_approvals  # noqa: PLC0415
 
     if not settings.state.exists():
@@ -90,7 +89,7 @@ def _state(settings: Settings) -> list[_Finding]:
         verified = service.audit.verify()
     finally:
         service.close()
-    findings = [_Finding("ok", "state", f"{settings.state}: {plural(waiting, 'request')} waiting for a person")]
+    findings = [_Finding("ok", "state", f"{settings.state}: {waiting} approval request{"s" if waiting != 1 else ""} waiting for a person")]
     findings.extend(_Finding("warning", "state", f"approval {item.id} (`{item.capability}`) was interrupted; whether it took effect is unknown") for item in unknown)
     findings.extend(_Finding("fault", "state", f"approval {name} was changed by something else and will not be used") for name in damaged)
     findings.append(_Finding("ok", "audit", "the record is sound") if verified.sound else _Finding("fault", "audit", str(verified)))

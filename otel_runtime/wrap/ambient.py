@@ -204,8 +204,9 @@ def _asked(tool: str | Callable[..., Any], args: Mapping[str, object] | None) ->
         return None
     if isinstance(active, Unavailable):
         raise active.refuse(name)
-    if isinstance(tool, str) and len(find_plans(tool)) != 1:
-        return Call(CallPlan("tool", Options(name=tool), None), active, named=args or {}, registered=False)
-    plan, _ = planned_tool(tool)
+    plans = find_plans(tool) if isinstance(tool, str) else (planned_tool(tool)[0],)
+    if not plans:
+        return Call(CallPlan("tool", Options(name=name), None), active, named=args or {}, registered=False)
+    plan = plans[-1]
     named = plan.binder.with_defaults(args or {}) if plan.binder is not None else dict(args or {})
     return Call(plan, active, named=named)

@@ -89,7 +89,7 @@ def make_world(tmp_path: Path) -> Iterator[MakeWorld]:
     """A factory of runtimes in force for the test; `policy=None` traces only."""
     with ExitStack() as stack:
 
-        def make(policy: str | None = POLICY, **settings: Any) -> World:
+        def make(policy: str | None = POLICY, *, capabilities: dict[str, object] | None = None, **settings: Any) -> World:
             exporter = InMemorySpanExporter()
             provider = TracerProvider()
             provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -97,7 +97,7 @@ def make_world(tmp_path: Path) -> Iterator[MakeWorld]:
             if policy is not None:
                 (tmp_path / "policy.yaml").write_text(policy)
                 values["policy"] = tmp_path / "policy.yaml"
-            runtime = build_runtime(Settings(**{**values, **settings}), tracer_provider=provider, capabilities=settings.pop("capabilities", None))
+            runtime = build_runtime(Settings(**{**values, **settings}), tracer_provider=provider, capabilities=capabilities)
             stack.callback(runtime.shutdown)
             stack.enter_context(runtime.use())
             return World(runtime, exporter)
