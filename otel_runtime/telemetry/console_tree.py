@@ -109,8 +109,8 @@ class ConsoleTree(SpanExporter):
         for span in spans:
             view = view_of(span)
             self._collect(view)
-            # An approval answered after its run has gone on is a local root too, but no run: it waits for one.
-            if view.local_root and c.OPERATION in view.attributes:
+            # A decision or answer under a parent in another process is a local root, but no run: it waits for the one that resumes.
+            if view.parent_id is None or (view.remote_parent and c.OPERATION in view.attributes):
                 done[view.trace_id] = None
         for trace_id in done:
             self._print(self._waiting.pop(trace_id, []))

@@ -86,6 +86,14 @@ LOST_REASON = "otel_runtime.lost.reason"
 HOOK = "otel_runtime.hook"
 CURRENCY = "otel_runtime.currency"
 
+SOURCE = "otel_runtime.source"
+EVENT_TYPE = "otel_runtime.event.type"
+EVENT_KIND = "otel_runtime.event.kind"
+OMITTED = "otel_runtime.content.omitted"
+ORPHAN = "otel_runtime.orphan"
+SYNTHETIC = "otel_runtime.parent.synthetic"
+TRUNCATED = "otel_runtime.events.truncated"
+
 EVENT_EXCEPTION = "exception"
 EVENT_ATTEMPT = "otel_runtime.attempt"
 
@@ -166,6 +174,15 @@ ATTRIBUTES: Mapping[str, str] = {
     LOST_REASON: "metric label: why spans were lost",
     HOOK: "metric label: `request`, `approval`, `trace`, `error`, `finish`",
     CURRENCY: "metric label: ISO 4217 code",
+    SOURCE: "foreign events: where they come from",
+    EVENT_TYPE: "foreign events: `approval`, `capability`, `error`, `lifecycle`, `policy` or `run`",
+    EVENT_KIND: "foreign events: the source's own name of the event",
+    OMITTED: "foreign events: keys whose values were left out",
+    ORPHAN: "foreign events: true when the event belongs to no run, or its start was never seen",
+    SYNTHETIC: "foreign events: true when the parent was made up from the trace id",
+    TRUNCATED: "foreign events: how many events of the run were dropped",
+    "otel_runtime.attr.{key}": "foreign events: plain attributes that have no name of their own here",
+    "otel_runtime.events.{kind}": "foreign events: how many high-volume events of that kind were counted instead of recorded",
 }
 
 EVENTS: Mapping[str, str] = {
@@ -217,18 +234,23 @@ _DECIDING = (0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.
 _PEOPLE = (1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0, 604800.0)
 _CALL = (OPERATION, PROVIDER_NAME, REQUEST_MODEL, RESPONSE_MODEL)
 _FAILED = (*_CALL, ERROR_TYPE)
-_USAGE = "gen_ai.client.inference.usage."
 
 METRICS: Mapping[str, Metric] = {
     "gen_ai.client.token.usage": Metric("histogram", "{token}", "legacy", (*_CALL, TOKEN_TYPE), "tokens per model call", _TOKENS),
     "gen_ai.client.operation.duration": Metric("histogram", "s", "legacy", _FAILED, "duration of a model call", _SECONDS),
     "gen_ai.client.inference.duration": Metric("histogram", "s", "latest", _FAILED, "duration of a model call", _SECONDS),
     "gen_ai.client.inference.time_to_first_chunk": Metric("histogram", "s", "latest", _CALL, "time to a stream's first item", _CHUNK),
-    f"{_USAGE}input_tokens": Metric("counter", "{token}", "latest", _CALL, "input tokens"),
-    f"{_USAGE}output_tokens": Metric("counter", "{token}", "latest", _CALL, "output tokens"),
-    f"{_USAGE}cache_read.input_tokens": Metric("counter", "{token}", "latest", _CALL, "input tokens read from a cache"),
-    f"{_USAGE}cache_write.input_tokens": Metric("counter", "{token}", "latest", _CALL, "input tokens written to a cache"),
-    f"{_USAGE}reasoning.output_tokens": Metric("counter", "{token}", "latest", _CALL, "output tokens spent on reasoning"),
+    "gen_ai.client.inference.usage.input_tokens": Metric("counter", "{token}", "latest", _CALL, "input tokens"),
+    "gen_ai.client.inference.usage.output_tokens": Metric("counter", "{token}", "latest", _CALL, "output tokens"),
+    "gen_ai.client.inference.usage.cache_read.input_tokens": Metric(
+        "counter", "{token}", "latest", _CALL, "input tokens read from a cache"
+    ),
+    "gen_ai.client.inference.usage.cache_write.input_tokens": Metric(
+        "counter", "{token}", "latest", _CALL, "input tokens written to a cache"
+    ),
+    "gen_ai.client.inference.usage.reasoning.output_tokens": Metric(
+        "counter", "{token}", "latest", _CALL, "output tokens spent on reasoning"
+    ),
     "gen_ai.invoke_agent.duration": Metric("histogram", "s", "always", (AGENT_NAME, ERROR_TYPE), "duration of an agent run", _SECONDS),
     "gen_ai.invoke_workflow.duration": Metric("histogram", "s", "always", (WORKFLOW_NAME, ERROR_TYPE), "duration of a workflow", _SECONDS),
     "gen_ai.execute_tool.duration": Metric(

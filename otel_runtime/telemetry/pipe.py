@@ -141,8 +141,10 @@ class Pipe(SpanProcessor):
     def report(self) -> Mapping[str, object]:
         """What `doctor` shows."""
         extra = getattr(self._exporter, "report", None)
-        own = {"name": self.name, "sent": self._sent, "queued": len(self._queue)}
-        return {**own, **extra()} if callable(extra) else own
+        found: dict[str, object] = {"name": self.name, "sent": self._sent, "queued": len(self._queue)}
+        if callable(extra):
+            found.update(extra())
+        return found
 
     def _step(self) -> None:
         with quietly(self._losses):

@@ -15,9 +15,7 @@ from otel_runtime.values.action import Action
 from otel_runtime.values.decision import Decision
 from otel_runtime.values.usage import Cost, RunRef, TokenUsage, UsageRecord
 
-USED = UsageRecord(
-    TokenUsage(100, 20, 120, cache_read=40), "gpt-4o-2024", "openai", cost=Cost(Decimal("0.25")), run=RunRef(message="m1")
-)
+USED = UsageRecord(TokenUsage(100, 20, 120, cache_read=40), "gpt-4o-2024", "openai", cost=Cost(Decimal("0.25")), run=RunRef(message="m1"))
 
 
 def call_model(bench: Any) -> None:
@@ -31,7 +29,7 @@ def call_model(bench: Any) -> None:
 def sums(points: dict[str, list[Any]], name: str) -> dict[tuple[object, ...], float]:
     labels = conventions.METRICS[name].labels
     return {
-        tuple(point.attributes.get(label) for label in labels): getattr(point, "sum", None) if hasattr(point, "sum") else point.value
+        tuple(point.attributes.get(label) for label in labels): point.sum if hasattr(point, "sum") else point.value
         for point in points[name]
     }
 
@@ -46,7 +44,11 @@ class TestModelCalls:
         assert {call: 100} == sums(points, "gen_ai.client.inference.usage.input_tokens")
         assert {call: 40} == sums(points, "gen_ai.client.inference.usage.cache_read.input_tokens")
         assert {("USD", "gpt-4o"): 0.25} == sums(points, "otel_runtime.usage.cost")
-        assert {(*call, None)} == set(sums(points, "gen_ai.client.operation.duration")) == set(sums(points, "gen_ai.client.inference.duration"))
+        assert (
+            {(*call, None)}
+            == set(sums(points, "gen_ai.client.operation.duration"))
+            == set(sums(points, "gen_ai.client.inference.duration"))
+        )
         assert {call} == set(sums(points, "gen_ai.client.inference.time_to_first_chunk"))
 
     def test_one_generation(self, make_bench: Any) -> None:

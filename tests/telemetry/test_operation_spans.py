@@ -13,7 +13,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from otel_runtime.errors import ApprovalPending, PolicyDenied
-from otel_runtime.telemetry.protocol import OpenSpan, SpanStart, Tracing
+from otel_runtime.telemetry.protocol import AttributeValue, OpenSpan, SpanStart, Tracing
 from otel_runtime.values.action import Action
 from otel_runtime.values.approval import ApprovalRequest, Vote
 from otel_runtime.values.decision import Decision, Retry
@@ -24,7 +24,9 @@ ALLOW = Decision("allow", "ok", rule="reads", policy_digest="d" * 64)
 DENY = Decision("deny", "no mail after the web", rule="no-mail", place="policy/shop.yaml:3", policy_digest="d" * 64, duration_s=0.5)
 
 
-def run(tracing: Tracing, start: SpanStart, inside: Callable[[OpenSpan], object] = lambda span: None, outcome: Any = "ok", **end: Any) -> None:
+def run(
+    tracing: Tracing, start: SpanStart, inside: Callable[[OpenSpan], object] = lambda span: None, outcome: Any = "ok", **end: Any
+) -> None:
     span = tracing.open(start)
     token = span.enter()
     inside(span)
@@ -85,7 +87,7 @@ class TestTree:
 class TestAttributes:
     def test_tool(self, bench: Any) -> None:
         """A tool span tells the conventions' keys, the allow that let it run, and the application's own attributes."""
-        own = {"shop.order": 7, "otel_runtime.policy.decision": "forged", "gen_ai.tool.name": "forged"}
+        own: dict[str, AttributeValue] = {"shop.order": 7, "otel_runtime.policy.decision": "forged", "gen_ai.tool.name": "forged"}
         start = SpanStart("tool", "lookup", agent="support", session="s1", run="r1", call_id="c1", decision=ALLOW, attributes=own)
         run(bench.tracing, start)
         expected = {

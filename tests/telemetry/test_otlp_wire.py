@@ -115,12 +115,12 @@ class TestArrival:
         receiver = Receiver()
 
         class Service(trace_service_pb2_grpc.TraceServiceServicer):
-            def Export(self, request: Any, context: Any) -> Any:
+            def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
                 receiver.take_spans(request)
                 return ExportTraceServiceResponse()
 
         server = grpc.server(ThreadPoolExecutor(1))
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Service(), server)
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Service(), server)  # type: ignore[no-untyped-call]  # generated
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
@@ -157,7 +157,7 @@ class TestTrouble:
         """A configured endpoint that is dead: shutdown keeps its time, losses are counted, one warning of ours at most."""
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{refused_port()}")
         caplog.set_level(logging.DEBUG)
-        tracing = build_tracing(Settings())
+        tracing: Any = build_tracing(Settings())
         for _ in range(20):
             one_call(tracing)
         began = time.monotonic()
@@ -167,6 +167,20 @@ class TestTrouble:
         assert 20 == sum(tracing.report()["lost"].values())
         names = [record.name for record in caplog.records if record.levelno >= logging.WARNING]
         assert names in ([], ["otel_runtime.telemetry"])
+
+    @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+    def test_silent_endpoint(self, monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
+        """An endpoint that takes the connection and never answers holds up nobody."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+            tracing = build_tracing(Settings())
+            one_call(tracing)
+            began = time.monotonic()
+            assert not tracing.flush(0.2)
+            assert not tracing.shutdown(0.3)
+            assert 8 > time.monotonic() - began
+            assert {"shutdown": 1} == tracing.report()["lost"]
 
     def test_refusing_collector(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What the collector refuses is counted as lost in export."""

@@ -171,7 +171,9 @@ class TestAliasRules:
 
         assert extract(Hostile()) is None
 
-    @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.dictionaries(st.text(), inner) | st.lists(inner)))
+    @given(
+        st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.dictionaries(st.text(), inner) | st.lists(inner))
+    )
     def test_never_raises(self, anything: Any) -> None:
         """Whatever is handed in, a record or None comes out."""
         record = extract({"usage": anything, "choices": anything, "model": anything})

@@ -38,7 +38,13 @@ class TestStreams:
 
     def test_openai_responses_events(self) -> None:
         """The completed event of the responses API carries the whole response."""
-        whole = {"id": "r1", "object": "response", "status": "completed", "model": "gpt-5", "usage": {"input_tokens": 3, "output_tokens": 4}}
+        whole = {
+            "id": "r1",
+            "object": "response",
+            "status": "completed",
+            "model": "gpt-5",
+            "usage": {"input_tokens": 3, "output_tokens": 4},
+        }
         record = collected({"type": "response.output_text.delta", "delta": "x"}, {"type": "response.completed", "response": whole})
         assert TokenUsage(3, 4, 7) == record.usage
         assert "r1" == record.response.id
@@ -48,7 +54,11 @@ class TestStreams:
         record = collected(
             {
                 "type": "message_start",
-                "message": {"id": "m1", "model": "claude", "usage": {"input_tokens": 10, "cache_read_input_tokens": 90, "output_tokens": 1}},
+                "message": {
+                    "id": "m1",
+                    "model": "claude",
+                    "usage": {"input_tokens": 10, "cache_read_input_tokens": 90, "output_tokens": 1},
+                },
             },
             {"type": "content_block_delta", "delta": {"text": "x"}},
             {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 25}},
