@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from otel_runtime.web.server import InboxServer
 
 __all__ = ["register"]
 
@@ -39,34 +36,12 @@ def _port(text: str) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     try:
-        from otel_runtime.web.server import InboxServer, loopback
+        # By name: the console script and the inbox are neighbours, and only this extra brings the inbox's packages.
+        command = import_module("otel_runtime.web.command")
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.partition(".")[0] not in {"starlette", "uvicorn"}:
             raise
         sys.stderr.write(f"{_MISSING}\n")
         return 2
-    from otel_runtime.runtime.build import open_approvals
-    from otel_runtime.settings.loading import load_settings
-    from otel_runtime.web.identity import os_user
-
-    # Before the database is opened: a refused start leaves no file behind.
-    loopback(args.host)
-    service = open_approvals(load_settings(args.settings, **({} if args.state_file is None else {"state": args.state_file})))
-    try:
-        _serve(InboxServer(service, os_user(), args.host, args.port))
-    finally:
-        service.close()
-        service.database.close()
-    return 0
-
-
-def _serve(server: InboxServer) -> None:
-    def started() -> None:
-        sys.stdout.write(f"Approval inbox: {server.url}\nOpen it in a browser on this machine. Ctrl-C stops.\n")
-        sys.stdout.flush()
-
-    try:
-        server.run(started)
-    except KeyboardInterrupt:
-        # Ctrl-C is how one stops it: no traceback.
-        sys.stderr.write("stopped\n")
+    code: int = command.serve(args.host, args.port, args.settings, args.state_file)
+    return code

@@ -24,15 +24,16 @@ class Door:
         token: The secret in the printed URL.
         key: Key of the CSRF tokens, random per start.
         port: Port the server listens on.
+        host: The loopback address it listens on, as it stands in an address bar.
         new_session: Makes a random session id.
     """
 
-    def __init__(self, token: str, key: bytes, port: int, new_session: Callable[[], str]) -> None:
+    def __init__(self, token: str, key: bytes, port: int, new_session: Callable[[], str], host: str = "127.0.0.1") -> None:
         self._token = token.encode()
         self._key = key
         self._new_session = new_session
         self._sessions: OrderedDict[str, None] = OrderedDict()
-        self.hosts = frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]"))
+        self.hosts = frozenset(f"{name}:{port}" for name in (host.lower(), "localhost"))
         # Cookies know no ports: two inboxes of one machine must not overwrite each other's.
         self.cookie = f"otel-runtime-inbox-{port}"
 

@@ -54,7 +54,7 @@ class InboxServer:
         self.port: int = self._socket.getsockname()[1]
         self._host = f"[{host}]" if ":" in host else host
         self._token = secrets.token_urlsafe(32)
-        door = Door(self._token, secrets.token_bytes(32), self.port, lambda: secrets.token_urlsafe(32))
+        door = Door(self._token, secrets.token_bytes(32), self.port, lambda: secrets.token_urlsafe(32), self._host)
         # No access log: it would print the token. No proxy headers: nothing stands in front on this machine.
         config = uvicorn.Config(
             inbox_app(inbox, door, identity),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -249,6 +250,21 @@ class TestListening:
     def test_loopback_addresses(self, host: str) -> None:
         """These are this machine."""
         assert loopback(host) in {"127.0.0.1", host}
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1"])
+    def test_its_own_address_is_let_in(self, inbox: Running, host: str) -> None:
+        """Whatever loopback address it was told, the printed one works."""
+        try:
+            server = InboxServer(inbox.service, "os:alice", host)
+        except RuntimeStateError as problem:
+            pytest.skip(f"this machine has no address {host}: {problem}")
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        with httpx.Client(trust_env=False, follow_redirects=True) as client:
+            status = client.get(server.url).status_code
+        server.stop()
+        thread.join(10)
+        assert 200 == status
 
     def test_a_taken_port(self, inbox: Running) -> None:
         """It is said, with what to do."""
