@@ -26,4 +26,4 @@ def nothing_configured() -> Iterator[None]:
     # A runtime that is still registered belongs to a fixture of a wider scope. Without one, what was said at the last shutdown
     # ("a guarded runtime was shut down") would refuse the calls of the next test.
     if not active._registered:
-        active._process = active._UNDECIDED
+        active.reset_slot()
