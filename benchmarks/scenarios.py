@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,14 @@ import otel_runtime as rt
 from benchmarks.measure import Case
 from benchmarks.policies import policy_file
 from benchmarks.reference import meter_provider, plain_case, raw_case, refund, tracer_provider
+from otel_runtime.policy.loading import load_policy
+from otel_runtime.values.action import Action
+from otel_runtime.wrap.signatures import tool_signature
 
 __all__ = ["SCENARIOS"]
 
 ITEMS = 1_000
+SIZES = (1, 100, 1_000, 10_000)
 
 # Shaped as the chat completions of OpenAI answer: usage is read from it, priced and recorded.
 RESPONSE: Mapping[str, object] = {
@@ -103,4 +109,29 @@ def sampled_out() -> list[Case]:
     return [plain_case(), raw_case(provider), *wrapped(provider.force_flush)]
 
 
-SCENARIOS: Mapping[str, Callable[[], list[Case]]] = {"off": off, "traced": traced, "guarded": guarded, "sampled out": sampled_out}
+def decisions() -> list[Case]:
+    """The engine alone: what to read, then the decision, of policies whose last rule is the one that matters."""
+    action = Action("tool", "refund", {"order": "A-1", "amount": 5}, tool_signature(refund, inspect.signature(refund), skip_first=False))
+    folder, now = Path(tempfile.mkdtemp(prefix="otel-runtime-bench-")), datetime.now(UTC)
+
+    def case(rules: int) -> Case:
+        engine = load_policy([policy_file(folder, rules)]).engine
+        if engine.decide(action, None, now).decision.value != "allow":
+            raise RuntimeError(f"expected the policy of {rules} rules to allow the call, so that a whole decision is measured")
+
+        def decide() -> None:
+            engine.needs(action, now)
+            engine.decide(action, None, now)
+
+        return Case(str(rules), repeated(decide))
+
+    return [plain_case(), raw_case(tracer_provider()), *(case(rules) for rules in SIZES)]
+
+
+SCENARIOS: Mapping[str, Callable[[], list[Case]]] = {
+    "off": off,
+    "traced": traced,
+    "guarded": guarded,
+    "sampled out": sampled_out,
+    "decisions": decisions,
+}
