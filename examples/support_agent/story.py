@@ -17,7 +17,8 @@ import otel_runtime as rt
 
 __all__ = ["main"]
 
-_WAIT_S = 40
+# Longer with a person, who is asked for 25 seconds before the demo answers by itself.
+_WAIT_S = {True: 40, False: 20}
 
 
 def main() -> int:
@@ -30,7 +31,7 @@ def main() -> int:
     root = (options.workspace or Path(".demo") / time.strftime("%Y%m%d-%H%M%S")).resolve()
     attended = not options.unattended and sys.stdin.isatty() and sys.stdout.isatty()
     policy = find_policy(options.policy)
-    with surroundings(root, policy, _WAIT_S) as workspace:
+    with surroundings(root, policy, _WAIT_S[attended]) as workspace:
         _introduce(workspace, policy)
         try:
             requests, totals = _play(workspace, attended)
