@@ -123,13 +123,13 @@ def _refused(path: Path, code: str, attempt: Callable[[str], object], text: str)
 def _values(rule: Rule, block: Conditions, path: Path, known: Known) -> Iterator[Finding]:
     for root, name, test, at in subjects(block, path):
         if root == "context":
-            yield from _context(name, known, at)
+            yield from _context(name, known, at, "key")
         if root == "args":
             yield from _argument(rule, name, test, at, known)
         yield from _tests(test, at)
         for ref, where in refs(test, at):
             if ref.root == "context":
-                yield from _context(ref.name, known, where)
+                yield from _context(ref.name, known, where, "value")
             if ref.root == "args":
                 yield from _declared(rule, (ref.name,), where, known, "value")
 
@@ -140,10 +140,10 @@ def _tests(test: Test, path: Path) -> Iterator[Finding]:
             yield Finding(at, "P013", "an empty condition holds for everything; write an operator such as `{exists: true}`")
 
 
-def _context(name: str, known: Known, path: Path) -> Iterator[Finding]:
+def _context(name: str, known: Known, path: Path, on: Literal["key", "value"]) -> Iterator[Finding]:
     if name not in known.context:
         hint = did_you_mean(name, known.context) or f"; declare it, such as `context: {{{name}: str}}`"
-        yield Finding(path, "P017", f"`{name}` is not declared under `context`{hint}", "key")
+        yield Finding(path, "P017", f"`{name}` is not declared under `context`{hint}", on)
 
 
 def _argument(rule: Rule, name: str, test: Test, path: Path, known: Known) -> Iterator[Finding]:

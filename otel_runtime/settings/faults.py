@@ -65,7 +65,10 @@ def _fault(
     base: tuple[str | int, ...],
 ) -> Fault:
     kind, loc = detail["type"], detail["loc"]
-    on: Literal["key", "value"] = "key" if kind in _NUMBERS else "value"
+    # pydantic marks a mapping's key that is itself wrong so.
+    wrong_key = bool(loc) and loc[-1] == "[key]"
+    loc = loc[:-1] if wrong_key else loc
+    on: Literal["key", "value"] = "key" if wrong_key or kind in _NUMBERS else "value"
     custom = (detail.get("ctx") or {}).get("code")
     if kind == _UNKNOWN and model is not None:
         custom = _word(model, loc)[0]
