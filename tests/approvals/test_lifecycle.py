@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from otel_runtime.approvals import store
 from otel_runtime.approvals.answers import AnswerRefused, Redecided, decision_of
 from otel_runtime.approvals.encoding import CannotEncode
 from otel_runtime.approvals.ledger import RowChanged
@@ -403,6 +404,14 @@ class TestEdits:
         assert "digest" == refused(service, request)
         assert isinstance(claim(service, edited), Claim)
 
+    def test_traces_stay(self, service: ApprovalService, make_ask: MakeAsk) -> None:
+        """An edit keeps where the question came from and where it was asked."""
+        asker, question = TraceRef("a" * 32, "b" * 16), TraceRef("a" * 32, "c" * 16)
+        request = opened(service, replace(make_ask(edit=("amount",)), trace=asker))
+        service.attach_trace(request.id, question)
+        edited = service.answer(request.id, approver="os:bob", approved=True, edits={"amount": 1}, redecide=self.redecide(make_ask)).request
+        assert ("approved", asker, question, request.facts) == (edited.state, edited.trace, edited.requested_span, edited.facts)
+
     def test_edited_back(self, service: ApprovalService, make_ask: MakeAsk) -> None:
         """Votes voided by an edit stay void when the call is edited back."""
         request = opened(service, make_ask(quorum=2, edit=("amount",)))
@@ -492,6 +501,20 @@ class TestByHand:
         assert "authentication" == why(service, request, "os:carla")
         assert "authentication" == refused(service, request)
 
+    def test_void_votes_brought_back(self, service: ApprovalService, make_ask: MakeAsk) -> None:
+        """A vote voided by an edit does not count again when its row is moved to the edited call by hand."""
+        request = opened(service, make_ask(quorum=2, edit=("amount",)))
+        service.answer(request.id, approver="os:alice", approved=True)
+
+        def decide(old: ApprovalRequest, edits: Any) -> Redecided:
+            ask = make_ask({**old.input, **edits}, quorum=2, edit=("amount",))
+            return Redecided(ask.action.args, ask.call_digest, ask.decision)
+
+        # The values stay the same, so only the revision tells the calls apart.
+        service.answer(request.id, approver="os:bob", approved=True, edits={"amount": 250}, redecide=decide)
+        self.change(service, "UPDATE approval_votes SET revision = 2")
+        assert "authentication" == why(service, request, "os:carla")
+
     def test_votes_taken_away(self, service: ApprovalService, make_ask: MakeAsk) -> None:
         """An approved row whose votes are gone is not executable."""
         request = opened(service, make_ask())
@@ -507,6 +530,26 @@ class TestByHand:
         assert isinstance(claim(service, request), Claim)
         self.change(service, "DELETE FROM approval_requests; INSERT INTO approval_requests SELECT * FROM copy")
         assert ("approved", "authentication") == (state(service, request), refused(service, request))
+
+
+class TestConditionalWrite:
+    """The write itself, without the checks around it."""
+
+    def test_one_winner(self, service: ApprovalService, make_ask: MakeAsk) -> None:
+        """A row that changed since it was read, or that is due, is not changed."""
+        request = opened(service, make_ask())
+        with service.database.writing() as connection:
+            row = store.load(connection, request.id)
+            assert row is not None
+            denied, approved = replace(row, state="denied"), replace(row, state="approved")
+            won = [
+                store.move(connection, row, denied, row.due_us),
+                store.move(connection, replace(row, call_digest="other"), denied, None),
+                store.move(connection, replace(row, revision=7), denied, None),
+                store.move(connection, row, denied, row.due_us - 1),
+                store.move(connection, row, approved, None),
+            ]
+        assert [False, False, False, True, False] == won
 
 
 class TestReading:

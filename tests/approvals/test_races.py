@@ -11,12 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from otel_runtime.approvals.answers import AnswerRefused
+from otel_runtime.approvals.owner import gone, owner_text, this_process
 from otel_runtime.approvals.protocol import Ask, Claim
 from otel_runtime.approvals.service import ApprovalService
 from otel_runtime.errors import StoreError
@@ -184,6 +186,30 @@ class TestKilled:
         found = service.get(alive.id)
         assert found is not None
         assert "executing" == found.state
+
+    def test_a_zombie_is_dead(self) -> None:
+        """A killed process that nobody has waited for yet counts as gone, a living one does not."""
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.write(writing, owner_text(this_process()).encode())
+            time.sleep(60)
+            os._exit(0)
+        text = os.read(reading, 4096).decode()
+        alive = gone(text, this_process())
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        dead = gone(text, this_process())
+        os.waitpid(pid, 0)
+        for end in (reading, writing):
+            os.close(end)
+        assert (False, True, True) == (alive, dead, gone(text, this_process()))
+
+    def test_other_hosts_are_not_judged(self) -> None:
+        """Of another host or container nothing is known; an earlier boot of this host is over."""
+        here = this_process()
+        elsewhere = [replace(here, host="other", pid=1), replace(here, space="other", pid=1), replace(here, boot="earlier")]
+        assert [False, False, True] == [gone(owner_text(owner), here) for owner in elsewhere]
 
     def test_an_acknowledged_answer_survives(self, house: Any, make_ask: MakeAsk) -> None:
         """Every answer that was acknowledged before kill -9 is there afterwards, and the record stays whole."""

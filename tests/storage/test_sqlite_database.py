@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import resource
@@ -151,13 +150,24 @@ class TestThreads:
         assert 2 == len(set(found))
 
     def test_connections_of_dead_threads_are_closed(self, database: Database) -> None:
-        """A hundred short threads leave at most a connection or two behind."""
-        for number in range(100):
-            thread = threading.Thread(target=write, args=(database, str(number)))
+        """Twenty threads that lived at once leave at most a connection or two open."""
+        barrier = threading.Barrier(20)
+        used: list[sqlite3.Connection] = []
+
+        def work() -> None:
+            with database.reading() as connection:
+                used.append(connection)
+                barrier.wait(60)
+
+        threads = [threading.Thread(target=work) for _ in range(20)]
+        for thread in threads:
             thread.start()
-            thread.join(30)
-        gc.collect()
-        assert len(database._links) <= 2
+        for thread in threads:
+            thread.join(60)
+        write(database, "the next one to connect closes them")
+        assert 1 == len(database._links)
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            used[0].execute("SELECT 1")
 
     def test_closed(self, database: Database) -> None:
         """After close, use is refused."""
@@ -171,8 +181,13 @@ class TestFork:
     def test_child_gets_its_own_connection(self, database: Database) -> None:
         """A child process writes through a connection of its own, and the parent's goes on."""
         write(database, "parent")
+        with database.reading() as connection:
+            inherited = connection
 
         def child() -> None:
+            with database.reading() as connection:
+                if connection is inherited:
+                    os._exit(3)
             write(database, "child")
 
         process = FORK.Process(target=child)
@@ -183,25 +198,35 @@ class TestFork:
 
     def test_fork_inside_a_transaction(self, database: Database) -> None:
         """The child of an open transaction neither commits nor undoes it: it is the parent's."""
-        pid = -1
+        pid, inherited = -1, None
         try:
             with database.writing() as connection:
+                inherited = connection
                 connection.execute("INSERT INTO notes VALUES ('a')")
                 pid = os.fork()
         except StoreError as error:
-            os._exit(0 if pid == 0 and "forked" in str(error) else 1)
+            untouched = inherited is not None and inherited.in_transaction
+            os._exit(0 if pid == 0 and untouched and "forked" in str(error) else 1)
         if pid == 0:
             os._exit(2)
         assert 0 == os.waitpid(pid, 0)[1]
         assert ["a"] == texts(database)
 
     def test_fork_while_another_thread_connects(self, database: Database) -> None:
-        """A lock that some thread of the parent holds does not hang the child."""
+        """A lock that some thread of the parent holds does not hang the child's threads."""
         database.open()
+
+        def child() -> None:
+            thread = threading.Thread(target=write, args=(database, "child"), daemon=True)
+            thread.start()
+            thread.join(30)
+            os._exit(1 if thread.is_alive() else 0)
+
         with database._lock:
-            process = FORK.Process(target=write, args=(database, "child"))
+            process = FORK.Process(target=child)
             process.start()
             assert 0 == exit_code(process)
+        assert ["child"] == texts(database)
 
 
 class TestMigrations:
