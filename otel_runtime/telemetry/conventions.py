@@ -73,6 +73,9 @@ RETRY_AFTER = "otel_runtime.retry.after_s"
 RETRY_ATTEMPT = "otel_runtime.retry.attempt"
 RETRY_MAX = "otel_runtime.retry.max_attempts"
 RETRY_CLASS = "otel_runtime.retry.class"
+ATTEMPT_NUMBER = "otel_runtime.attempt.number"
+ATTEMPT_RETRY_AFTER = "otel_runtime.attempt.retry_after"
+ATTEMPT_CLASS = "otel_runtime.attempt.class"
 APPROVAL_ID = "otel_runtime.approval.id"
 APPROVAL_RULE = "otel_runtime.approval.rule"
 APPROVAL_REASON = "otel_runtime.approval.reason"
@@ -162,6 +165,9 @@ ATTRIBUTES: Mapping[str, str] = {
     RETRY_ATTEMPT: "the attempt, starts at 1",
     RETRY_MAX: "attempts in all",
     RETRY_CLASS: "`rate`, `budget-window` or `dependency`",
+    ATTEMPT_NUMBER: "on the attempt event: which attempt failed, starts at 1",
+    ATTEMPT_RETRY_AFTER: "on the attempt event: seconds until the next one",
+    ATTEMPT_CLASS: "on the attempt event: `rate`, `budget-window` or `dependency`",
     APPROVAL_ID: "the approval request; on execute_tool the one that was approved for it",
     APPROVAL_RULE: "rule that asks",
     APPROVAL_REASON: "why a person is asked",

@@ -83,8 +83,24 @@ def event_line(event: EventView) -> Text | None:
     """The line of an event; None for the exception event, which the span's own line tells."""
     if event.name == c.EVENT_EXCEPTION:
         return None
+    if event.name == c.EVENT_ATTEMPT:
+        return _attempt(event)
     parts = [f"{key.removeprefix('otel_runtime.')}={_short(value, 60)}" for key, value in list(event.attributes.items())[:6]]
     return Text.assemble((event.name.removeprefix("otel_runtime."), "dim"), ("  " + " ".join(parts) if parts else "", "dim"))
+
+
+def _attempt(event: EventView) -> Text:
+    found = event.attributes
+    after = found.get(c.ATTEMPT_RETRY_AFTER)
+    parts = [
+        f"attempt {found.get(c.ATTEMPT_NUMBER, '?')} did not run"
+        if c.DECISION_RULE in found
+        else f"attempt {found.get(c.ATTEMPT_NUMBER, '?')}",
+        _short(found.get(c.ATTEMPT_CLASS, ""), 32),
+        f"by {_short(found[c.DECISION_RULE], 60)}" if c.DECISION_RULE in found else "",
+        f"again after {duration_text(after)}" if isinstance(after, int | float) else "",
+    ]
+    return Text("  ".join(part for part in parts if part), "dim")
 
 
 def _operation(span: SpanView, sums: Sums | None) -> Text:
@@ -103,9 +119,9 @@ def _facts(span: SpanView, sums: Sums | None) -> Iterable[tuple[str, str]]:
     found = span.attributes
     if found.get(c.GUARDED) is False:
         yield "unguarded: no policy is configured", "yellow"
-    if c.DECISION in found:
-        rule = found.get(c.DECISION_RULE)
-        yield f"{found[c.DECISION]}{f' by {rule}' if rule else ''}", _DECISIONS.get(str(found[c.DECISION]), "")
+    # An allow that no rule gave is what happens by default, and would only repeat itself on every line.
+    if rule := found.get(c.DECISION_RULE):
+        yield f"{found.get(c.DECISION)} by {rule}", _DECISIONS.get(str(found.get(c.DECISION)), "")
     if c.DECISION_WOULD_BE in found:
         yield f"shadow: would be {found[c.DECISION_WOULD_BE]}", "yellow"
     if c.APPROVAL_ID in found:
@@ -145,7 +161,8 @@ def _decision(span: SpanView) -> Text:
     if rule := found.get(c.DECISION_RULE):
         line.append(f"  by {rule}", "dim")
     if place := found.get(c.DECISION_PLACE):
-        line.append(f" ({place})", "dim")
+        # The last two parts find the file; a whole path pushes the reason off the screen.
+        line.append(f" ({'/'.join(str(place).replace(chr(92), '/').split('/')[-2:])})", "dim")
     if reason := found.get(c.DECISION_REASON):
         line.append(f"  {_short(reason, _REASON_LIMIT)}", "italic")
     after = found.get(c.RETRY_AFTER)

@@ -50,7 +50,11 @@ def failed(span: SpanView, error_type: str, message: str) -> SpanView:
         status="error",
         message=message,
         events=(
-            EventView("otel_runtime.attempt", 0, {"otel_runtime.retry.attempt": 1}),
+            EventView(
+                "otel_runtime.attempt",
+                0,
+                {"otel_runtime.attempt.number": 1, "otel_runtime.attempt.class": "dependency", "otel_runtime.attempt.retry_after": 0.5},
+            ),
             EventView("exception", 0, {"exception.type": error_type}),
         ),
     )
@@ -76,7 +80,7 @@ RUN = [
         815,
         otel_runtime__policy__decision="deny",
         otel_runtime__policy__rule="no-mail",
-        otel_runtime__policy__place="policy/shop.yaml:3",
+        otel_runtime__policy__place="/srv/agent/policy/shop.yaml:3",
         otel_runtime__policy__reason="no mail after the web",
         otel_runtime__tool__name="send_mail",
     ),
@@ -119,7 +123,7 @@ invoke_agent support  1 min 36 s  2 model calls, 2,400 in, 160 out  ~0.0076 USD
 ├── DENIED  send_mail  by no-mail (policy/shop.yaml:3)  no mail after the web
 ├── approved  refund  waited 1 min 33 s  by os:alice  asked by big-refunds  known customer
 ├── execute_tool fetch  1.05 s  TimeoutError: no answer [31m
-│   └── attempt  retry.attempt=1
+│   └── attempt 1  dependency  again after 500 ms
 ├── not now  fetch  slow down  retry after 2.00 s, attempt 1 of 3
 └── chat gpt-4o  800 ms  1,200 in, 80 out  ~0.0038 USD
 trace {TRACE}

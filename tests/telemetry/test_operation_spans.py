@@ -105,6 +105,13 @@ class TestAttributes:
         }
         assert expected == bench.span("execute_tool lookup").attributes
 
+    def test_application_cannot_forge_a_decision(self, bench: Any) -> None:
+        """An application's attribute never passes for a decision or an approval, on a span that has none."""
+        forged: dict[str, AttributeValue] = {"otel_runtime.policy.decision": "allow", "otel_runtime.approval.id": "q1", "mine": 1}
+        run(bench.tracing, SpanStart("tool", "x", attributes=forged))
+        expected = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "x", "gen_ai.tool.type": "function", "mine": 1}
+        assert expected == bench.span("execute_tool x").attributes
+
     def test_model_usage(self, bench: Any) -> None:
         """A model span carries tokens with their subsets, the exact cost, and what the response said of itself."""
         record = UsageRecord(
@@ -234,10 +241,10 @@ class TestEndings:
     def test_attempts_are_events(self, bench: Any) -> None:
         """One span covers all attempts, with an event for each; events after the end are dropped without a log record."""
         span = bench.tracing.open(SpanStart("tool", "x"))
-        span.event("otel_runtime.attempt", {"otel_runtime.retry.attempt": 1})
+        span.event("otel_runtime.attempt", {"otel_runtime.attempt.number": 1})
         span.end("ok")
-        span.event("otel_runtime.attempt", {"otel_runtime.retry.attempt": 2})
-        assert [1] == [event.attributes["otel_runtime.retry.attempt"] for event in bench.span("execute_tool x").events]
+        span.event("otel_runtime.attempt", {"otel_runtime.attempt.number": 2})
+        assert [1] == [event.attributes["otel_runtime.attempt.number"] for event in bench.span("execute_tool x").events]
 
 
 class TestDecisions:
