@@ -176,7 +176,9 @@ class Blocked(OtelRuntimeError):
             An object with `error`, `tool`, `reason`, `retryable` and, where they apply, `retry_after_s` and `request_id`. Rule ids and
             file positions stay out of it: a model that reads them learns what to work around.
         """
-        return json.dumps({"error": self.error_type, "tool": self.tool, "reason": self.reason, "retryable": self.retryable, **self._hints()})
+        return json.dumps(
+            {"error": self.error_type, "tool": self.tool, "reason": self.reason, "retryable": self.retryable, **self._hints()}
+        )
 
     def _hints(self) -> dict[str, object]:
         return {}
@@ -197,7 +199,15 @@ class ApprovalDenied(PolicyDenied):
     error_type = "approval_denied"
 
     def __init__(
-        self, message: str, *, tool: str, reason: str, request_id: str, approver: str | None = None, rule: str | None = None, place: str = ""
+        self,
+        message: str,
+        *,
+        tool: str,
+        reason: str,
+        request_id: str,
+        approver: str | None = None,
+        rule: str | None = None,
+        place: str = "",
     ) -> None:
         super().__init__(message, tool=tool, reason=reason, rule=rule, place=place)
         self.request_id = request_id

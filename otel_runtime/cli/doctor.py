@@ -26,7 +26,9 @@ class _Finding:
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = commands.add_parser(
-        "doctor", help="say what is configured, reachable and lost", description="Say what is configured, reachable and lost. Exit code 2 when something configured cannot be used."
+        "doctor",
+        help="say what is configured, reachable and lost",
+        description="Say what is configured, reachable and lost. Exit code 2 when something configured cannot be used.",
     )
     parser.add_argument("--settings", type=Path, default=None, help="settings file; searched for from here when left out")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -34,7 +36,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from otel_runtime.settings.loading import find_settings  # noqa: PLC0415  # only this command pays for it
+    from otel_runtime.settings.loading import find_settings  # only this command pays for it
 
     found = find_settings(arguments.settings)
     findings = [*_settings(found)]
@@ -48,7 +50,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _checked(check: Callable[[Settings], list[_Finding]], settings: Settings) -> list[_Finding]:
-    from otel_runtime.errors import OtelRuntimeError  # noqa: PLC0415
+    from otel_runtime.errors import OtelRuntimeError
 
     try:
         return check(settings)
@@ -59,12 +61,14 @@ def _checked(check: Callable[[Settings], list[_Finding]], settings: Settings) ->
 def _settings(found: FoundSettings) -> list[_Finding]:
     where = str(found.file) if found.file is not None else "no settings file here; defaults, variables and arguments apply"
     findings = [_Finding("ok", "settings", where)]
-    findings.extend(_Finding("info", f"setting {name}", f"from {origin}") for name, origin in sorted(found.origins.items()) if origin != str(found.file))
+    findings.extend(
+        _Finding("info", f"setting {name}", f"from {origin}") for name, origin in sorted(found.origins.items()) if origin != str(found.file)
+    )
     return findings
 
 
 def _policy(settings: Settings) -> list[_Finding]:
-    from otel_runtime.runtime.build import load_configured_policy  # noqa: PLC0415
+    from otel_runtime.runtime.build import load_configured_policy
 
     policy = load_configured_policy(settings)
     if policy is None:
@@ -76,7 +80,7 @@ def _policy(settings: Settings) -> list[_Finding]:
 
 
 def _state(settings: Settings) -> list[_Finding]:
-    from otel_runtime.runtime.build import open_approvals  # noqa: PLC0415
+    from otel_runtime.runtime.build import open_approvals
 
     if not settings.state.exists():
         needed = "made at the first start" if settings.policy else "not needed without a policy"
@@ -89,15 +93,18 @@ def _state(settings: Settings) -> list[_Finding]:
         verified = service.audit.verify()
     finally:
         service.close()
-    findings = [_Finding("ok", "state", f"{settings.state}: {waiting} approval request{"s" if waiting != 1 else ""} waiting for a person")]
-    findings.extend(_Finding("warning", "state", f"approval {item.id} (`{item.capability}`) was interrupted; whether it took effect is unknown") for item in unknown)
+    findings = [_Finding("ok", "state", f"{settings.state}: requests waiting for a person: {waiting}")]
+    findings.extend(
+        _Finding("warning", "state", f"approval {item.id} (`{item.capability}`) was interrupted; whether it took effect is unknown")
+        for item in unknown
+    )
     findings.extend(_Finding("fault", "state", f"approval {name} was changed by something else and will not be used") for name in damaged)
     findings.append(_Finding("ok", "audit", "the record is sound") if verified.sound else _Finding("fault", "audit", str(verified)))
     return findings
 
 
 def _telemetry(settings: Settings) -> list[_Finding]:
-    from otel_runtime.telemetry.provider import build_tracing  # noqa: PLC0415
+    from otel_runtime.telemetry.provider import build_tracing
 
     tracing = build_tracing(settings.model_copy(update={"console": False, "trace_file": None}))
     report = tracing.report()
@@ -118,9 +125,9 @@ def _words(value: object) -> str:
 
 
 def _print(findings: list[_Finding]) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     marks = {"ok": ("ok", "green"), "info": ("info", "dim"), "warning": ("warn", "yellow"), "fault": ("FAULT", "bold red")}
     table = Table.grid(padding=(0, 2))

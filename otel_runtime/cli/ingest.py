@@ -18,7 +18,9 @@ __all__ = ["register"]
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = commands.add_parser(
-        "ingest", help="turn recorded events of another system into spans", description="Turn JSON Lines of another system's events into spans."
+        "ingest",
+        help="turn recorded events of another system into spans",
+        description="Turn JSON Lines of another system's events into spans.",
     )
     parser.add_argument("file", help="a JSONL file, or - for standard input")
     parser.add_argument("--source", required=True, help="vocabulary of the events: vitehub, a3s or dreadnode")
@@ -27,8 +29,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from otel_runtime.runtime.build import build_runtime  # noqa: PLC0415  # only this command pays for it
-    from otel_runtime.settings.loading import load_settings  # noqa: PLC0415
+    from otel_runtime.runtime.build import build_runtime  # only this command pays for it
+    from otel_runtime.settings.loading import load_settings
 
     settings = load_settings(arguments.settings)
     # Foreign work was decided elsewhere: our policy and its database have no part in it.

@@ -18,10 +18,10 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from rich.console import Console  # noqa: PLC0415  # only this command pays for it
+    from rich.console import Console  # only this command pays for it
 
-    from otel_runtime.telemetry.console_tree import render  # noqa: PLC0415
-    from otel_runtime.telemetry.otlp_json_file import read_spans  # noqa: PLC0415
+    from otel_runtime.telemetry.console_tree import render
+    from otel_runtime.telemetry.otlp_json_file import read_spans
 
     Console().print(render(read_spans(arguments.file)))
     return 0

@@ -172,5 +172,3 @@ def _mirror(task: asyncio.Future[Any]) -> Future[Any]:
 
     task.add_done_callback(settle)
     return mirror
-
-

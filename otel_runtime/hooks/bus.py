@@ -44,7 +44,12 @@ class Subscriptions:
             ValueError: The pattern is empty or has a `*` anywhere but at its end.
             TypeError: The handler cannot be called.
         """
-        if not isinstance(pattern, str) or not pattern or "*" in pattern[:-1] or (pattern.endswith("*") and pattern not in {"*"} and not pattern.endswith(".*")):
+        if (
+            not isinstance(pattern, str)
+            or not pattern
+            or "*" in pattern[:-1]
+            or (pattern.endswith("*") and pattern != "*" and not pattern.endswith(".*"))
+        ):
             raise ValueError(f"expected an event kind, `prefix.*` or `*`, got `{pattern}`")
         if not callable(handler):
             raise TypeError(f"expected a function for event kind `{pattern}`, got `{type(handler).__name__}`")
@@ -132,13 +137,13 @@ class EventBus:
                 result = handler(envelope)
                 if inspect.isawaitable(result):
                     self._background.add(self._guarded(envelope.kind, result))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # a handler may raise anything; the publisher must not notice
                 self._count(envelope.kind, error)
 
     async def _guarded(self, kind: str, result: Awaitable[object]) -> None:
         try:
             await result
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # as above
             self._count(kind, error)
 
     def _count(self, kind: str, error: Exception) -> None:

@@ -106,13 +106,13 @@ class Hooks:
                 result = observer(*arguments)
                 if inspect.isawaitable(result):
                     self._background.add(self._guarded(name, result))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # an observer may raise anything; the run must not notice
                 self._count(name, error)
 
     async def _guarded(self, name: HookName, result: Awaitable[object]) -> None:
         try:
             await result
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # as above
             self._count(name, error)
 
     def _count(self, name: HookName, error: Exception) -> None:

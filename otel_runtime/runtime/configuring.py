@@ -115,7 +115,9 @@ def _known(settings: Settings, parts: tuple[object, ...]) -> Runtime | None:
     if entry is None or entry[2].stopped:
         return None
     if entry[0] != settings or entry[1] != parts:
-        changed = [field for field in Settings.model_fields if getattr(entry[0], field) != getattr(settings, field)] or ["providers or capabilities"]
+        changed = [field for field in Settings.model_fields if getattr(entry[0], field) != getattr(settings, field)] or [
+            "providers or capabilities"
+        ]
         raise RuntimeStateError(
             f"runtime `{settings.name}` is already configured with other settings ({', '.join(changed)}); "
             "shut it down first, or give this one another name"

@@ -58,5 +58,5 @@ class Later:
         while (job := jobs.get()) is not None:
             try:
                 job()
-            except Exception:
+            except Exception:  # noqa: BLE001  # the next job must run
                 _log.exception("work at the end of a call failed")

@@ -237,7 +237,7 @@ class Runtime:
         deadline = time.monotonic() + (self.settings.flush_timeout if timeout is None else timeout)
         try:
             done = self._active.background.flush(_left(deadline))
-        except Exception:
+        except Exception:  # noqa: BLE001  # stopping goes on whatever the application's work did
             _log.exception("work handed to wait_until failed")
             done = True
         recorded = self._later.flush(_left(deadline))

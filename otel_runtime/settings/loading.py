@@ -184,7 +184,9 @@ def _read(path: Path) -> str:
         raise ConfigError.of("S004", "the settings file is not UTF-8 text; save it as UTF-8", str(path)) from None
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ConfigError.of("S004", f"cannot read the settings file: {reason.lower()}; check the path and its permissions", str(path)) from None
+        raise ConfigError.of(
+            "S004", f"cannot read the settings file: {reason.lower()}; check the path and its permissions", str(path)
+        ) from None
 
 
 def _file_layer(path: Path) -> _Layer:
@@ -202,7 +204,7 @@ def _yaml_layer(path: Path, text: str) -> _Layer:
     try:
         settings = Settings.model_validate(plain)
     except ValidationError as error:
-        raise ConfigError(validation_faults(document, error, "S")) from None
+        raise ConfigError(validation_faults(document, error, "S", Settings)) from None
     origin = dict.fromkeys(plain, str(path))
     return _Layer({name: getattr(settings, name) for name in settings.model_fields_set}, path.absolute().parent, origin)
 

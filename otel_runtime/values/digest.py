@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from otel_runtime.values.action import Action, ToolSignature, Unreadable
@@ -87,16 +88,17 @@ def _text(value: str, path: str) -> bytes:
         raise Undigestible(path, "a text with lone surrogates") from None
 
 
-_SCALARS: dict[type, Callable[[object], bytes]] = {
+# Keyed by exact type, so that each function gets only what it can write. Any: that is what the key ensures.
+_SCALARS: dict[type, Callable[[Any], bytes]] = {
     type(None): lambda _: b"n",
     bool: lambda value: b"t" if value else b"f",
-    int: lambda value: _piece(b"i", b"%x" % value),  # type: ignore[str-bytes-safe, operator]  # keyed by exact type
+    int: lambda value: _piece(b"i", b"%x" % value),
     float: lambda value: _piece(b"d", repr(value).encode()),
     Decimal: lambda value: _piece(b"D", str(value).encode()),
-    bytes: lambda value: _piece(b"b", value),  # type: ignore[arg-type]  # keyed by exact type
-    datetime: lambda value: _piece(b"T", value.isoformat().encode()),  # type: ignore[attr-defined]  # keyed by exact type
-    date: lambda value: _piece(b"Y", value.isoformat().encode()),  # type: ignore[attr-defined]  # keyed by exact type
-    time: lambda value: _piece(b"H", value.isoformat().encode()),  # type: ignore[attr-defined]  # keyed by exact type
+    bytes: lambda value: _piece(b"b", value),
+    datetime: lambda value: _piece(b"T", value.isoformat().encode()),
+    date: lambda value: _piece(b"Y", value.isoformat().encode()),
+    time: lambda value: _piece(b"H", value.isoformat().encode()),
     timedelta: lambda value: _piece(b"P", repr(value).encode()),
     UUID: lambda value: _piece(b"U", str(value).encode()),
 }
@@ -134,6 +136,11 @@ def _encode_mapping(value: Mapping[object, object], path: str) -> Iterator[bytes
 
 def _describe(value: object) -> str:
     if isinstance(value, Unreadable):
-        reasons = {"type": "of a type that has no plain form", "cycle": "a cycle", "cap": "larger than the caps", "nan": "not a finite number"}
+        reasons = {
+            "type": "of a type that has no plain form",
+            "cycle": "a cycle",
+            "cap": "larger than the caps",
+            "nan": "not a finite number",
+        }
         return f"{value.type_name}, {reasons.get(value.why, value.why)}"
     return f"of type {type(value).__module__}.{type(value).__qualname__}"

@@ -15,7 +15,7 @@ __all__ = ["CapabilityHandle", "HostContext"]
 _EMPTY: Mapping[str, object] = MappingProxyType({})
 
 
-def _no_wait_until(task: Awaitable[object] | Future[Any]) -> None:
+def _no_wait_until(_task: Awaitable[object] | Future[Any]) -> None:
     raise RuntimeError("this context belongs to no runtime: wait_until has nobody to wait")
 
 

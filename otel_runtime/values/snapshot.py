@@ -83,7 +83,7 @@ def _top(value: object, budget: _Budget) -> object:
         return Unreadable(type_name(value), "cap")
     except RecursionError:
         return Unreadable(type_name(value), "cap")
-    except Exception:  # a property or a dict subclass of the caller's failed while being read: its content is unknown
+    except Exception:  # noqa: BLE001  # a property or a dict subclass of the caller's failed while being read: its content is unknown
         return Unreadable(type_name(value), "type")
 
 

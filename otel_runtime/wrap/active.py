@@ -55,7 +55,7 @@ _POLICY_VARIABLE = "OTEL_RUNTIME_POLICY"
 class DecisionRecorder(Protocol):
     """Keeps decisions where nobody can lose or edit them unseen."""
 
-    def record(self, action: Action, decision: Decision, trace: TraceRef | None) -> None:
+    def record(self, action: Action, decision: Decision, trace: TraceRef | None) -> object:
         """Store one decision; blocks until it is durable."""
         ...
 

@@ -67,7 +67,7 @@ def settle(call: Call, *, completed: bool) -> Effects[None]:
         if permit.request_id is not None:
             request_id = permit.request_id
             yield from blocking(lambda: guard.approvals.finish(request_id, "completed" if completed else "failed"))
-    except Exception:
+    except Exception:  # noqa: BLE001  # the work is done; only its record is missing, and that is said
         _log.exception("the end of `%s` could not be recorded; its approval will be reported as unknown", call.name)
 
 
@@ -82,7 +82,7 @@ def guarded_effects(call: Call, effects: Effects[Exception | None]) -> Effects[E
     """The same effects, where any failure inside is a refusal."""
     try:
         return (yield from effects)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # policy fails closed: any failure is a refusal
         _log.exception("the decision on `%s` failed; it did not run", call.name)
         reason = f"the decision failed ({type(error).__name__}: {error})"
         unavailable = PolicyUnavailable(f"`{call.name}` did not run: {reason}", tool=call.name, reason=reason)

@@ -130,9 +130,7 @@ def _announce(call: Call, guard: Guard, action: Action, decision: Decision, requ
     return request
 
 
-def _dispatch(
-    call: Call, guard: Guard, request: ApprovalRequest, resolved: TraceRef | None
-) -> Effects[Exception | ApprovalRequest | None]:
+def _dispatch(call: Call, guard: Guard, request: ApprovalRequest, resolved: TraceRef | None) -> Effects[Exception | ApprovalRequest | None]:
     if request.edited_from is not None:
         edited = {name: request.input[name] for name in request.terms.edit if name in request.input}
         call.replace_arguments(rebuild_arguments(call.plan, edited))

@@ -39,7 +39,7 @@ class Binder:
         self._known = frozenset(p.name for p in parameters)
         self._required = frozenset(p.name for p in parameters if p.default is p.empty)
         # A default that is not plain data (a sentinel object) says "not given": it never enters a decision.
-        self._defaults = {p.name: p.default for p in parameters if isinstance(p.default, _PLAIN_DEFAULTS) and p.default is not p.empty}
+        self._defaults = {p.name: p.default for p in parameters if isinstance(p.default, _PLAIN_DEFAULTS)}
         self._variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
         self.keywords = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
 
@@ -87,4 +87,3 @@ class Binder:
         receiver = found.pop(next(iter(self.signature.parameters))) if self._receiver else NO_RECEIVER
         extra = found.pop(self.keywords, {}) if self.keywords is not None else {}
         return {**self._defaults, **found, **extra}, receiver
-

@@ -19,7 +19,16 @@ from otel_runtime.wrap.call import Call
 from otel_runtime.wrap.effects import Sleep, drive, drive_async, on_event_loop
 from otel_runtime.wrap.plan import CallPlan
 
-__all__ = ["outcome_of", "run_async", "run_async_generator", "run_generator", "run_permitted", "run_permitted_async", "run_sync", "start_call"]
+__all__ = [
+    "outcome_of",
+    "run_async",
+    "run_async_generator",
+    "run_generator",
+    "run_permitted",
+    "run_permitted_async",
+    "run_sync",
+    "start_call",
+]
 
 
 class _Again(BaseException):
@@ -130,7 +139,7 @@ def run_generator(call: Call, fn: Callable[..., Any]) -> Generator[Any, Any, Any
             except GeneratorExit:
                 _within(call, source.close)
                 raise
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # thrown in by the consumer, handed to the body
                 step = partial(source.throw, error)
             else:
                 step = partial(next, source) if sent is None else partial(source.send, sent)
@@ -171,7 +180,7 @@ async def run_async_generator(call: Call, fn: Callable[..., Any]) -> AsyncIterat
                 finally:
                     call.leave()
                 raise
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # thrown in by the consumer, handed to the body
                 step = partial(source.athrow, error)
             else:
                 step = source.__anext__ if sent is None else partial(source.asend, sent)

@@ -30,7 +30,7 @@ def decorate(kind: Kind, options: Options, fn: F) -> F:
     """
     if isinstance(fn, classmethod | staticmethod):
         # Both hand their function on; the descriptor stays outermost, as it was written.
-        return type(fn)(decorate(kind, options, fn.__func__))  # type: ignore[return-value]  # the same kind of descriptor comes back
+        return type(fn)(decorate(kind, options, fn.__func__))
     if not callable(fn):
         raise TypeError(f"expected a function to decorate, got `{type(fn).__name__}`")
     plan = CallPlan(kind, options, fn)
@@ -44,11 +44,11 @@ def decorate(kind: Kind, options: Options, fn: F) -> F:
 class CallHandle:
     """What `with rt.tool(...) as call:` gives: a hold of the running operation."""
 
-    __slots__ = ("_call", "_result")
+    __slots__ = ("_call", "result")
 
     def __init__(self, call: Call | None) -> None:
         self._call = call
-        self._result: object = None
+        self.result: object = None
 
     def record_usage(self, response: object) -> UsageRecord | None:
         """Add the usage of a response (a provider's object, a dict or a `UsageRecord`); None when it has none."""
@@ -56,7 +56,7 @@ class CallHandle:
 
     def set_result(self, value: object) -> None:
         """Say what the block came to; it reaches the span only when content is captured."""
-        self._result = value
+        self.result = value
 
     @property
     def trace(self) -> TraceRef | None:
@@ -115,9 +115,11 @@ class Operation:
 
     def _start(self) -> Call | None:
         if self._options.name is None and self._options.model is None:
-            raise TypeError(f"a `with` block needs a name: `with rt.{self._kind}(\"name\"):`")
+            raise TypeError(f'a `with` block needs a name: `with rt.{self._kind}("name"):`')
         if self._options.retry or self._options.on_refusal is not None:
-            raise TypeError("a `with` block can neither be retried nor replaced by a value; use a decorated function for retry= and on_refusal=")
+            raise TypeError(
+                "a `with` block can neither be retried nor replaced by a value; use a decorated function for retry= and on_refusal="
+            )
         call = bodies.start_call(CallPlan(self._kind, self._options, None), (), {})
         if call is not None:
             call.bound = dict(self._args or {})
@@ -139,7 +141,7 @@ class Operation:
             return None
         call.leave()
         outcome = bodies.outcome_of(error)
-        call.end(outcome, error if outcome == "error" else None, handle._result)
+        call.end(outcome, error if outcome == "error" else None, handle.result)
         return call
 
 
@@ -174,7 +176,7 @@ def _async_generator(plan: CallPlan, fn: Callable[..., Any]) -> Callable[..., An
     @functools.wraps(fn)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         call = bodies.start_call(plan, args, kwargs)
-        source = fn(*args, **kwargs) if call is None else bodies.run_async_generator(call, fn)
+        source: Any = fn(*args, **kwargs) if call is None else bodies.run_async_generator(call, fn)
         # `yield from` does not exist for async generators: items, sent values, thrown errors and the close go through by hand.
         try:
             item = await source.__anext__()
@@ -184,7 +186,7 @@ def _async_generator(plan: CallPlan, fn: Callable[..., Any]) -> Callable[..., An
                 except GeneratorExit:
                     await source.aclose()
                     raise
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001  # thrown in by the consumer, handed to the body
                     item = await source.athrow(error)
                 else:
                     item = await (source.__anext__() if sent is None else source.asend(sent))

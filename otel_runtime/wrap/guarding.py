@@ -45,7 +45,7 @@ def refuse(call: Call, guard: Guard, action: Action, decision: Decision) -> Effe
     call.announce("policy", "policy", decision=decision.value, rule=decision.rule, reason=decision.reason)
     try:
         yield from blocking(lambda: guard.decisions.record(action, decision, trace))
-    except Exception:
+    except Exception:  # noqa: BLE001  # the refusal stands without its record, and the loss is said
         _log.exception("the refusal of `%s` could not be written to the audit log; the call is refused all the same", call.name)
     return refusal_of(call.name, decision)
 

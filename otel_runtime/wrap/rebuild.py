@@ -36,7 +36,7 @@ def _hints(plan: CallPlan) -> dict[str, Any]:
         return {}
     try:
         return typing.get_type_hints(inspect.unwrap(plan.fn))
-    except Exception:  # annotations that cannot be evaluated name no types: the plain data is handed over, and the digest still decides
+    except Exception:  # noqa: BLE001  # annotations that cannot be evaluated name no types; the digest still decides
         return {}
 
 
@@ -48,11 +48,11 @@ def _rebuild(tool: str, name: str, value: object, hint: Any) -> object:
         )
     if hint in (Any, str, int, float, bool, bytes, dict, list, inspect.Parameter.empty) or value is None:
         return value
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415  # only resumed and edited calls pay for it
+    from pydantic import TypeAdapter, ValidationError  # only resumed and edited calls pay for it
 
     try:
         return TypeAdapter(hint, config=None).validate_python(value)
     except ValidationError as error:
         raise OtelRuntimeError(f"`{tool}` cannot be resumed: argument `{name}` does not fit its annotation any more: {error}") from None
-    except Exception:  # a type pydantic has no schema for: only the plain data itself can fit
+    except Exception:  # noqa: BLE001  # a type pydantic has no schema for: only the plain data itself can fit
         return value

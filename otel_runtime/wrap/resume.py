@@ -74,7 +74,9 @@ def _found(active: Active, request_id: str) -> tuple[Guard, ApprovalRequest, Cal
         raise OtelRuntimeError("no policy is configured, so there are no approvals to resume; pass policy=... to configure()")
     request = active.guard.approvals.get(request_id)
     if request is None:
-        raise OtelRuntimeError(f"no approval request `{request_id}` in the state database; `otel-runtime approvals list --all` shows what is there")
+        raise OtelRuntimeError(
+            f"no approval request `{request_id}` in the state database; `otel-runtime approvals list --all` shows what is there"
+        )
     return active.guard, request, _plan_for(request)
 
 

@@ -87,9 +87,7 @@ class Scope:
 
     def for_call(self, call_id: str) -> Scope:
         """The same surroundings with a provider's call id."""
-        return Scope(
-            self.session, self.user, self.roles, self.tenant, self.context, self.agents, self.run, call_id, self.operation
-        )
+        return Scope(self.session, self.user, self.roles, self.tenant, self.context, self.agents, self.run, call_id, self.operation)
 
 
 ROOT = Scope()

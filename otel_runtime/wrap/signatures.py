@@ -49,7 +49,7 @@ def tool_signature(fn: Callable[..., Any], signature: inspect.Signature, *, skip
 def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(inspect.unwrap(fn))
-    except Exception:  # an annotation that cannot be evaluated here declares nothing; the call itself is unharmed
+    except Exception:  # noqa: BLE001  # an annotation that cannot be evaluated here declares nothing; the call itself is unharmed
         return {}
 
 

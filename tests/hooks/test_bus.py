@@ -30,7 +30,9 @@ def bus(subscriptions: Subscriptions) -> Iterator[EventBus]:
 class TestPublish:
     """Events reach those who asked for them."""
 
-    @pytest.mark.parametrize(("pattern", "expected"), [("myapp.a", ["myapp.a"]), ("myapp.*", ["myapp.a", "myapp.b"]), ("*", ["myapp.a", "other", "myapp.b"])])
+    @pytest.mark.parametrize(
+        ("pattern", "expected"), [("myapp.a", ["myapp.a"]), ("myapp.*", ["myapp.a", "myapp.b"]), ("*", ["myapp.a", "other", "myapp.b"])]
+    )
     def test_by_kind_prefix_or_all(self, bus: EventBus, subscriptions: Subscriptions, pattern: str, expected: list[str]) -> None:
         """A subscriber gets the kinds of its pattern, in order."""
         seen: list[str] = []
@@ -75,7 +77,10 @@ class TestReservedKinds:
         with pytest.raises(ReservedKind):
             bus.publish(f"{prefix}mine")
 
-    @pytest.mark.parametrize("kind", ["Turn.x", "TURN.x", "tu\u200brn.x", "\uff54urn.x", "\u0455ession.x", "pr\u043empt.x", "turn\u2024x", "turn", "t\u0301urn.x"])
+    @pytest.mark.parametrize(
+        "kind",
+        ["Turn.x", "TURN.x", "tu\u200brn.x", "\uff54urn.x", "\u0455ession.x", "pr\u043empt.x", "turn\u2024x", "turn", "t\u0301urn.x"],
+    )
     def test_look_alikes_are_refused(self, kind: str) -> None:
         """A kind that a reader would take for the runtime's is refused too."""
         with pytest.raises(ReservedKind):

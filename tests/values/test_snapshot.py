@@ -61,7 +61,22 @@ class TestPlainData:
     """What is plain stays what it is."""
 
     @pytest.mark.parametrize(
-        "value", [None, True, 0, -5, 1.5, "text", "Grüße", b"raw", Decimal("1.10"), datetime(2026, 1, 1, tzinfo=UTC), [1, [2]], (1, 2), {"a": {"b": 1}}]
+        "value",
+        [
+            None,
+            True,
+            0,
+            -5,
+            1.5,
+            "text",
+            "Grüße",
+            b"raw",
+            Decimal("1.10"),
+            datetime(2026, 1, 1, tzinfo=UTC),
+            [1, [2]],
+            (1, 2),
+            {"a": {"b": 1}},
+        ],
     )
     def test_is_copied_as_it_is(self, value: object) -> None:
         """A plain value is equal to its snapshot, types included."""

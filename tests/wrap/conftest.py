@@ -93,7 +93,11 @@ def make_world(tmp_path: Path) -> Iterator[MakeWorld]:
             exporter = InMemorySpanExporter()
             provider = TracerProvider()
             provider.add_span_processor(SimpleSpanProcessor(exporter))
-            values: dict[str, Any] = {"state": tmp_path / "state" / "state.db", "people": {"alice": {"roles": ["finance"]}}, "wait_at_most": 0.2}
+            values: dict[str, Any] = {
+                "state": tmp_path / "state" / "state.db",
+                "people": {"alice": {"roles": ["finance"]}},
+                "wait_at_most": 0.2,
+            }
             if policy is not None:
                 (tmp_path / "policy.yaml").write_text(policy)
                 values["policy"] = tmp_path / "policy.yaml"

@@ -91,9 +91,16 @@ class TestDeny:
         span = world.one("policy deny nuke")
         assert span.status.status_code.name == "UNSET"
         assert not {"gen_ai.operation.name", "gen_ai.tool.name"} & set(span.attributes)
-        assert json.loads(caught.value.as_tool_result()) == {"error": "policy_denied", "tool": "nuke", "reason": caught.value.reason, "retryable": False}
+        assert json.loads(caught.value.as_tool_result()) == {
+            "error": "policy_denied",
+            "tool": "nuke",
+            "reason": caught.value.reason,
+            "retryable": False,
+        }
 
-    @pytest.mark.parametrize("args", [{"order": "o", "amount": "50"}, {"order": "o", "amount": True}, {"order": "o"}, {"order": "o", "amount": 5, "x": 1}])
+    @pytest.mark.parametrize(
+        "args", [{"order": "o", "amount": "50"}, {"order": "o", "amount": True}, {"order": "o"}, {"order": "o", "amount": 5, "x": 1}]
+    )
     def test_arguments_that_do_not_fit_are_denied_before_any_rule(self, world: Any, args: dict[str, Any]) -> None:
         """A model's mistyped, missing or extra arguments never reach a rule, nor a person."""
         with pytest.raises(rt.PolicyDenied, match="do not fit"):

@@ -90,7 +90,13 @@ class TestDecide:
     def test_says_what_would_happen(self, world: Any, amount: int, value: str, rule: str | None) -> None:
         """The decision names its rule; nothing runs, nobody is asked."""
         decision = rt.decide(refund, {"order": "o1", "amount": amount})
-        assert (decision.value, decision.rule, len(decision.input_digest), world.names(), world.approvals.list()) == (value, rule, 64, [], [])
+        assert (decision.value, decision.rule, len(decision.input_digest), world.names(), world.approvals.list()) == (
+            value,
+            rule,
+            64,
+            [],
+            [],
+        )
 
     def test_reserves_nothing(self, world: Any) -> None:
         """Asking many times does not use up a limit."""
@@ -188,7 +194,11 @@ class TestRecordUsage:
         record = rt.record_usage({"id": "r", "model": "gpt-4o-mini", "usage": {"prompt_tokens": 1000, "completion_tokens": 100}})
         assert record is not None
         assert record.cost is not None
-        assert (str(record.cost.amount), record.cost.estimated, traced.runtime.totals().cost) == ("0.00021", True, {"USD": record.cost.amount})
+        assert (str(record.cost.amount), record.cost.estimated, traced.runtime.totals().cost) == (
+            "0.00021",
+            True,
+            {"USD": record.cost.amount},
+        )
 
     @pytest.mark.parametrize("response", [None, 5, "text", {}, object(), {"usage": "x"}])
     def test_what_has_no_usage_is_none(self, traced: Any, response: object) -> None:

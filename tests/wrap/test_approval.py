@@ -40,7 +40,9 @@ async def refund_later(order: str, amount: int) -> str:
     return f"refunded {amount}"
 
 
-def answer_when_asked(world: Any, *, approved: bool = True, edits: dict[str, object] | None = None, before: Callable[[], None] | None = None) -> threading.Thread:
+def answer_when_asked(
+    world: Any, *, approved: bool = True, edits: dict[str, object] | None = None, before: Callable[[], None] | None = None
+) -> threading.Thread:
     """A second person, who answers the next request."""
 
     def answer() -> None:
@@ -88,7 +90,12 @@ class TestWait:
         person.join()
         (request,) = patient.approvals.list()
         assert (RAN, request.state) == ([("o1", 500)], "completed")
-        assert sorted(patient.names()) == ["approval approved refund", "approval requested refund", "execute_tool refund", "policy require-approval refund"]
+        assert sorted(patient.names()) == [
+            "approval approved refund",
+            "approval requested refund",
+            "execute_tool refund",
+            "policy require-approval refund",
+        ]
         resolved, requested = patient.one("approval approved refund"), patient.one("approval requested refund")
         assert [link.context.span_id for link in resolved.links] == [requested.context.span_id]
         assert [link.context.span_id for link in patient.one("execute_tool refund").links] == [resolved.context.span_id]
@@ -285,7 +292,7 @@ class TestResume:
 
         with ThreadPoolExecutor(8) as pool:
             results = [task.result() for task in [pool.submit(work) for _ in range(8)]]
-        assert (sorted(results)[0], results.count("refused"), len(RAN)) == ("refunded 500", 7, 1)
+        assert (min(results), results.count("refused"), len(RAN)) == ("refunded 500", 7, 1)
 
     def test_stays_in_its_trace(self, world: Any) -> None:
         """The resumed execution has the original caller as parent."""
@@ -343,11 +350,11 @@ class TestResume:
 
         with pytest.raises(rt.ApprovalPending) as caught:
             refund_here("x", 500)
-        with pytest.raises(rt.OtelRuntimeError, match="refund_here` of tool `refund`, which approval .* is not to be found here"):
+        with pytest.raises(rt.OtelRuntimeError, match=r"refund_here` of tool `refund`, which approval .* is not to be found here"):
             world.runtime.resume(caught.value.request_id)
 
     def test_a_coroutine_is_resumed_with_await(self, world: Any) -> None:
-        """aresume runs asynchronous functions; resume says so."""
+        """Aresume runs asynchronous functions; resume says so."""
 
         async def ask() -> None:
             with rt.session("s1", user="carla"):
@@ -365,7 +372,7 @@ class TestAcrossProcesses:
     """One process asks and dies, another answers, a third goes on."""
 
     def test_killed_while_waiting_and_resumed_elsewhere(self, tmp_path: Path) -> None:
-        """kill -9 of the waiting process loses nothing; the refund happens exactly once."""
+        """Kill -9 of the waiting process loses nothing; the refund happens exactly once."""
         (tmp_path / "policy.yaml").write_text(
             "version: 1\nname: p\ndefault: deny\nrules:\n"
             "  - {id: large, tool: refund, decision: require-approval, approval: {approvers: [anyone], expires: 1h}}\n"
@@ -388,7 +395,13 @@ class TestAcrossProcesses:
         asking.wait()
         assert asking.stdout is not None
         asking.stdout.close()
-        answered = subprocess.run([*command, "approve", request_id, "--yes", "--state-file", "state/s.db"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        answered = subprocess.run(
+            [*command, "approve", request_id, "--yes", "--state-file", "state/s.db"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert answered.returncode == 0, answered.stderr
         program = f"import shop\nfor _ in range(2):\n  try: print(shop.runtime.resume('{request_id}'))\n  except shop.rt.Blocked as e: print(type(e).__name__)"
         resumed = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -400,7 +413,9 @@ def _wait_for_request(command: list[str], directory: Path) -> str:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if (directory / "state" / "s.db").exists():
-            out = subprocess.run([*command, "list", "--json", "--state-file", "state/s.db"], cwd=directory, capture_output=True, text=True, check=False)
+            out = subprocess.run(
+                [*command, "list", "--json", "--state-file", "state/s.db"], cwd=directory, capture_output=True, text=True, check=False
+            )
             found = json.loads(out.stdout or "[]")
             if found:
                 return str(found[0]["id"])

@@ -97,7 +97,11 @@ class TestUnconfigured:
         """OTEL_RUNTIME_POLICY without configure() means that nothing guarded runs."""
         program = "import otel_runtime as rt\n@rt.tool\ndef f(): return 1\ntry: print(f())\nexcept rt.PolicyUnavailable as e: print('blocked', e.reason)"
         out = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"OTEL_RUNTIME_POLICY": "policy.yaml", "PATH": ""}
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"OTEL_RUNTIME_POLICY": "policy.yaml", "PATH": ""},
         )
         assert out.stdout.startswith("blocked OTEL_RUNTIME_POLICY is set")
 
@@ -127,7 +131,12 @@ class TestIdentity:
 
     @pytest.mark.parametrize(
         ("fn", "check"),
-        [(slow, inspect.iscoroutinefunction), (listing, inspect.isgeneratorfunction), (listing_slowly, inspect.isasyncgenfunction), (plain, inspect.isfunction)],
+        [
+            (slow, inspect.iscoroutinefunction),
+            (listing, inspect.isgeneratorfunction),
+            (listing_slowly, inspect.isasyncgenfunction),
+            (plain, inspect.isfunction),
+        ],
     )
     def test_the_kind_is_kept(self, fn: Any, check: Any) -> None:
         """Frameworks that look at a function's kind see the original's."""
@@ -154,7 +163,13 @@ class TestMethods:
         shop = Shop()
         got = [shop.read("a"), Shop.read_class("b"), shop.read_class_too("c"), Shop.read_static("d"), shop.read_static_too("e")]
         assert got == ["a:3", "Shop:b", "Shop:c", "d", "e"]
-        assert world.names() == ["execute_tool read", "execute_tool read_class", "execute_tool read_class_too", "execute_tool read_static", "execute_tool read_static_too"]
+        assert world.names() == [
+            "execute_tool read",
+            "execute_tool read_class",
+            "execute_tool read_class_too",
+            "execute_tool read_static",
+            "execute_tool read_static_too",
+        ]
 
 
 class TestSpans:
@@ -289,4 +304,4 @@ class TestOptions:
     def test_other_things_are_not_decorated(self) -> None:
         """A number is no function."""
         with pytest.raises(TypeError, match="expected a function to decorate"):
-            rt.tool(5)  # type: ignore[type-var]  # the mistake under test
+            rt.tool(5)  # type: ignore[call-overload]  # the mistake under test

@@ -107,7 +107,7 @@ class TestSync:
         """Each stream's children are its own."""
         world = make_world() if policy else make_world(policy=None)
         assert list(zip(listing(2), listing(2), strict=True)) == [("execute_tool listing",) * 2] * 2
-        children = {"execute_tool plain": {}, "execute_tool plain #2": {}}
+        children: dict[str, Any] = {"execute_tool plain": {}, "execute_tool plain #2": {}}
         assert world.tree() == {"execute_tool listing": children, "execute_tool listing #2": children}
 
     def test_collected_unfinished(self, make_world: Any, policy: bool, caplog: pytest.LogCaptureFixture) -> None:
@@ -247,7 +247,12 @@ class TestModelStream:
 
         @rt.model("gpt-4o-mini", provider="openai")
         def think() -> Iterator[dict[str, Any]]:
-            yield {"object": "chat.completion.chunk", "id": "r", "model": "gpt-4o-mini", "choices": [{"index": 0, "delta": {"content": "a"}}]}
+            yield {
+                "object": "chat.completion.chunk",
+                "id": "r",
+                "model": "gpt-4o-mini",
+                "choices": [{"index": 0, "delta": {"content": "a"}}],
+            }
             yield {"object": "chat.completion.chunk", "id": "r", "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
 
         assert len(list(think())) == 2

@@ -18,14 +18,25 @@ class TestSession:
         """Id, user, roles and facts are those given, inside only."""
         with rt.session("s1", user="carla", roles=["support"], tenant="t1", risk="high"):
             scope = current_scope()
-            assert (scope.session, scope.user, scope.roles, scope.tenant, dict(scope.context)) == ("s1", "carla", {"support"}, "t1", {"risk": "high"})
+            assert (scope.session, scope.user, scope.roles, scope.tenant, dict(scope.context)) == (
+                "s1",
+                "carla",
+                frozenset({"support"}),
+                "t1",
+                {"risk": "high"},
+            )
         assert current_scope().session is None
 
     def test_nested_ones_add_facts_and_keep_the_user(self) -> None:
         """What is not given anew is inherited."""
         with rt.session("s1", user="carla", roles=["support"], risk="low", region="eu"), rt.session("s2", risk="high"):
             scope = current_scope()
-            assert (scope.session, scope.user, scope.roles, dict(scope.context)) == ("s2", "carla", {"support"}, {"risk": "high", "region": "eu"})
+            assert (scope.session, scope.user, scope.roles, dict(scope.context)) == (
+                "s2",
+                "carla",
+                frozenset({"support"}),
+                {"risk": "high", "region": "eu"},
+            )
 
     def test_another_user_does_not_inherit_roles(self) -> None:
         """Roles belong to a person."""

@@ -1,0 +1,161 @@
+"""The console script: help everywhere, no traceback for a user's mistake, honest exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from otel_runtime._version import __version__
+from otel_runtime.cli.main import build_parser, main
+
+POLICY = "version: 1\nname: t\ndefault: deny\nrules:\n  - {id: a, tool: ok, decision: allow, match: [{args: {}}]}\n"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project."""
+    (tmp_path / ".git").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class TestHelp:
+    """Every command explains itself."""
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            [],
+            ["policy"],
+            ["policy", "check"],
+            ["policy", "explain"],
+            ["approvals"],
+            ["approvals", "approve"],
+            ["trace", "show"],
+            ["doctor"],
+            ["audit"],
+            ["ingest"],
+            ["serve"],
+        ],
+    )
+    def test_is_everywhere(self, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        """--help prints usage and exits with 0."""
+        with pytest.raises(SystemExit) as stop:
+            main([*words, "--help"])
+        assert (stop.value.code, capsys.readouterr().out.startswith("usage: otel-runtime")) == (0, True)
+
+    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """--version says which."""
+        with pytest.raises(SystemExit):
+            main(["--version"])
+        assert capsys.readouterr().out.strip() == f"otel-runtime {__version__}"
+
+    def test_a_wrong_word_is_exit_code_2(self) -> None:
+        """Unknown commands are the user's mistake."""
+        with pytest.raises(SystemExit) as stop:
+            main(["polcy"])
+        assert stop.value.code == 2
+
+    def test_building_the_parser_loads_nothing_heavy(self) -> None:
+        """A command pays only for what it uses."""
+        program = "import sys; from otel_runtime.cli.main import build_parser; build_parser(); print([m for m in sys.modules if m.split('.')[0] in ('opentelemetry','pydantic','yaml','rich','sqlite3')])"
+        out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert out.stdout.strip() == "[]"
+
+
+class TestMistakes:
+    """What a user got wrong is one message and exit code 2."""
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["doctor", "--settings", "nowhere.yaml"], "cannot read the settings file"),
+            (["policy", "check", "nowhere.yaml"], "nowhere.yaml"),
+            (["trace", "show", "nowhere.json"], "nowhere.json"),
+            (["ingest", "nowhere.jsonl", "--source", "dreadnode"], "cannot read the events"),
+            (["ingest", "-", "--source", "unknown"], "unknown event source `unknown`"),
+        ],
+    )
+    def test_have_no_traceback(self, words: list[str], said: str, here: Path) -> None:
+        """The message names the thing and the mend."""
+        done = subprocess.run(
+            [sys.executable, "-m", "otel_runtime", *words], capture_output=True, text=True, check=False, input="{}\n", cwd=here
+        )
+        assert (done.returncode, said in done.stderr + done.stdout, "Traceback" in done.stderr) == (2, True, False)
+
+    def test_a_closed_pipe_is_no_error(self, here: Path) -> None:
+        """`otel-runtime ... | head -0` ends quietly."""
+        command = f"{sys.executable} -m otel_runtime policy schema | head -c 1"
+        done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False, cwd=here)
+        assert done.stderr == ""
+
+
+class TestDoctor:
+    """What is configured, reachable and lost."""
+
+    def test_says_when_nothing_is_guarded(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """No policy is a warning, not an error."""
+        assert main(["doctor"]) == 0
+        assert "nothing is guarded" in " ".join(capsys.readouterr().out.split())
+
+    def test_as_json(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Machines read the same findings."""
+        (here / "policy.yaml").write_text(POLICY)
+        (here / "otel-runtime.yaml").write_text("policy: policy.yaml\n")
+        assert main(["doctor", "--json"]) == 0
+        found = {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)}
+        assert found["policy"]["state"] in ("ok", "warning")
+        assert found["state"]["detail"].endswith("made at the first start")
+
+    def test_a_broken_policy_is_a_fault_and_the_rest_is_still_checked(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Exit code 2, with the place of the mistake."""
+        (here / "policy.yaml").write_text(POLICY.replace("decision", "decison"))
+        (here / "otel-runtime.yaml").write_text("policy: policy.yaml\n")
+        assert main(["doctor", "--json"]) == 2
+        found = json.loads(capsys.readouterr().out)
+        assert any(finding["state"] == "fault" and "policy.yaml:5" in finding["detail"] for finding in found)
+        assert any(finding["what"].startswith("telemetry") for finding in found)
+
+    def test_a_bad_otel_variable_is_reported_and_breaks_nothing(self, here: Path) -> None:
+        """The SDK raises on it; doctor says so."""
+        env = {**os.environ, "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many"}
+        done = subprocess.run(
+            [sys.executable, "-m", "otel_runtime", "doctor", "--json"], capture_output=True, text=True, check=False, cwd=here, env=env
+        )
+        assert done.returncode == 0, done.stderr
+        problems = [finding for finding in json.loads(done.stdout) if finding["what"] == "telemetry problems"]
+        assert problems[0]["state"] == "warning"
+
+
+class TestIngest:
+    """Recorded events of another system."""
+
+    def test_become_spans(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A JSONL file turns into a trace file."""
+        events = [
+            {
+                "name": "tool.start",
+                "type": "run",
+                "timestamp": "2026-01-01T00:00:00Z",
+                "attributes": {"run.id": "r1", "tool.id": "t1", "tool.name": "look"},
+            },
+            {"name": "tool.finish", "type": "run", "timestamp": "2026-01-01T00:00:01Z", "attributes": {"run.id": "r1", "tool.id": "t1"}},
+            {"name": "run.finish", "type": "run", "timestamp": "2026-01-01T00:00:02Z", "attributes": {"run.id": "r1"}},
+        ]
+        (here / "e.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+        (here / "otel-runtime.yaml").write_text("trace_file: t.json\notlp: 'off'\n")
+        assert main(["ingest", "e.jsonl", "--source", "vitehub"]) == 0
+        assert "3 events read" in capsys.readouterr().out
+        assert "execute_tool look" in (here / "t.json").read_text()
+        assert main(["trace", "show", "t.json"]) == 0
+        assert "execute_tool look" in capsys.readouterr().out
+
+
+def test_the_parser_is_complete() -> None:
+    """Each command sets what runs it."""
+    assert build_parser().parse_args(["doctor"]).run is not None
