@@ -141,8 +141,15 @@ def _standard_pipes(around: _Surroundings) -> list[Pipe]:
             around.losses.problem("otlp", error, warn=False)
             continue
         if exporter is not None:
-            found.append(Pipe(name, exporter, around.losses, around.limits))
+            found.append(Pipe(name, exporter, around.losses, around.limits, _described(around, name)))
     return found
+
+
+def _described(around: _Surroundings, name: str) -> Callable[[], Mapping[str, object]] | None:
+    if name != "otlp" or not _endpoint_known(around, "TRACES"):
+        return None
+    protocol = otlp.protocol_of(around.environ, "TRACES", around.losses)
+    return otlp.Collector.configured(around.environ, "TRACES", protocol).report
 
 
 def _exporters(around: _Surroundings, signal: str) -> list[str]:
@@ -160,7 +167,7 @@ def _otlp_spans(around: _Surroundings) -> SpanExporter | None:
     protocol = otlp.protocol_of(around.environ, "TRACES", around.losses)
     if _endpoint_known(around, "TRACES"):
         return otlp.span_exporter(protocol)
-    return otlp.LocalSpans(otlp.LocalCollector(protocol), lambda: otlp.span_exporter(protocol), around.losses)
+    return otlp.LocalSpans(otlp.Collector.local(protocol), lambda: otlp.span_exporter(protocol), around.losses)
 
 
 def _endpoint_known(around: _Surroundings, signal: str) -> bool:
@@ -208,7 +215,7 @@ def _otlp_metrics(around: _Surroundings) -> MetricExporter | None:
     known = _endpoint_known(around, "METRICS")
     # Built at once only when its preferences matter: the exporter reads them from variables itself.
     like = make() if known or any(name.startswith("OTEL_EXPORTER_OTLP_METRICS_") for name in around.environ) else None
-    return otlp.QuietMetrics(make, around.losses, None if known else otlp.LocalCollector(protocol), like)
+    return otlp.QuietMetrics(make, around.losses, None if known else otlp.Collector.local(protocol), like)
 
 
 def _flushes(provider: TracerProvider | MeterProvider | None) -> list[_Flush]:

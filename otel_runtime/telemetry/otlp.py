@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
+from urllib.parse import urlsplit
 
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
@@ -14,7 +15,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from otel_runtime.telemetry.losses import Losses
 from otel_runtime.telemetry.quiet import quietly
 
-__all__ = ["LocalCollector", "LocalSpans", "Protocol", "QuietMetrics", "metric_exporter", "protocol_of", "span_exporter"]
+__all__ = ["Collector", "LocalSpans", "Protocol", "QuietMetrics", "metric_exporter", "protocol_of", "span_exporter"]
 
 Protocol = Literal["grpc", "http/protobuf"]
 _PORTS: Mapping[Protocol, int] = {"grpc": 4317, "http/protobuf": 4318}
@@ -65,18 +66,41 @@ def metric_exporter(protocol: Protocol) -> MetricExporter:
     return Http()
 
 
-class LocalCollector:
-    """Looks whether a collector listens on this machine, at most every 30 seconds.
+class Collector:
+    """Looks whether a collector listens, at most every 30 seconds.
 
     Args:
-        protocol: Decides the port.
-        port: Another port, for tests; None for the protocol's own.
+        host: Host name or address.
+        port: TCP port.
     """
 
-    def __init__(self, protocol: Protocol, port: int | None = None) -> None:
-        self.address = ("localhost", port or _PORTS[protocol])
+    def __init__(self, host: str, port: int) -> None:
+        self.address = (host, port)
         self._looked_at = -_PROBE_EVERY_S
         self._listens = False
+
+    @classmethod
+    def local(cls, protocol: Protocol) -> Collector:
+        """The one on this machine, on the protocol's own port."""
+        return cls("localhost", _PORTS[protocol])
+
+    @classmethod
+    def configured(cls, environ: Mapping[str, str], signal: str, protocol: Protocol) -> Collector:
+        """The one that OTEL_EXPORTER_OTLP_ENDPOINT or the signal's own variable names."""
+        names = (f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+        given = next((environ[name] for name in names if environ.get(name, "").strip()), "")
+        # gRPC endpoints may come without a scheme.
+        parts = urlsplit(given if "://" in given else f"//{given}")
+        try:
+            port = parts.port or (443 if parts.scheme == "https" and protocol != "grpc" else _PORTS[protocol])
+        except ValueError:
+            port = _PORTS[protocol]
+        return cls(parts.hostname or "localhost", port)
+
+    def report(self) -> Mapping[str, object]:
+        """What `doctor` shows; without path and credentials."""
+        host, port = self.address
+        return {"endpoint": f"{host}:{port}", "listening": self.listens()}
 
     def listens(self) -> bool:
         """True when something accepts a TCP connection; blocks up to 50 ms, so only for export threads."""
@@ -104,7 +128,7 @@ class LocalSpans(SpanExporter):
         losses: Where dropped spans are counted.
     """
 
-    def __init__(self, collector: LocalCollector, make: Callable[[], SpanExporter], losses: Losses) -> None:
+    def __init__(self, collector: Collector, make: Callable[[], SpanExporter], losses: Losses) -> None:
         self._collector = collector
         self._make = make
         self._losses = losses
@@ -135,9 +159,8 @@ class LocalSpans(SpanExporter):
         return True
 
     def report(self) -> Mapping[str, object]:
-        """Where it would send."""
-        host, port = self._collector.address
-        return {"endpoint": f"{host}:{port}", "listening": self._collector.listens(), "sent": self._sent}
+        """Where it would send, and what it did send."""
+        return {**self._collector.report(), "sent": self._sent}
 
 
 class QuietMetrics(MetricExporter):
@@ -154,7 +177,7 @@ class QuietMetrics(MetricExporter):
         self,
         make: Callable[[], MetricExporter],
         losses: Losses,
-        collector: LocalCollector | None = None,
+        collector: Collector | None = None,
         like: MetricExporter | None = None,
     ) -> None:
         # The SDK keeps the two preferences in these attributes and has no public way to hand them on.

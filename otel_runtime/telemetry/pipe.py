@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Event
 
@@ -65,11 +65,15 @@ class Pipe(SpanProcessor):
         exporter: Where batches go.
         losses: Where lost spans are counted.
         limits: Sizes.
+        describe: More for `doctor` than the exporter says of itself; None for nothing.
     """
 
-    def __init__(self, name: str, exporter: SpanExporter, losses: Losses, limits: Limits) -> None:
+    def __init__(
+        self, name: str, exporter: SpanExporter, losses: Losses, limits: Limits, describe: Callable[[], Mapping[str, object]] | None = None
+    ) -> None:
         self.name = name
         self._exporter = exporter
+        self._describe = describe or getattr(exporter, "report", None)
         self._losses = losses
         self._limits = limits
         self._queue: deque[ReadableSpan] = deque()
@@ -140,10 +144,9 @@ class Pipe(SpanProcessor):
 
     def report(self) -> Mapping[str, object]:
         """What `doctor` shows."""
-        extra = getattr(self._exporter, "report", None)
         found: dict[str, object] = {"name": self.name, "sent": self._sent, "queued": len(self._queue)}
-        if callable(extra):
-            found.update(extra())
+        if self._describe is not None:
+            found.update(self._describe())
         return found
 
     def _step(self) -> None:

@@ -152,6 +152,30 @@ def refused_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class TestReport:
+    def test_configured_endpoint(self, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`doctor` learns where spans go and whether anybody listens there, without credentials."""
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://user:hunter2@127.0.0.1:{receiver.port}/x")
+        tracing: Any = build_tracing(Settings())
+        (exporter,) = tracing.report()["exporters"]
+        assert {"name": "otlp", "sent": 0, "queued": 0, "endpoint": f"127.0.0.1:{receiver.port}", "listening": True} == exporter
+        tracing.shutdown(5)
+
+    @pytest.mark.parametrize(
+        ("given", "protocol", "address"),
+        [
+            ("https://otel.example", "http/protobuf", ("otel.example", 443)),
+            ("otel.example:9000", "grpc", ("otel.example", 9000)),
+            ("http://otel.example", "grpc", ("otel.example", 4317)),
+            ("http://h:notaport", "http/protobuf", ("h", 4318)),
+            ("", "http/protobuf", ("localhost", 4318)),
+        ],
+    )
+    def test_addresses(self, given: str, protocol: otlp.Protocol, address: tuple[str, int]) -> None:
+        """The address is read from the variable as the exporters read it."""
+        assert address == otlp.Collector.configured({"OTEL_EXPORTER_OTLP_ENDPOINT": given}, "TRACES", protocol).address
+
+
 class TestTrouble:
     def test_dead_endpoint(self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
         """A configured endpoint that is dead: shutdown keeps its time, losses are counted, one warning of ours at most."""
@@ -196,11 +220,11 @@ class TestTrouble:
     def test_nothing_configured_and_nobody_listens(self, caplog: pytest.LogCaptureFixture) -> None:
         """Without an endpoint and a local collector spans are dropped without a word, counted as `no_endpoint`."""
         losses = Losses()
-        exporter = otlp.LocalSpans(otlp.LocalCollector("http/protobuf", refused_port()), lambda: pytest.fail("built"), losses)
+        exporter = otlp.LocalSpans(otlp.Collector("127.0.0.1", refused_port()), lambda: pytest.fail("built"), losses)
         exporter.export([None, None])  # type: ignore[list-item]  # only their number matters
         assert ({"no_endpoint": 2}, 0, []) == (losses.counts, losses.serious, caplog.records)
 
     def test_local_collector_is_found(self, receiver: Receiver) -> None:
         """A collector on this machine is used when it listens."""
-        assert otlp.LocalCollector("http/protobuf", receiver.port).listens()
-        assert not otlp.LocalCollector("grpc", refused_port()).listens()
+        assert otlp.Collector("127.0.0.1", receiver.port).listens()
+        assert not otlp.Collector("127.0.0.1", refused_port()).listens()

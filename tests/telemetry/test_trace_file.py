@@ -79,21 +79,36 @@ class TestDocument:
         assert name.startswith(f"{os.getpid()}-2")
 
     def test_two_processes(self, tmp_path: Path) -> None:
-        """Two processes that write one file lose nothing."""
+        """Two processes that write one file at the same time lose nothing."""
         path = tmp_path / "trace.json"
         program = textwrap.dedent(f"""
+            import sys
             from pathlib import Path
-            from otel_runtime.settings.model import Settings
-            from otel_runtime.telemetry.protocol import SpanStart
-            from otel_runtime.telemetry.provider import build_tracing
-            tracing = build_tracing(Settings(trace_file=Path({str(path)!r}), otlp="off"))
-            for number in range(50):
-                tracing.open(SpanStart("tool", "x")).end("ok")
-                tracing.flush(20)
+            from opentelemetry.sdk.trace import TracerProvider
+            from otel_runtime.telemetry.losses import Losses
+            from otel_runtime.telemetry.otlp_json_file import OtlpJsonFile
+            span = TracerProvider(shutdown_on_exit=False).get_tracer("x").start_span("x")
+            span.end()
+            file = OtlpJsonFile(Path({str(path)!r}), Losses())
+            print("ready", flush=True)
+            sys.stdin.readline()
+            for number in range(500):
+                file.export([span])
         """)
-        processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(2)]
-        assert [0, 0] == [process.wait(120) for process in processes]
-        assert 100 == len(read_spans(path))
+        processes = [
+            subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        for process in processes:
+            process.communicate(timeout=120)
+        assert [0, 0] == [process.returncode for process in processes]
+        assert 1000 == len(read_spans(path))
 
 
 class TestTrouble:
