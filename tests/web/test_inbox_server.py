@@ -207,7 +207,9 @@ class TestPages:
     def test_what_a_model_wrote_is_text(self, inbox: Running) -> None:
         """Markup, quotes and invisible characters in arguments, names and reasons never act."""
         request_id = inbox.ask(
-            '<img src=x onerror="alert(1)">', reason="</p><script>alert(1)</script>", args={'"><b>': "safe\u202etxt.exe<script>"}
+            '<img src=x onerror="alert(1)">',
+            reason="</p><script>alert(1)</script>",
+            args={'"><b>': "safe\u202etxt.exe<script>", "long": "<script>" * 200},
         )
         with inbox.entered() as client:
             pages = [client.get("/").text, client.get(f"/requests/{request_id}").text]
