@@ -18,15 +18,16 @@ _VERDICTS = {"allow": "bold green", "deny": "bold red", "require-approval": "bol
 
 
 def console() -> Console:
-    """Standard output, with colours where a terminal shows them; lines are never cut."""
-    return Console(highlight=False, soft_wrap=True)
+    """Standard output, with colours where a terminal shows them."""
+    return Console(highlight=False)
 
 
 def print_fault(out: Console, fault: Fault) -> None:
     """One fault with its line and a caret."""
     head, _, rest = str(fault).partition("\n")
     text = Text(head, style="red" if fault.severity == "error" else "yellow")
-    out.print(text.append(f"\n{rest}", style="not red not yellow default") if rest else text)
+    # Never wrapped: a caret would point at nothing.
+    out.print(text.append(f"\n{rest}", style="default") if rest else text, soft_wrap=True)
 
 
 def print_explanation(out: Console, action: Action, explanation: Explanation) -> None:

@@ -112,22 +112,43 @@ def _open_arguments(rule: Rule, path: Path, around: Surroundings) -> Iterator[Fi
 def lint_rules(rules: Sequence[tuple[Rule, Path]]) -> Iterator[tuple[int, Finding]]:
     """Doubts about rules beside each other, with the position of the rule in the sequence."""
     yield from _duplicates(rules)
-    blanket = [rule for rule, _ in rules if rule.decision == "deny" and rule.mode == "enforce" and not _conditions(rule) - _NAMES]
+    walls = _Walls(rule for rule, _ in rules if _is_wall(rule))
     for at, (rule, path) in enumerate(rules):
-        over = next((deny for deny in blanket if deny is not rule and _covers(deny, rule)), None)
-        if over is not None:
-            yield at, Finding(path, "P106", f"rule `{rule.id}` can never matter: `{over.id}` denies every call it is about")
+        # Two denies without conditions on the same names are duplicates, which is another warning.
+        wall = None if _is_wall(rule) else walls.around(rule)
+        if wall is not None:
+            yield at, Finding(path, "P106", f"rule `{rule.id}` can never matter: `{wall.id}` denies every call it is about")
 
 
-def _covers(deny: Rule, rule: Rule) -> bool:
-    if deny.kind != rule.kind:
-        return False
-    outer = _names(deny)
-    patterns = (rule.tool if rule.kind == "tool" else rule.name) or ("*",)
-    # Two denies without conditions on the same names cover each other: that is the duplicate's warning.
-    if rule.decision == "deny" and not _conditions(rule) - _NAMES:
-        return False
-    return outer.everything or all((not is_glob(pattern) and outer.fits(pattern)) or pattern in outer.patterns for pattern in patterns)
+def _is_wall(rule: Rule) -> bool:
+    return rule.decision == "deny" and rule.mode == "enforce" and not _conditions(rule) - _NAMES
+
+
+class _Walls:
+    """Denies without conditions, found by the names they deny."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._exact: dict[tuple[str, str], Rule] = {}
+        self._globs: dict[str, list[tuple[Globs, Rule]]] = {}
+        for rule in rules:
+            names = _names(rule)
+            for name in names.patterns:
+                self._exact.setdefault((rule.kind, name), rule)
+            if not names.only_exact:
+                self._globs.setdefault(rule.kind, []).append((names, rule))
+
+    def around(self, rule: Rule) -> Rule | None:
+        """A deny that stands in the way of every call the rule is about."""
+        found = [self._denying(rule.kind, pattern) for pattern in _names(rule).patterns]
+        return found[0] if all(wall is not None for wall in found) else None
+
+    def _denying(self, kind: str, pattern: str) -> Rule | None:
+        known = self._exact.get((kind, pattern))
+        if known is not None:
+            return known
+        return next(
+            (wall for names, wall in self._globs.get(kind, ()) if names.everything or (not is_glob(pattern) and names.fits(pattern))), None
+        )
 
 
 def _duplicates(rules: Iterable[tuple[Rule, Path]]) -> Iterator[tuple[int, Finding]]:

@@ -26,6 +26,7 @@ from otel_runtime.policy.operands import (
     Patterns,
     Scalar,
     Scalars,
+    SomeTexts,
     TextOrMany,
     Texts,
 )
@@ -169,16 +170,16 @@ class Case(_Strict):
     tool: Given[str] = Field(None, description="Name; needed where the rule names several.")
     args: dict[str, Any] = Field(default_factory=dict, description="Arguments by name.")
     user: str | None = Field("case-user", description="Acting user; null when unknown.")
-    role: TextOrMany = Field((), description="Role or roles of the user.")
-    roles: TextOrMany = Field((), description="The same.")
+    role: SomeTexts = Field((), description="Role or roles of the user.")
+    roles: SomeTexts = Field((), description="The same.")
     session: str | None = Field("case", description="Session id; null when there is none.")
-    agent: TextOrMany = Field((), description="Chain of agents, outermost first.")
+    agent: SomeTexts = Field((), description="Chain of agents, outermost first.")
     tenant: str | None = Field("case-tenant", description="Tenant; null when unknown.")
     context: dict[str, Any] = Field(default_factory=dict, description="Facts of the application.")
-    labels: TextOrMany = Field((), description="Labels on the session.")
-    history: TextOrMany = Field((), description="Tools whose body started in the session.")
+    labels: SomeTexts = Field((), description="Labels on the session.")
+    history: SomeTexts = Field((), description="Tools whose body started in the session.")
     used: Amount = Field(Decimal(0), description="What every counter of the rules stands at.")
-    tags: TextOrMany = Field((), description="Tags the decorator gives.")
+    tags: SomeTexts = Field((), description="Tags the decorator gives.")
 
 
 class Call(_Strict):
@@ -187,7 +188,7 @@ class Call(_Strict):
     tool: str = Field(description="Name of the tool, capability, model, agent or workflow.")
     kind: Kind = Field("tool", description="What is called.")
     args: dict[str, Any] = Field(default_factory=dict, description="Arguments by name.")
-    tags: TextOrMany = Field((), description="Tags the decorator gives.")
+    tags: SomeTexts = Field((), description="Tags the decorator gives.")
 
 
 class FileCase(_Strict):
@@ -196,14 +197,14 @@ class FileCase(_Strict):
     call: Call
     expect: Verdict = Field(description="The decision.")
     user: str | None = Field("case-user", description="Acting user; null when unknown.")
-    role: TextOrMany = Field((), description="Role or roles of the user.")
-    roles: TextOrMany = Field((), description="The same.")
+    role: SomeTexts = Field((), description="Role or roles of the user.")
+    roles: SomeTexts = Field((), description="The same.")
     session: str | None = Field("case", description="Session id; null when there is none.")
-    agent: TextOrMany = Field((), description="Chain of agents, outermost first.")
+    agent: SomeTexts = Field((), description="Chain of agents, outermost first.")
     tenant: str | None = Field("case-tenant", description="Tenant; null when unknown.")
     context: dict[str, Any] = Field(default_factory=dict, description="Facts of the application.")
-    labels: TextOrMany = Field((), description="Labels on the session.")
-    history: TextOrMany = Field((), description="Tools whose body started in the session.")
+    labels: SomeTexts = Field((), description="Labels on the session.")
+    history: SomeTexts = Field((), description="Tools whose body started in the session.")
     used: Amount = Field(Decimal(0), description="What every counter of the rules stands at.")
 
 

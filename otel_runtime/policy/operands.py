@@ -28,6 +28,7 @@ __all__ = [
     "Ref",
     "Scalar",
     "Scalars",
+    "SomeTexts",
     "Text",
     "TextOrMany",
     "Texts",
@@ -136,6 +137,10 @@ def _plain_texts(value: object) -> tuple[str, ...]:
     return tuple(many)
 
 
+def _some_texts(value: object) -> tuple[str, ...]:
+    return () if value == [] else _plain_texts(value)
+
+
 def _patterns(value: object) -> tuple[str, ...]:
     texts = _plain_texts(value)
     for text in texts:
@@ -225,6 +230,9 @@ Domains = Annotated[Any, BeforeValidator(_domains), _one_or_many("A whole domain
 NameOrMany = Annotated[Any, BeforeValidator(_names), _one_or_many("A name.")]
 TextOrMany = Annotated[Any, BeforeValidator(_plain_texts), _one_or_many("Exact text.")]
 GlobOrMany = Annotated[Any, BeforeValidator(_globs), _one_or_many("A name, or a glob in which * never crosses . or :")]
+SomeTexts = Annotated[
+    Any, BeforeValidator(_some_texts), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+]
 # Models and agents are named by others: their names may hold any characters.
 FreeGlobOrMany = Annotated[Any, BeforeValidator(_plain_texts), _one_or_many("A name, or a glob in which * never crosses . or :")]
 Name = Annotated[str, AfterValidator(_name)]

@@ -237,7 +237,7 @@ class _Builder:
 
     def _place(self, event: yaml.Event) -> tuple[int, int]:
         mark = event.start_mark
-        return mark.line + 1, mark.column + 1
+        return (1, 1) if mark is None else (mark.line + 1, mark.column + 1)
 
     def _fault(self, code: str, message: str, event: yaml.Event) -> ConfigError:
         line, column = self._place(event)
@@ -250,7 +250,7 @@ class _Builder:
     def _syntax(self, error: yaml.MarkedYAMLError) -> ConfigError:
         mark = error.problem_mark or error.context_mark
         said = ", ".join(part for part in (error.context, error.problem) if part)
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        line, column = (1, 1) if mark is None else (mark.line + 1, mark.column + 1)
         # At the end of the text the parser points below the last line.
         if line > len(self._lines):
             line, column = len(self._lines), len(self._lines[-1]) + 1

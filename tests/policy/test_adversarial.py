@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from otel_runtime.values.action import Action, Parameter, ToolSignature
 from otel_runtime.values.snapshot import snapshot_arguments
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "adversarial.jsonl"
-NOW = datetime.datetime(2026, 11, 20, tzinfo=datetime.UTC)
+NOW = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
 POLICIES = {
     "PAY": """version: 1
 default: deny
@@ -43,7 +43,7 @@ rules:
 _KINDS = {"allow": {"allow"}, "deny": {"deny"}, "block": {"deny", "require-approval"}, "approve": {"require-approval"}}
 # These are answered by how arguments are bound, by other rooms, or by several calls; their own tests hold them.
 _ELSEWHERE = ("py_call", "calls", "parallel", "situation")
-_NAMES = {"datetime": datetime, "decimal": decimal, "float": float, "complex": complex}
+_NAMES = {"datetime": dt, "decimal": decimal, "float": float, "complex": complex}
 
 
 def rows(*policies: str) -> Iterator[Any]:
@@ -66,7 +66,7 @@ def arguments(call: dict[str, Any]) -> dict[str, Any]:
     return dict(call["args"])
 
 
-@pytest.mark.parametrize("row", rows("PAY", "TOOL", "MAIL"))
+@pytest.mark.parametrize("row", list(rows("PAY", "TOOL", "MAIL")))
 def test_call(row: dict[str, Any]) -> None:
     """A hostile call does not pass, and an ordinary one does."""
     loaded: LoadedPolicy = load_policy_text(POLICIES[row["policy"]])

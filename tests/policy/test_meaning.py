@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -39,7 +39,7 @@ def decided(loaded: LoadedPolicy, tool: str = "pay", **more: Any) -> Decision:
 
 
 class TestStrictestWins:
-    rules = {
+    rules: ClassVar[dict[str, str]] = {
         "deny": "  - {id: d, tool: pay, decision: deny}\n",
         "retryable-failure": "  - {id: r, tool: pay, decision: retryable-failure}\n",
         "require-approval": "  - {id: q, tool: pay, decision: require-approval, approval: {approvers: [anyone]}}\n",
@@ -49,7 +49,7 @@ class TestStrictestWins:
     @pytest.mark.parametrize("stricter", range(4))
     @pytest.mark.parametrize("looser", range(4))
     def test_order_of_verdicts(self, stricter: int, looser: int) -> None:
-        """deny > retryable-failure > require-approval > allow, in whichever order the rules stand."""
+        """A deny > retryable-failure > require-approval > allow, in whichever order the rules stand."""
         if looser <= stricter:
             return
         verdicts = list(self.rules)
@@ -402,7 +402,8 @@ class TestShadow:
     def test_file(self) -> None:
         """A file in shadow mode blocks nothing and says what it would have done."""
         loaded = policy("  - {id: d, tool: pay, decision: deny}\n", HEAD + "mode: shadow\n")
-        for call in ({"args": {"amount": 1}}, {"args": {}}, {"args": {}, "name": "ghost", "registered": False}):
+        calls: list[dict[str, Any]] = [{"args": {"amount": 1}}, {"args": {}}, {"args": {}, "name": "ghost", "registered": False}]
+        for call in calls:
             decision = decided(loaded, **call)
             assert ("allow", True, "deny") == (decision.value, decision.shadow, decision.would_be)
         assert loaded.mode == "shadow"

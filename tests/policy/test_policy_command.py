@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from otel_runtime.cli.main import main
+from otel_runtime.policy.schema import schema_text
+
+GOOD = """version: 1
+default: deny
+tools: {refund: {args: {amount: number}}}
+rules:
+  - {id: small, tool: refund, args: {amount: {lte: 100}}, decision: allow, match: [{args: {amount: 5}}]}
+  - {id: split, tool: refund, over: {calls: 2, by: session, per: 1d}, decision: deny}
+  - {id: after, tool: refund, after: {label: untrusted}, decision: require-approval, approval: {approvers: ["role:finance"]}}
+"""
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> str:
+    path = tmp_path / "good.yaml"
+    path.write_text(GOOD)
+    return str(path)
+
+
+class TestCheck:
+    def test_good(self, good: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """A usable policy is exit code 0, with its warnings and a summary."""
+        assert main(["policy", "check", good]) == 0
+        out = capsys.readouterr().out
+        assert ("warning[P104]" in out, "the policy can be used: 3 rules in 1 file, 3 warnings" in out) == (True, True)
+
+    def test_faults(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Every fault is printed with its line and caret, and the exit code is 2."""
+        path = tmp_path / "bad.yaml"
+        path.write_text(GOOD.replace("lte", "lte_").replace("decision: deny}", "decision: Deny}"))
+        assert main(["policy", "check", str(path)]) == 2
+        out = capsys.readouterr().out
+        assert f"{path}:5:47: error[P014]: unknown operator `lte_`; did you mean `lte`?" in out
+        assert ("error[P005]" in out, "the policy cannot be used: 2 faults" in out) == (True, True)
+
+    def test_json(self, good: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """--json gives the same as data."""
+        assert main(["policy", "check", good, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert (True, 3, {"warning"}) == (said["ok"], said["rules"], {fault["severity"] for fault in said["faults"]})
+
+    def test_missing(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A path that does not exist is a fault, not a traceback."""
+        assert main(["policy", "check", str(tmp_path / "no.yaml")]) == 2
+        assert "no such policy file" in capsys.readouterr().out
+
+    def test_app(self, good: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        """A module that cannot be imported is a fault that says why."""
+        monkeypatch.chdir(tmp_path)
+        assert main(["policy", "check", good, "--app", "no_such_app"]) == 2
+        assert "cannot import `no_such_app`" in capsys.readouterr().out
+
+
+class TestExplain:
+    def explain(self, good: str, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+        assert main(["policy", "explain", "--policy", good, "--tool", "refund", *words]) == 0
+        return capsys.readouterr().out
+
+    def test_text(self, good: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """The decision comes first, then every rule about the call with its conditions."""
+        out = self.explain(good, capsys, "--args", '{"amount": 250}')
+        assert out.startswith("deny  tool refund")
+        assert ("false  args.amount lte 100  (250)" in out, "unknown  over calls 2 by session" in out) == (True, True)
+
+    def test_session_facts(self, good: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Labels, history and used amounts of a session come from a file."""
+        facts = tmp_path / "facts.json"
+        facts.write_text('{"session": "s1", "labels": ["untrusted"], "used": {"split": 1}}')
+        out = self.explain(good, capsys, "--args", '{"amount": 5}', "--session-facts", str(facts), "--json")
+        said = json.loads(out)
+        assert ("require-approval", "after") == (said["decision"]["value"], said["decision"]["rule"])
+        assert {"small": "true", "split": "false", "after": "true"} == {rule["rule"]: rule["outcome"] for rule in said["rules"]}
+
+    @pytest.mark.parametrize(
+        "words", [["--args", "{"], ["--args", "[]"], ["--args", '{"a": 1, "a": 2}'], ["--args", '{"a": NaN', "--json"]]
+    )
+    def test_bad_arguments(self, good: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        """Arguments that are no JSON object are refused with exit code 2."""
+        assert main(["policy", "explain", "--policy", good, "--tool", "refund", *words]) == 2
+        assert "--args" in capsys.readouterr().err
+
+    def test_policy_beside(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        """Without --policy the directory `policy/` is used where nothing is configured."""
+        (tmp_path / ".git").mkdir()
+        (tmp_path / "policy").mkdir()
+        (tmp_path / "policy" / "a.yaml").write_text(GOOD)
+        monkeypatch.chdir(tmp_path)
+        assert main(["policy", "explain", "--tool", "refund", "--args", '{"amount": 5}', "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["decision"]["value"] == "deny"
+
+
+class TestSchema:
+    def test_committed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """The schema in the repository is the one the command prints."""
+        assert main(["policy", "schema"]) == 0
+        committed = Path(__file__).parents[2] / "policy" / "schema.json"
+        assert capsys.readouterr().out == committed.read_text(encoding="utf-8") == schema_text()
+
+    def test_knows_the_keys(self) -> None:
+        """Every key of a rule and every operator is described, under the name the file uses."""
+        schema = json.loads(schema_text())
+        rule, test = schema["$defs"]["Rule"]["properties"], schema["$defs"]["Test"]["properties"]
+        assert {"tool", "not", "unless", "over", "decision"} <= rule.keys()
+        assert {"in", "not", "email_domain"} <= test.keys()
+        assert all("description" in field for field in (*rule.values(), *test.values()))
