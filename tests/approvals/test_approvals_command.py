@@ -111,7 +111,7 @@ class TestAnswering:
         request, _ = service.open(make_ask())
         sitting = Sitting(service)
         assert 2 == sitting.desk.approve(request.id[:6], reason="", edits=[], yes=False)
-        assert (True, "awaiting-approval") == ("no decision was made" in sitting.err.getvalue(), state(service, request))
+        assert (True, "awaiting-approval") == ("there is no terminal" in sitting.err.getvalue(), state(service, request))
 
     @pytest.mark.parametrize("typed", [(), ("",), ("y",), ("yes",), ("deny",)])
     def test_only_the_word_counts(self, service: ApprovalService, make_ask: MakeAsk, typed: tuple[str, ...]) -> None:
