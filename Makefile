@@ -40,7 +40,8 @@ types: .venv/.stamp-dev ## check types: mypy strict over all code, pyright over 
 	@echo "mypy: strict, over the package, tests, benchmarks and examples"
 	@$(BIN)/mypy
 	@echo "pyright: every public type is complete"
-	@$(BIN)/pyright --verifytypes otel_runtime --ignoreexternal
+	@# It looks for the package where the first python on PATH has it.
+	@PATH="$(HERE)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes otel_runtime --ignoreexternal
 
 wheel: .venv/.stamp-dev ## build sdist and wheel, and test the wheel where the source is out of sight
 	@$(BIN)/python .ci/wheel.py

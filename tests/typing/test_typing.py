@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,9 @@ class TestPublicTypes:
     def test_are_complete(self) -> None:
         """`pyright --verifytypes` knows the type of everything public."""
         command = [str(BIN / "pyright"), "--verifytypes", "otel_runtime", "--ignoreexternal", "--outputjson"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        # It looks for the package where the first python on PATH has it.
+        env = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
         completeness = json.loads(done.stdout)["typeCompleteness"]
         incomplete = [symbol["name"] for symbol in completeness["symbols"] if symbol["isExported"] and not symbol["isTypeKnown"]]
         assert ([], 1.0) == (incomplete, completeness["completenessScore"])
