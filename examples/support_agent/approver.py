@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from workspace import program
 
 __all__ = ["Approver", "command"]
 
@@ -90,7 +93,9 @@ class Approver:
             self._tell(f"    | exit code {done.returncode}")
 
     def _person(self, request_id: str) -> str:
-        self._tell(f"  approve it? y or n, or in another terminal: cd {self._root} && otel-runtime approvals approve {request_id}")
+        self._tell(
+            f"  approve it? y or n, or in another terminal: cd {shlex.quote(str(self._root))} && {program()} approvals approve {request_id}"
+        )
         self._tell(f"  (without an answer the demo says yes after {_ASK_S:.0f} s)")
         deadline = time.monotonic() + _ASK_S
         while time.monotonic() < deadline:

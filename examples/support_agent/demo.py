@@ -15,4 +15,7 @@ if __name__ == "__main__":
     print("otel-runtime demo: a support agent, its policy, an approval and the trace", flush=True)
     from story import main
 
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("stopped")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from approver import Approver
 from support import CLERK, work_inbox
 from verify import checks
-from workspace import APPROVER_ROLE, Workspace, approver, find_policy, surroundings
+from workspace import APPROVER_ROLE, Workspace, approver, find_policy, program, surroundings
 
 import otel_runtime as rt
 
@@ -89,6 +90,6 @@ def _judge(workspace: Workspace, requests: tuple[str, ...], totals: rt.UsageTota
     _say("  in Jaeger: docker run --rm -p 127.0.0.1:16686:16686 -p 127.0.0.1:4318:4318 jaegertracing/jaeger:2.20.0")
     _say("  then open http://localhost:16686, choose Upload, and give it that file;")
     _say("  or send the next run there: OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 make demo")
-    _say(f"approvals:  cd {workspace.root} && otel-runtime approvals list")
+    _say(f"approvals:  cd {shlex.quote(str(workspace.root))} && {program()} approvals list --all")
     _say(f"\n{'everything above happened' if not failed else f'{failed} of these did not happen'}")
     return 1 if failed else 0

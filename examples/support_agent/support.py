@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent import handle
 from shop import Ticket
-from workspace import find_policy, surroundings
+from workspace import find_policy, program, surroundings
 
 import otel_runtime as rt
 
@@ -47,7 +48,7 @@ def main() -> int:
     parser.add_argument("--wait", type=int, default=60, metavar="SECONDS", help="how long to wait for an approval (default: %(default)s)")
     options = parser.parse_args()
     root = options.workspace.resolve()
-    rt.on("approval")(lambda request, _context: _say(f"  waits: cd {root} && otel-runtime approvals approve {request.id}"))
+    rt.on("approval")(lambda request, _context: _say(f"  waits: cd {shlex.quote(str(root))} && {program()} approvals approve {request.id}"))
     try:
         with surroundings(root, find_policy(options.policy), options.wait) as workspace, rt.configure():
             tickets = [ticket for ticket in workspace.shop.tickets() if not options.ticket or ticket.id in options.ticket]

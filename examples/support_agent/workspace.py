@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import pwd
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from seed import fill
 from shop import Shop
 from supplier_site import SupplierSite
 
-__all__ = ["APPROVER_ROLE", "Workspace", "approver", "find_policy", "surroundings"]
+__all__ = ["APPROVER_ROLE", "Workspace", "approver", "find_policy", "program", "surroundings"]
 
 APPROVER_ROLE = "finance"
 _POLICY = "support-agent.yaml"
@@ -72,6 +74,14 @@ def approver() -> str:
     except KeyError:
         # Containers often run under a number that has no name.
         return f"uid-{os.getuid()}"
+
+
+def program() -> str:
+    """How to type `otel-runtime` here: by name where the shell finds it, else by its path."""
+    beside = Path(sys.executable).with_name("otel-runtime")
+    if shutil.which("otel-runtime"):
+        return "otel-runtime"
+    return str(beside) if beside.is_file() else f"{sys.executable} -m otel_runtime"
 
 
 def find_policy(given: Path | None = None) -> Path:
