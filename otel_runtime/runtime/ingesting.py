@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterable, Iterable
 
 from otel_runtime.errors import RuntimeStateError
+from otel_runtime.sources.protocol import Source
 from otel_runtime.sources.registry import source as source_named
 from otel_runtime.values.host import HostContext
 from otel_runtime.values.trace import TraceEvent
 from otel_runtime.wrap.active import Active, current_active
 
 __all__ = ["aingest", "aingest_into", "ingest", "ingest_into"]
+
+_log = logging.getLogger("otel_runtime.sources")
 
 
 def ingest(events: Iterable[object], *, source: str) -> int:
@@ -47,6 +51,7 @@ def ingest_into(active: Active, events: Iterable[object], source: str) -> int:
     for raw in events:
         _observe(active, translator.translate(raw))
         count += 1
+    _say_what_was_malformed(translator)
     return count
 
 
@@ -57,7 +62,14 @@ async def aingest_into(active: Active, events: AsyncIterable[object], source: st
     async for raw in events:
         _observe(active, translator.translate(raw))
         count += 1
+    _say_what_was_malformed(translator)
     return count
+
+
+def _say_what_was_malformed(translator: Source) -> None:
+    if translator.malformed:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(translator.malformed.items()))
+        _log.warning("events of `%s` that could not be read: %s", translator.name, reasons)
 
 
 def _observe(active: Active, events: Iterable[TraceEvent]) -> None:

@@ -198,6 +198,8 @@ def unregister_runtime(active: Active) -> None:
     """Take a runtime out of force; when it guarded and was the last, calls are refused from now on."""
     gone = Unavailable(f"runtime `{active.name}` was shut down") if active.guard is not None else None
     with _lock:
+        if not any(item is active for item in _registered):
+            return  # it was only ever used by name: the process has nothing to do with its end
         _install(tuple(item for item in _registered if item is not active), _failed, gone)
 
 

@@ -15,6 +15,8 @@ import pytest
 
 import otel_runtime as rt
 from otel_runtime.runtime import configuring
+from otel_runtime.runtime.build import build_runtime
+from otel_runtime.settings.loading import load_settings
 from otel_runtime.wrap.active import reset_slot
 
 POLICY = "version: 1\nname: t\ndefault: deny\nrules:\n  - {id: a, tool: ok, decision: allow}\n"
@@ -144,6 +146,12 @@ class TestSeveral:
             ok()
         second.shutdown()
         assert ok() == 1
+
+    def test_the_end_of_one_that_was_only_used_by_name_is_its_own(self, here: Path) -> None:
+        """A runtime that was never configured for the process leaves the process alone."""
+        settings = load_settings(policy="policy.yaml")
+        build_runtime(settings).shutdown()
+        assert other() == 2
 
     def test_that_only_trace_never_block(self) -> None:
         """Telemetry fails open, also when nobody can say whose it is."""
