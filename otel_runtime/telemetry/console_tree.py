@@ -45,12 +45,17 @@ def _trees(members: Sequence[SpanView]) -> list[Tree]:
     known = {span.span_id for span in shown}
     children: dict[str, list[SpanView]] = {}
     roots: list[SpanView] = []
-    for span in sorted(shown, key=lambda one: (one.start_ns, one.end_ns)):
+    for span in sorted(shown, key=_moment):
         if span.parent_id is not None and span.parent_id in known and span.parent_id != span.span_id:
             children.setdefault(span.parent_id, []).append(span)
         else:
             roots.append(span)
     return [_branch(Tree(_line(root, children)), root, children, 0) for root in roots]
+
+
+def _moment(span: SpanView) -> tuple[int, int]:
+    # An answer belongs where it was given: behind the decision that asked, before the call it let run.
+    return (span.end_ns if c.APPROVAL_OUTCOME in span.attributes else span.start_ns, span.end_ns)
 
 
 def _without_answered(members: Sequence[SpanView]) -> list[SpanView]:

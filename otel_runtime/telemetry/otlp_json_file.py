@@ -163,7 +163,7 @@ def _mend(handle: int) -> None:
     """Keep the complete lines of a file whose writer died in the middle of one."""
     os.lseek(handle, 0, os.SEEK_SET)
     with os.fdopen(os.dup(handle), "rb") as lines:
-        next(lines)
+        next(lines, None)
         kept = [line.rstrip(b",\n") for line in lines if _is_entry(line.rstrip(b",\n"))]
     os.ftruncate(handle, 0)
     os.lseek(handle, 0, os.SEEK_SET)

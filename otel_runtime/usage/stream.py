@@ -20,7 +20,7 @@ class StreamUsage:
     Every provider reports running totals, so the newest figure of each field wins and nothing is added up.
     """
 
-    __slots__ = ("_cost", "_finish", "_id", "_model", "_provider", "_raw")
+    __slots__ = ("_cost", "_finish", "_id", "_model", "_openai", "_provider", "_raw")
 
     def __init__(self) -> None:
         self._raw: dict[str, object] = {}
@@ -29,6 +29,8 @@ class StreamUsage:
         self._id: str | None = None
         self._model: str | None = None
         self._provider: str | None = None
+        # The class of OpenAI's chunks once one was seen: their many chunks without usage then cost two look-ups.
+        self._openai: type | None = None
 
     def feed(self, chunk: object) -> None:
         """Read one chunk; anything that is no known chunk is ignored. Never raises."""
@@ -47,6 +49,9 @@ class StreamUsage:
         return UsageRecord(counted, self._model, self._provider, facts, cost=self._cost, run=RunRef(message=self._id))
 
     def _feed(self, chunk: object) -> None:
+        if type(chunk) is self._openai and field(chunk, "usage") is None:
+            self._reasons(field(chunk, "choices"))
+            return
         kind = field(chunk, "type")
         if kind == "message_start":
             self._anthropic(field(chunk, "message"))
@@ -72,22 +77,27 @@ class StreamUsage:
         for key in ("usage", "usage_metadata", "usageMetadata"):
             self._merge(field(chunk, key))
         for key in ("choices", "candidates"):
-            parts = field(chunk, key)
-            if isinstance(parts, Sequence) and not isinstance(parts, str):
-                for index, part in enumerate(parts[:_FINISH_LIMIT]):
-                    own = field(part, "index")
-                    self._reason(own if isinstance(own, int) else index, part)
+            self._reasons(field(chunk, key))
+        if field(chunk, "object") == "chat.completion.chunk":
+            self._openai = type(chunk)
         if self._raw and (read := extract(chunk)) is not None:
             self._provider, self._cost = read.provider or self._provider, read.cost or self._cost
             for index, reason in enumerate(read.response.finish_reasons):
                 self._finish.setdefault(index, reason)
+
+    def _reasons(self, parts: object) -> None:
+        if isinstance(parts, Sequence) and not isinstance(parts, str):
+            for index, part in enumerate(parts[:_FINISH_LIMIT]):
+                own = field(part, "index")
+                self._reason(own if isinstance(own, int) else index, part)
 
     def _facts(self, part: object) -> None:
         self._id = first_text(part, "id", "response_id", "responseId") or self._id
         self._model = first_text(part, "model", "model_version", "modelVersion") or self._model
 
     def _reason(self, index: int, part: object) -> None:
-        reason = first_text(part, "finish_reason", "finishReason", "stop_reason")
+        names = ("finish_reason",) if self._openai else ("finish_reason", "finishReason", "stop_reason")
+        reason = first_text(part, *names)
         if reason is not None and len(self._finish) < _FINISH_LIMIT:
             self._finish[index] = reason
 

@@ -89,7 +89,8 @@ RUN = [
         6,
         1,
         "approval approved refund",
-        816,
+        # Asked before the tool ran, answered after it: it stands where it was answered.
+        801,
         93_816,
         otel_runtime__approval__id="q1",
         otel_runtime__approval__outcome="approved",
@@ -169,6 +170,16 @@ class TestRender:
     def test_parents_in_a_circle(self) -> None:
         """Spans that are each other's parents do not hang the picture."""
         assert "trace" in printed([view(1, 2, "a", 0, 1), view(2, 1, "b", 0, 1)])
+
+    def test_one_id_twice(self) -> None:
+        """A replayed span whose id stands below itself does not hang the sums."""
+        spans = [
+            view(1, None, "invoke_agent a", 0, 9, gen_ai__operation__name="invoke_agent"),
+            view(2, 1, "x", 1, 2),
+            view(3, 2, "y", 1, 2),
+            view(2, 3, "x", 1, 2),
+        ]
+        assert printed(spans).startswith("invoke_agent a")
 
     def test_nothing(self) -> None:
         """No spans is said so."""

@@ -47,6 +47,8 @@ class TestDocument:
         span.end("ok")
         assert bench.tracing.flush(20)
         assert bench.spans() == read_spans(path)
+        # 64-bit integers are strings in OTLP/JSON, because JSON's own numbers lose digits in JavaScript.
+        assert '{"key":"i","value":{"intValue":"-5"}}' in path.read_text("utf-8")
 
     def test_protobuf_accepts_it(self, tmp_path: Path) -> None:
         """The document parses as OTLP's TracesData once its hex ids are put into protobuf's base64."""
