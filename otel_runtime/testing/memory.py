@@ -18,7 +18,6 @@ from otel_runtime.runtime.build import build_runtime
 from otel_runtime.runtime.runtime import Runtime
 from otel_runtime.settings.model import Settings
 from otel_runtime.telemetry import conventions as names
-from otel_runtime.wrap.active import current_active, reset_slot
 
 __all__ = ["DecisionSeen", "MemoryRuntime", "Tree"]
 
@@ -61,7 +60,6 @@ class MemoryRuntime:
         capabilities: Mapping[str, object] | None = None,
         settings: Mapping[str, object] | None = None,
     ) -> None:
-        self._before = current_active()
         self._exporter = InMemorySpanExporter()
         # Not the sampler of OTEL_TRACES_SAMPLER: a test must see every span.
         self._tracers = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
@@ -104,13 +102,8 @@ class MemoryRuntime:
         return found
 
     def shutdown(self) -> None:
-        """Stop the runtime, close its database and its providers."""
+        """Stop the runtime and its providers."""
         self.runtime.shutdown()
-        if self.runtime.approvals is not None:
-            self.runtime.approvals.database.close()
-        if self._before is None:
-            # A guarded runtime that stops leaves its process refusing calls; this one was never the process's.
-            reset_slot()
         self._tracers.shutdown()
         self._meters.shutdown()
 
