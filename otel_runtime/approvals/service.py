@@ -7,12 +7,7 @@ Time is read inside the transaction, because waiting for the lock takes time.
 
 from __future__ import annotations
 
-import asyncio
-import os
-import threading
-import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal, get_args
@@ -26,7 +21,7 @@ from otel_runtime.approvals.owner import gone, this_process
 from otel_runtime.approvals.protocol import Ask, Claim, ClaimRefused
 from otel_runtime.approvals.records import Seals, trace_text
 from otel_runtime.approvals.reopening import find_again, terms_of
-from otel_runtime.approvals.waiting import Bell, Poller, wait_in_thread
+from otel_runtime.approvals.waiters import Waiters
 from otel_runtime.audit.chain import microseconds
 from otel_runtime.audit.log import AuditLog
 from otel_runtime.errors import RuntimeStateError, StoreError
@@ -66,8 +61,7 @@ class ApprovalService:
         self._seals = Seals(key)
         self._ledger = Ledger(str(database.path), self._seals, self._audit)
         self._teller = Teller(self._ledger, people if people is not None else {})
-        self._start_waiting()
-        _after_fork(weakref.ref(self))
+        self._waiters = Waiters(database, self._must_get, clock)
 
     @property
     def audit(self) -> AuditLog:
@@ -98,7 +92,7 @@ class ApprovalService:
                 ask = replace(ask, supersedes=outdated.id)
             request = self._ledger.view(connection, self._ledger.create(connection, ask, terms, now))
         if outdated is not None:
-            self._bell.ring(outdated.id)
+            self._waiters.ring(outdated.id)
         return request, True
 
     def get(self, request_id: str) -> ApprovalRequest | None:
@@ -181,7 +175,7 @@ class ApprovalService:
             raise AnswerRefused(str(error), request_id=request_id, why="authentication") from error
         if isinstance(outcome, AnswerRefused):
             raise outcome
-        self._bell.ring(request_id)
+        self._waiters.ring(request_id)
         return outcome
 
     def missing(self, request: ApprovalRequest) -> Mapping[str, int]:
@@ -194,12 +188,11 @@ class ApprovalService:
         Raises:
             StoreError: There is no such request, or the database failed.
         """
-        wait_in_thread(lambda: request_id not in self._answered(frozenset({request_id})), self._bell, request_id, timeout_s)
-        return self._must_get(request_id)
+        return self._waiters.wait(request_id, timeout_s)
 
     async def wait_async(self, request_id: str, timeout_s: float) -> ApprovalRequest:
         """The same without a blocked thread; all waiters of a loop share one poller. Cancelling it leaves the request open."""
-        return await self._poller().wait(request_id, timeout_s)
+        return await self._waiters.wait_async(request_id, timeout_s)
 
     def claim(self, request_id: str, call_digest: str, requirement_digest: str, now: datetime | None = None) -> Claim | ClaimRefused:
         """Take the right to run, exactly once over all processes.
@@ -254,7 +247,7 @@ class ApprovalService:
             elif row.state == "superseded" and (next_row := store.successor(connection, request_id)) is not None:
                 row = self._ledger.settled(connection, self._ledger.checked(next_row), now)
             request = self._ledger.view(connection, row)
-        self._bell.ring(request_id)
+        self._waiters.ring(request_id)
         return request
 
     def cancel(self, request_id: str, why: str) -> ApprovalRequest | None:
@@ -265,7 +258,7 @@ class ApprovalService:
             if row is not None and row.state == "awaiting-approval":
                 row = self._ledger.change(connection, row, "cancelled", now, {"why": why}, decided_us=microseconds(now))
             request = None if row is None else self._ledger.view(connection, row)
-        self._bell.ring(request_id)
+        self._waiters.ring(request_id)
         return request
 
     def sweep(self) -> _Requests:
@@ -281,7 +274,7 @@ class ApprovalService:
 
     def close(self) -> None:
         """Stop the polling thread; the database stays open."""
-        self._executor.shutdown(wait=True)
+        self._waiters.close()
 
     def _mark_unknown(self, request_id: str) -> ApprovalRequest | None:
         with self._database.writing() as connection:
@@ -308,46 +301,3 @@ class ApprovalService:
 
     def _no_request(self, request_id: str) -> StoreError:
         return StoreError(f"there is no approval request `{request_id}` in `{self._database.path}`", path=str(self._database.path))
-
-    def _answered(self, ids: Iterable[str]) -> frozenset[str]:
-        """Those that need not be waited for: answered, due, or missing."""
-        wanted = frozenset(ids)
-        with self._database.reading() as connection:
-            states = store.states(connection, wanted)
-        now_us = microseconds(self._clock())
-        return wanted - {each for each, (state, due_us) in states.items() if state == "awaiting-approval" and due_us > now_us}
-
-    def _read_many(self, ids: frozenset[str], overdue: frozenset[str]) -> Mapping[str, ApprovalRequest | Exception]:
-        found: dict[str, ApprovalRequest | Exception] = {}
-        for request_id in self._answered(ids) | overdue:
-            try:
-                found[request_id] = self._must_get(request_id)
-            except StoreError as error:
-                # Raised again in the one waiter it concerns.
-                found[request_id] = error
-        return found
-
-    def _poller(self) -> Poller:
-        loop = asyncio.get_running_loop()
-        with self._pollers_lock:
-            for other in [each for each in self._pollers if each.is_closed() or (each is not loop and not self._pollers[each].busy)]:
-                del self._pollers[other]
-            if loop not in self._pollers:
-                self._pollers[loop] = Poller(loop, self._read_many, self._executor, self._bell)
-            return self._pollers[loop]
-
-    def _start_waiting(self) -> None:
-        self._bell = Bell()
-        self._pollers: dict[asyncio.AbstractEventLoop, Poller] = {}
-        self._pollers_lock = threading.Lock()
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="otel-runtime approvals")
-
-
-def _after_fork(service: weakref.ref[ApprovalService]) -> None:
-    def forget() -> None:
-        if (alive := service()) is not None:
-            # The parent's threads and whoever held its locks do not exist in the child.
-            alive._start_waiting()  # noqa: SLF001 - same module, the hook of the class itself
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=forget)

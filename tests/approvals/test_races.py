@@ -240,7 +240,7 @@ class TestFork:
         found: list[str] = []
         waiter = threading.Thread(target=lambda: found.append(service.wait(request.id, 60).state))
         waiter.start()
-        while not service._bell._listeners:
+        while not service._waiters._bell._listeners:
             time.sleep(0.005)
         process = FORK.Process(target=lambda: service.answer(request.id, approver="os:alice", approved=True))
         process.start()
