@@ -51,6 +51,9 @@ _COUNT_LIMIT = 1 << 53
 
 def field(source: object, name: str) -> object:
     """The named part of a dict or object; None when there is none."""
+    # The exact type first: an abstract base class' isinstance is slow, and a stream asks this for every item.
+    if type(source) is dict:
+        return source.get(name)
     if source is None:
         return None
     if isinstance(source, Mapping):
@@ -80,6 +83,8 @@ def first_count(sources: Iterable[object], names: Iterable[str]) -> int | None:
 
 def text(value: object) -> str | None:
     """A non-empty string of at most 256 characters; enum members give their value."""
+    if value is None:
+        return None
     value = getattr(value, "value", value) if not isinstance(value, str | Mapping) else value
     if not isinstance(value, str) or not value:
         return None

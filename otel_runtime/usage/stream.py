@@ -53,6 +53,8 @@ class StreamUsage:
             self._reasons(field(chunk, "choices"))
             return
         kind = field(chunk, "type")
+        if isinstance(kind, str) and kind.startswith("content_block"):
+            return
         if kind == "message_start":
             self._anthropic(field(chunk, "message"))
         elif kind == "message_delta":
@@ -86,10 +88,9 @@ class StreamUsage:
                 self._finish.setdefault(index, reason)
 
     def _reasons(self, parts: object) -> None:
-        if isinstance(parts, Sequence) and not isinstance(parts, str):
+        if type(parts) is list or (isinstance(parts, Sequence) and not isinstance(parts, str)):
             for index, part in enumerate(parts[:_FINISH_LIMIT]):
-                own = field(part, "index")
-                self._reason(own if isinstance(own, int) else index, part)
+                self._reason(index, part)
 
     def _facts(self, part: object) -> None:
         self._id = first_text(part, "id", "response_id", "responseId") or self._id
@@ -99,7 +100,8 @@ class StreamUsage:
         names = ("finish_reason",) if self._openai else ("finish_reason", "finishReason", "stop_reason")
         reason = first_text(part, *names)
         if reason is not None and len(self._finish) < _FINISH_LIMIT:
-            self._finish[index] = reason
+            own = field(part, "index")
+            self._finish[own if isinstance(own, int) else index] = reason
 
     def _merge(self, usage: object) -> None:
         for name, value in _reported(usage).items():
