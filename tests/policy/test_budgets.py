@@ -116,6 +116,14 @@ class TestLimits:
         loaded, facts = load("{calls: 1, by: all, per: 1d}", more=", mode: shadow"), MemoryFacts()
         assert ["allow"] * 3 == [run(loaded, facts, call()) for _ in range(3)]
 
+    def test_doubt_beside_a_passed_limit(self) -> None:
+        """A passed limit does not make certain what else is unknown of the rule."""
+        loaded = load("{calls: 0, by: all, per: 1d}", "retryable-failure", more=", role: clerk")
+        needs = loaded.engine.needs(call(), NOW)
+        assert needs is not None
+        decision = loaded.engine.decide(call(), MemoryFacts().peek(needs, NOW), NOW).decision
+        assert ("deny", "policy.unknown") == (decision.value, decision.code)
+
     def test_other_conditions_first(self) -> None:
         """A call the rule is not about does not count on its limit."""
         loaded, facts = load("{calls: 1, by: all, per: 1d}", more=", args: {amount: {gt: 10}}"), MemoryFacts()
@@ -156,6 +164,18 @@ class TestMoney:
         facts.release(hold)
         key = hold.start.reservations[0].key
         assert Decimal(0) == facts.peek(Needs((key,)), NOW).counters[key]
+
+    def test_used_up_without_reserve(self) -> None:
+        """A budget that is exactly used up lets no further call through, even one that reserves nothing."""
+        loaded, facts = load('{usd: "1.00", by: user, per: day, tz: UTC}'), MemoryFacts()
+        needs = loaded.engine.needs(call(), NOW)
+        assert needs is not None
+        start = loaded.engine.decide(call(), facts.peek(needs, NOW), NOW).start
+        assert start is not None
+        hold = facts.begin(start, NOW)
+        assert hold is not None
+        facts.settle(hold, Spent(usd=Decimal("1.00")), NOW)
+        assert (None, "deny") == (facts.begin(start, NOW), run(loaded, facts, call()))
 
     def test_unknown_cost_leaves_the_reserve(self) -> None:
         """Where the cost stays unknown the reserved amount stands."""

@@ -318,6 +318,12 @@ class TestConditions:
 
 
 class TestUnknownByDecision:
+    def test_remembered_decisions_keep_doubt_apart(self) -> None:
+        """A decision by a rule that holds is not handed out where the same rule is in doubt, nor the other way round."""
+        loaded = policy("  - {id: x, tool: pay, user: bob, decision: deny}\n")
+        codes = [decided(loaded, args={"amount": 1}, user=user).code for user in ("bob", None, "bob", None, "carla")]
+        assert ["policy.rule", "policy.unknown", "policy.rule", "policy.unknown", "policy.default"] == codes
+
     def test_approval(self) -> None:
         """An unknown approval rule asks."""
         rules = "  - {id: x, tool: pay, user: bob, decision: require-approval, approval: {approvers: [anyone]}}\n  - {id: y, tool: pay, decision: allow}\n"
