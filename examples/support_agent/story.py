@@ -19,7 +19,7 @@ import otel_runtime as rt
 __all__ = ["main"]
 
 # Longer with a person, who is asked for 25 seconds before the demo answers by itself.
-_WAIT_S = {True: 40, False: 20}
+_WAIT_S = {True: 40, False: 30}
 
 
 def main() -> int:
