@@ -148,6 +148,8 @@ def _dispatch(call: Call, guard: Guard, request: ApprovalRequest, resolved: Trac
     if decision.approval is not None and requirement_digest(decision.approval) != request.requirement_digest:
         question = _question(call, action, decision, facts, supersedes=request.id)
         replacement = yield from blocking(lambda: guard.approvals.supersede(request.id, question))
+        if replacement.id == request.id:
+            return replacement  # it ended in another process meanwhile
         return (yield from _announce(call, guard, action, decision, replacement))
     return (yield from _claim(call, guard, request, ruling, now, resolved))
 
@@ -191,7 +193,7 @@ def _claim(
             facts = yield from peek(guard, guard.engine.needs(call.action(), now), now)
             again = guard.engine.decide(call.action(), facts, now, call.attempt).decision
             return (yield from refuse(call, guard, call.action(), again))
-    claimed = yield from blocking(lambda: guard.approvals.claim(request.id, request.call_digest, request.requirement_digest, now))
+    claimed = yield from blocking(lambda: guard.approvals.claim(request.id, request.call_digest, request.requirement_digest))
     if isinstance(claimed, ClaimRefused):
         if hold is not None:
             guard.facts.release(hold)
