@@ -49,8 +49,13 @@ class Outlets:
             pipe.wake()
         if self._provider != "own" and (self._waking is None or not self._waking.is_alive()):
             # A foreign batch processor can only be flushed, which blocks: one thread at a time does it.
-            self._waking = threading.Thread(target=self._flush_foreign, args=(2000,), name="otel-runtime-wake", daemon=True)
-            self._waking.start()
+            waking = threading.Thread(target=self._flush_foreign_quietly, name="otel-runtime-wake", daemon=True)
+            try:
+                waking.start()
+            except RuntimeError:
+                # No new threads at interpreter shutdown: the final flush sends it.
+                return
+            self._waking = waking
 
     def flush(self, deadline: float) -> bool:
         """Send what is buffered; False when it did not all leave by the deadline (`time.monotonic()`)."""
@@ -77,6 +82,12 @@ class Outlets:
             return True
         left = remaining(deadline)
         return run_bounded(lambda: self._flush_foreign(int(left * 1000)), left)
+
+    def _flush_foreign_quietly(self) -> None:
+        try:
+            self._flush_foreign(2000)
+        except Exception:  # noqa: BLE001 - the application's own exporter failed, and its provider has said so; the next flush tries again
+            return
 
     def _flush_foreign(self, timeout_ms: int) -> None:
         for flush in self._flushes:

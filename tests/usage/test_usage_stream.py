@@ -36,6 +36,16 @@ class TestStreams:
         assert ResponseFacts("c1", ("stop",)) == record.response
         assert ("gpt-4o", "openai") == (record.model, record.provider)
 
+    def test_openai_several_choices(self) -> None:
+        """Finish reasons of several choices keep the choices' order, whichever ends first."""
+        choice = {"delta": {"content": "x"}, "finish_reason": None}
+        record = collected(
+            openai_chunk(choices=[{**choice, "index": 1, "finish_reason": "length"}]),
+            openai_chunk(choices=[{**choice, "index": 0, "finish_reason": "stop"}]),
+            openai_chunk(usage={"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}),
+        )
+        assert ("stop", "length") == record.response.finish_reasons
+
     def test_openai_responses_events(self) -> None:
         """The completed event of the responses API carries the whole response."""
         whole = {
