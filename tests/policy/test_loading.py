@@ -240,6 +240,10 @@ class TestLints:
         """A rule that is legal and doubtful is a warning."""
         assert [code] == self.rule(text)
 
+    def test_partly_denied(self) -> None:
+        """A rule of which a deny leaves something is not pointless."""
+        assert self.rule("{id: a, tool: pay, decision: deny}\n  - {id: b, tool: [pay, web], decision: allow}") == []
+
     def test_uncovered(self) -> None:
         """A rule no case tries is a warning; a case of its own or of the file covers it."""
         bare = HEAD + "  - {id: a, tool: web, decision: allow}\n"

@@ -251,6 +251,7 @@ WHO: list[tuple[str, dict[str, Any], bool | None]] = [
     ("context: {risk: {eq: high}}", {"context": {"risk": "low"}}, False),
     ("context: {risk: {eq: high}}", {}, None),
     ("context: {risk: {eq: high}}", {"context": {"risk": 5}}, None),
+    ("context: {risk: {exists: true}}", {"context": {"risk": 5}}, None),
     ("context: {note: {eq: x}}", {}, False),
     ("context: {note: {exists: false}}", {}, True),
     ("only_args: [amount]", {}, True),

@@ -96,7 +96,133 @@ def decided(loaded: LoadedPolicy, call: tuple[Action, FactsView | None]) -> Deci
     return loaded.engine.decide(call[0], call[1], NOW).decision
 
 
+class Reference:
+    """The meaning once more: slow, without index, closures or cache, straight from the page and the raw rules."""
+
+    ABSENT, UNKNOWN = object(), object()
+
+    def __init__(self, action: Action, facts: FactsView | None) -> None:
+        self.action = action
+        self.facts = facts
+
+    def decide(self, many: list[dict[str, Any]], default: str) -> str:
+        agents = [*dict.fromkeys(self.action.agents)] or [None]
+        return max((self.as_seen_by(agent, many, default) for agent in agents), key=RANK.__getitem__)
+
+    def as_seen_by(self, agent: str | None, many: list[dict[str, Any]], default: str) -> str:
+        said = []
+        for rule in many:
+            if rule.get("mode") == "shadow" or not self.named(rule["tool"]):
+                continue
+            holds = self.block({key: value for key, value in rule.items() if key not in {"tool", "decision", "approval", "mode"}}, agent)
+            if holds is True:
+                said.append(rule["decision"])
+            elif holds is None and rule["decision"] != "allow":
+                said.append("deny" if rule["decision"] == "retryable-failure" else rule["decision"])
+        return max(said, key=RANK.__getitem__) if said else default
+
+    def named(self, patterns: str | list[str]) -> bool:
+        many = [patterns] if isinstance(patterns, str) else patterns
+        return self.action.name in many or "*" in many or ("crm.*" in many and self.action.name == "crm.a")
+
+    def block(self, conditions: dict[str, Any], agent: str | None) -> bool | None:
+        return fold_all([self.one(key, value, agent) for key, value in conditions.items()])
+
+    def one(self, key: str, value: Any, agent: str | None) -> bool | None:
+        if key in {"not", "unless"}:
+            return flip(self.block(value, agent))
+        if key == "all_of":
+            return fold_all([self.block(part, agent) for part in value])
+        if key == "any_of":
+            return fold_any([self.block(part, agent) for part in value])
+        if key == "agent":
+            return bool(agent == value)
+        if key == "user":
+            return None if self.action.user is None else self.action.user == value
+        if key == "role":
+            return None if self.action.roles is None else value in self.action.roles
+        if key == "only_args":
+            return all(name in value or self.action.args[name] is None or opaque(self.action.args[name]) for name in self.action.args)
+        if key == "after":
+            labels = self.facts.labels if self.facts is not None else None
+            return None if labels is None else value["label"] in labels
+        if key == "context":
+            risk = self.action.context.get("c")
+            return self.test(value["c"], risk if isinstance(risk, str) else self.UNKNOWN)
+        ((name, test),) = value.items()
+        return self.test(test, self.argument(name))
+
+    def argument(self, name: str) -> object:
+        # No signature: what was not given may stand under another name.
+        value = self.action.args.get(name, self.UNKNOWN)
+        return self.ABSENT if value is None else value
+
+    def test(self, test: dict[str, Any], value: Any) -> bool | None:
+        ((op, operand),) = test.items()
+        if op in {"all_of", "any_of"}:
+            return (fold_all if op == "all_of" else fold_any)([self.test(part, value) for part in operand])
+        if op == "not":
+            return flip(self.test(operand, value))
+        if value is self.UNKNOWN:
+            return None
+        if op == "exists":
+            return bool((value is not self.ABSENT) == operand)
+        if value is self.ABSENT:
+            return False
+        return None if opaque(value) else self.operator(op, operand, value)
+
+    def operator(self, op: str, operand: Any, value: Any) -> bool | None:
+        if op in {"some", "every", "none"}:
+            if not isinstance(value, list):
+                return None
+            results = [self.test(operand, element) for element in value]
+            return {"some": fold_any(results), "every": fold_all(results) if results else False, "none": flip(fold_any(results))}[op]
+        if op == "length":
+            return len(value) == operand if isinstance(value, str | list) else None
+        if op == "email_domain":
+            return bool(value.endswith("@corp.example")) if isinstance(value, str) and "@" in value else None
+        if op == "contains":
+            if isinstance(value, str):
+                return operand in value if isinstance(operand, str) else None
+            return fold_any([same(element, operand) for element in value]) if isinstance(value, list) else None
+        if op in {"gt", "lte"}:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return None
+            return bool(value > operand if op == "gt" else value <= operand)
+        return same(value, operand) if op == "eq" else flip(same(value, operand))
+
+
+def opaque(value: object) -> bool:
+    return isinstance(value, Unreadable)
+
+
+def same(left: Any, right: Any) -> bool | None:
+    kinds = [
+        bool if isinstance(one, bool) else str if isinstance(one, str) else float if isinstance(one, int | float) else None
+        for one in (left, right)
+    ]
+    return bool(left == right) if kinds[0] is not None and kinds[0] is kinds[1] else None
+
+
+def flip(value: bool | None) -> bool | None:
+    return None if value is None else not value
+
+
+def fold_all(results: list[bool | None]) -> bool | None:
+    return False if False in results else None if None in results else True
+
+
+def fold_any(results: list[bool | None]) -> bool | None:
+    return flip(fold_all([flip(result) for result in results]))
+
+
 class TestEveryPolicy:
+    @settings(max_examples=400, deadline=None)
+    @given(st.lists(rules(), min_size=1, max_size=4), actions(), st.sampled_from(["allow", "deny"]))
+    def test_agrees_with_the_reference(self, many: list[dict[str, Any]], call: tuple[Action, FactsView | None], default: str) -> None:
+        """The engine decides what a slow and obvious evaluator decides."""
+        assert Reference(*call).decide(many, default) == decided(build(many, default), call).value
+
     @settings(max_examples=150, deadline=None)
     @given(st.lists(rules(), min_size=1, max_size=4), rules("deny"), actions(), st.sampled_from(["allow", "deny"]))
     def test_more_denies_never_allow_more(
