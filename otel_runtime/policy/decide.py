@@ -28,7 +28,7 @@ from otel_runtime.policy.rules import CompiledRule
 from otel_runtime.policy.scope import Scope
 from otel_runtime.policy.verdicts import Defaults, Outcome, Situation, judge, refuse, stricter, verdict_of
 from otel_runtime.values.action import Action
-from otel_runtime.values.decision import Decision
+from otel_runtime.values.decision import Decision, Verdict
 
 __all__ = ["CompiledPolicy", "decide", "needs_of", "scope_of"]
 
@@ -126,7 +126,7 @@ def _judged_by_chain(plan: Plan, scope: Scope, defaults: Defaults, attempt: int)
     for agent in dict.fromkeys(scope.action.agents):
         scope.agent = agent
         views.append(_tried(plan, scope)[0])
-    verdicts = [verdict_of(_enforced(view), defaults, situation) for view in views]
+    verdicts: list[Verdict] = [verdict_of(_enforced(view), defaults, situation) for view in views]
     strictest = verdicts[0]
     for verdict in verdicts[1:]:
         strictest = stricter(strictest, verdict)

@@ -132,9 +132,10 @@ def _texts(value: object) -> object:
 
 def _plain_texts(value: object) -> tuple[str, ...]:
     many = value if isinstance(value, list) else [value]
-    if not many or not all(isinstance(item, str) and item for item in many):
+    texts = tuple(item for item in many if isinstance(item, str) and item)
+    if not texts or len(texts) != len(many):
         raise _refusal("P016", f"expected text or a list of texts, got {_shown(value)}")
-    return tuple(many)
+    return texts
 
 
 def _some_texts(value: object) -> tuple[str, ...]:

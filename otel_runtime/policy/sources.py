@@ -132,7 +132,7 @@ def parse_source(text: str | bytes, source: str) -> SourceFile:
 def _salvaged(document: Document, plain: Mapping[str, object], error: ValidationError) -> SourceFile:
     """Keep what is sound, so that all mistakes of a file are told at once."""
     faults = tuple(validation_faults(document, error, "P", PolicyFile, _HINTS))
-    places = [detail["loc"] for detail in error.errors(include_url=False)]
+    places: list[tuple[int | str, ...]] = [detail["loc"] for detail in error.errors(include_url=False)]
     bad_rules = {loc[1] for loc in places if len(loc) > 1 and loc[0] == "rules"}
     broken = {str(loc[0]) for loc in places if loc and not (len(loc) > 1 and loc[0] == "rules")}
     rules = plain.get("rules")

@@ -75,7 +75,7 @@ def stricter(left: Verdict, right: Verdict) -> Verdict:
 
 def verdict_of(outcomes: Iterable[Outcome], defaults: Defaults, situation: Situation) -> Verdict:
     """The strictest of what the rules say, or the default."""
-    said = [said for outcome in outcomes if (said := _says(outcome, situation)) is not None]
+    said: list[Verdict] = [word for outcome in outcomes if (word := _says(outcome, situation)) is not None]
     return max(said, key=_RANK.__getitem__) if said else _default(defaults, situation)
 
 

@@ -106,7 +106,7 @@ class Reference:
         self.facts = facts
 
     def decide(self, many: list[dict[str, Any]], default: str) -> str:
-        agents = [*dict.fromkeys(self.action.agents)] or [None]
+        agents: list[str | None] = list(dict.fromkeys(self.action.agents)) if self.action.agents else [None]
         return max((self.as_seen_by(agent, many, default) for agent in agents), key=RANK.__getitem__)
 
     def as_seen_by(self, agent: str | None, many: list[dict[str, Any]], default: str) -> str:
