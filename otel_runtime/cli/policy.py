@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_FACTS_HELP = 'JSON file with what the session did: {"session": "s1", "labels": [...], "history": [...], "used": {"RULE": 3}}'
+_FACTS_HELP = 'JSON file with what the session did; a fresh session when left out: {"session": "s1", "labels": [...], "history": [...], "used": {"RULE": 3}}'
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -227,7 +227,7 @@ def _action(arguments: argparse.Namespace, told: Mapping[str, object], known: Ma
     args = _json(arguments.args, "--args")
     roles = frozenset(arguments.role) if arguments.role is not None else _texts(told, "roles") if "roles" in told else None
     user = arguments.user or told.get("user")
-    session = told.get("session", "explained") if told else None
+    session = told.get("session", "explained")
     return Action(
         kind=arguments.kind,
         name=arguments.tool,
@@ -252,7 +252,7 @@ def _facts(action: Action, told: Mapping[str, object], loaded: LoadedPolicy, now
     used = told.get("used", {})
     amounts = used if isinstance(used, dict) else {}
     counters = {key: _amount(amounts.get(key.name.rpartition(":")[0], 0)) for key in needs.counters}
-    if not told:
+    if action.session is None:
         return FactsView(counters)
     return FactsView(counters, {label: frozenset({"told"}) for label in _texts(told, "labels")}, _texts(told, "history"))
 
