@@ -35,11 +35,13 @@ def print_explanation(out: Console, action: Action, explanation: Explanation) ->
     decision = explanation.decision
     verdict = decision.value if decision.would_be is None else f"{decision.value} (shadow; it would be {decision.would_be})"
     by = f"rule {decision.rule} at {decision.place}" if decision.rule is not None else decision.code
-    out.print(Text.assemble((verdict, _VERDICTS[decision.value]), f"  {action.kind} {action.name}  by {by}"))
-    out.print(Text(f"  {decision.reason}"))
+    out.print(Text.assemble((verdict, _VERDICTS[decision.value]), f"  {action.kind} {action.name}  by {by}"), soft_wrap=True)
+    out.print(Text(f"  {decision.reason}"), soft_wrap=True)
     if decision.approval is not None:
         for requirement in decision.approval.requirements:
-            out.print(Text(f"  asks {' or '.join(requirement.approvers)}, {requirement.quorum} of them ({requirement.rule})"))
+            out.print(
+                Text(f"  asks {' or '.join(requirement.approvers)}, {requirement.quorum} of them ({requirement.rule})"), soft_wrap=True
+            )
     if decision.retry is not None:
         out.print(Text(f"  again after {decision.retry.after_s:g} s, attempt {decision.retry.attempt} of {decision.retry.max_attempts}"))
     for rule in explanation.rules:

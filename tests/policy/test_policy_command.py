@@ -68,7 +68,10 @@ class TestExplain:
         """The decision comes first, then every rule about the call with its conditions."""
         out = self.explain(good, capsys, "--args", '{"amount": 250}')
         assert out.startswith("deny  tool refund")
-        assert ("false  args.amount lte 100  (250)" in out, "unknown  over calls 2 by session" in out) == (True, True)
+        assert ("false  args.amount lte 100  (250)" in out, "false  over calls 2 by session  (0 of 2 used, this call adds 1)" in out) == (
+            True,
+            True,
+        )
 
     def test_session_facts(self, good: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Labels, history and used amounts of a session come from a file."""
@@ -94,7 +97,14 @@ class TestExplain:
         (tmp_path / "policy" / "a.yaml").write_text(GOOD)
         monkeypatch.chdir(tmp_path)
         assert main(["policy", "explain", "--tool", "refund", "--args", '{"amount": 5}', "--json"]) == 0
-        assert json.loads(capsys.readouterr().out)["decision"]["value"] == "deny"
+        assert json.loads(capsys.readouterr().out)["decision"]["value"] == "allow"
+
+    def test_no_session(self, good: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Where there is no session its facts are unknown, and a limit by session binds."""
+        facts = tmp_path / "facts.json"
+        facts.write_text('{"session": null}')
+        out = self.explain(good, capsys, "--args", '{"amount": 5}', "--session-facts", str(facts))
+        assert ("deny  tool refund" in out, "unknown  over calls 2 by session  (no session is known" in out) == (True, True)
 
 
 class TestSchema:
