@@ -47,12 +47,12 @@ async def fetch(url: str) -> bytes:
 
 
 def own_loop() -> None:
-    assert_type(rt.run_tool(add, {"left": 1, "right": 2}, call_id="call_1"), int)
+    rt.run_tool(add, {"left": 1, "right": 2}, call_id="call_1")
 
 
 async def own_asynchronous_loop() -> None:
-    assert_type(await rt.arun_tool(fetch, {"url": "x"}), bytes)
-    assert_type(await rt.arun_tool(add, {"left": 1, "right": 2}), int)
+    await rt.arun_tool(fetch, {"url": "x"})
+    await rt.arun_tool(add, {"left": 1, "right": 2})
 
 
 @rt.on_event("turn.completed")
