@@ -36,6 +36,8 @@ class Observers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_name: dict[str, tuple[Observer, ...]] = dict.fromkeys(_NAMES, ())
+        # Asked twice on the way of every call: an attribute costs a third of a method.
+        self.watched = False
 
     def add(self, name: str, observer: Observer) -> None:
         """Register one observer.
@@ -50,11 +52,13 @@ class Observers:
             raise TypeError(f"expected a function for hook `{name}`, got `{type(observer).__name__}`")
         with self._lock:
             self._by_name[name] = (*self._by_name[name], observer)
+            self.watched = True
 
     def remove(self, name: str, observer: Observer) -> None:
         """Forget one observer; unknown ones are no error."""
         with self._lock:
             self._by_name[name] = tuple(known for known in self._by_name[name] if known is not observer)
+            self.watched = any(self._by_name.values())
 
     def get(self, name: str) -> tuple[Observer, ...]:
         """The observers of a hook, in the order of registration."""
@@ -75,6 +79,11 @@ class Hooks:
         self._own = own
         self._background = background
         self.errors: Counter[str] = Counter()
+
+    @property
+    def watched(self) -> bool:
+        """True when anybody listens to anything: the one question on the way of every call."""
+        return self._everywhere.watched or self._own.watched
 
     def wants(self, name: HookName) -> bool:
         """True when somebody listens: the caller need not build what nobody reads."""

@@ -40,6 +40,9 @@ class Meters:
         self._errors = Labels(64)
         self._tools = Labels(1000)
         self._rules = Labels(1000)
+        self._decisions: dict[tuple[str, str, str], tuple[dict[str, str], dict[str, str]]] = {}
+        self._count_decision = recorder.record("otel_runtime.policy.decisions")
+        self._time_decision = recorder.record("otel_runtime.policy.duration")
 
     def name(self, given: str) -> bool:
         """True when this operation's name may become a metric label."""
@@ -88,13 +91,20 @@ class Meters:
             currency = {c.CURRENCY: self._models.of(usage.cost.currency), c.REQUEST_MODEL: model}
             self._put("otel_runtime.usage.cost", float(usage.cost.amount), currency, where)
 
-    def decided(self, action: Action, decision: Decision) -> None:
+    def decided(self, action: Action, decision: Decision, duration_s: float) -> None:
         """A decision was made; a name the model made up is not a label."""
-        where = context.get_current()
+        if self._count_decision is None or self._time_decision is None:
+            return
         tool = self._tools.of(action.name) if action.registered else c.OTHER
-        labels = {c.DECISION: decision.value, c.DECISION_RULE: self._rules.of(decision.rule or decision.code), c.OWN_TOOL: tool}
-        self._put("otel_runtime.policy.decisions", 1, labels, where)
-        self._put("otel_runtime.policy.duration", decision.duration_s, {c.DECISION: decision.value}, where)
+        key = (decision.value, self._rules.of(decision.rule or decision.code), tool)
+        known = self._decisions.get(key)
+        if known is None:
+            # Bounded: its parts come from bounded sets of labels.
+            counted = {c.DECISION: key[0], c.DECISION_RULE: key[1], c.OWN_TOOL: tool}
+            known = self._decisions[key] = (counted, {c.DECISION: key[0]})
+        where = context.get_current()
+        self._recorder.put(self._count_decision, 1, known[0], where)
+        self._recorder.put(self._time_decision, duration_s, known[1], where)
 
     def asked(self, request: ApprovalRequest) -> None:
         """A person was asked."""

@@ -40,6 +40,7 @@ Attributes = dict[str, AttributeValue | tuple[str, ...]]
 _RESERVED = ("otel_runtime.policy.", "otel_runtime.approval.")
 _SAME_TRACE_S = 3600.0
 _DECISION_KEYS_LIMIT = 256
+_REMEMBERED = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +110,25 @@ def start_attributes(start: SpanStart, planned: Plan) -> Attributes:
     if start.provider is not None:
         found[c.PROVIDER_NAME] = text(start.provider)
     if start.decision is not None:
-        found.update(decision_attributes(start.decision))
+        found.update(_allowing_attributes(start.decision))
     if start.approval_id is not None:
         found[c.APPROVAL_ID] = text(start.approval_id)
+    return found
+
+
+_allowing: dict[int, tuple[Decision, Attributes]] = {}
+
+
+def _allowing_attributes(decision: Decision) -> Attributes:
+    """The same as `decision_attributes`, remembered: an engine hands out one object for every plain allow by a rule."""
+    known = _allowing.get(id(decision))
+    if known is not None and known[0] is decision:
+        return known[1]
+    if len(_allowing) >= _REMEMBERED:
+        _allowing.clear()
+    found = decision_attributes(decision)
+    # The decision is kept with its id, so that the id cannot come to mean another one.
+    _allowing[id(decision)] = (decision, found)
     return found
 
 

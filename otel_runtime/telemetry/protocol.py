@@ -6,9 +6,8 @@ Everything here fails open: no method raises, whatever the SDK, a processor or a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from otel_runtime.values.action import Action, Kind
 from otel_runtime.values.approval import ApprovalRequest
@@ -24,9 +23,8 @@ NOTHING: object = object()
 _EMPTY: Mapping[str, AttributeValue] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class SpanStart:
-    """Everything known when an operation starts.
+class SpanStart(NamedTuple):
+    """Everything known when an operation starts. One is made per call, so it is the kind of value that is cheapest to make.
 
     Args:
         kind: Which operation; `capability` opens none.
@@ -59,7 +57,7 @@ class SpanStart:
     links: tuple[TraceRef, ...] = ()
     parent: TraceRef | None = None
     arguments: Mapping[str, object] | None = None
-    attributes: Mapping[str, AttributeValue] = field(default_factory=lambda: _EMPTY)
+    attributes: Mapping[str, AttributeValue] = _EMPTY
     unguarded: bool = False
 
 
@@ -119,8 +117,14 @@ class Tracing(Protocol):
         """Where the running code stands in a trace; None outside of one."""
         ...
 
-    def decided(self, action: Action, decision: Decision) -> None:
-        """Count a decision; a non-allow one also becomes a span `policy {decision} {tool}`."""
+    def decided(self, action: Action, decision: Decision, duration_s: float = 0.0) -> None:
+        """Count a decision; a non-allow one also becomes a span `policy {decision} {tool}`.
+
+        Args:
+            action: What was decided.
+            decision: The decision.
+            duration_s: Seconds it took, waiting for facts included.
+        """
         ...
 
     def approval_requested(self, request: ApprovalRequest) -> TraceRef | None:

@@ -117,18 +117,18 @@ class OtelTracing:
             self._parts.losses.problem("current", error)
             return None
 
-    def decided(self, action: Action, decision: Decision) -> None:
+    def decided(self, action: Action, decision: Decision, duration_s: float = 0.0) -> None:
         """Count a decision; a non-allow one also becomes a span."""
         if self._down:
             return
         try:
             self._recorder.ensure()
-            self._parts.meters.decided(action, decision)
+            self._parts.meters.decided(action, decision, duration_s)
             if decision.value != "allow" or self._all_decisions:
                 name = clean_name(action.name) if action.registered else c.OTHER
                 attributes = ops.policy_attributes(action, decision, self._parts.redactor)
                 end = time.time_ns()
-                start = end - int(max(0.0, decision.duration_s) * 1e9)
+                start = end - int(max(0.0, duration_s) * 1e9)
                 self._instant(f"policy {decision.value} {name}", attributes, context.get_current(), [], start, end)
         except Exception as error:  # noqa: BLE001 - telemetry fails open
             self._parts.losses.problem("decision", error)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
+from functools import cache
+from typing import TYPE_CHECKING, TypeAlias
 
 from otel_runtime.values.usage import Cost, TokenUsage, UsageRecord
 
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, Provider
+
 __all__ = ["price"]
+
+_Entry: TypeAlias = "tuple[ModelInfo, Provider]"
+# Long enough to save the matching, short enough for a table that the application updates in the background.
+_KEPT_S = 60.0
+_KEPT = 256
+_entries: dict[tuple[str, str | None], tuple[_Entry | None, float]] = {}
 
 # The conventions' provider names -> the table's; others are tried under their own name, then by the model alone.
 _PROVIDERS: Mapping[str, str] = {
@@ -49,13 +61,40 @@ def _estimate(model: str, provider: str | None, usage: TokenUsage) -> Cost | Non
         "cache_write_tokens": usage.cache_write,
     }
     given = genai_prices.Usage(**{name: value for name, value in counted.items() if value is not None})
+    found = _found(model, provider)
+    if found is None:
+        return None
+    entry, vendor = found
+    return Cost(Decimal(entry.calc_price(given, vendor).total_price), "USD", estimated=True, source=_source())
+
+
+def _found(model: str, provider: str | None) -> _Entry | None:
+    """The table's entry for a model. Matching its name takes ten times as long as pricing it, so the answer is kept for a while."""
+    import genai_prices
+
+    key, now = (model, provider), time.monotonic()
+    known = _entries.get(key)
+    if known is not None and known[1] > now:
+        return known[0]
+    found: _Entry | None = None
     for provider_id in _provider_ids(provider):
         try:
-            answer = genai_prices.calc_price(given, model, provider_id=provider_id)
+            answer = genai_prices.calc_price(genai_prices.Usage(input_tokens=1), model, provider_id=provider_id)
         except LookupError:
             continue
-        return Cost(Decimal(answer.total_price), "USD", estimated=True, source=f"genai-prices {genai_prices.__version__}")
-    return None
+        found = (answer.model, answer.provider)
+        break
+    if len(_entries) >= _KEPT:
+        _entries.clear()
+    _entries[key] = (found, now + _KEPT_S)
+    return found
+
+
+@cache
+def _source() -> str:
+    import genai_prices
+
+    return f"genai-prices {genai_prices.__version__}"
 
 
 def _provider_ids(provider: str | None) -> tuple[str | None, ...]:

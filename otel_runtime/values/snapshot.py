@@ -14,6 +14,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
+from typing import Any
 from uuid import UUID
 
 from otel_runtime.values.action import Unreadable
@@ -24,6 +25,8 @@ MAX_BYTES = 1 << 20
 MAX_NODES = 10_000
 MAX_DEPTH = 32
 _MAX_INT_BITS = 8_192
+_SHORT = 100
+_SMALL = 1 << 64
 _ATOMS: frozenset[type] = frozenset({type(None), bool})
 _IMMUTABLE: frozenset[type] = frozenset({type(None), bool, int, float, str})
 _MOMENTS: frozenset[type] = frozenset({datetime, date, time, timedelta, UUID})
@@ -53,7 +56,7 @@ def type_name(value: object) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def snapshot_arguments(arguments: Mapping[str, object], opaque: frozenset[str] = frozenset()) -> tuple[dict[str, object], bool]:
+def snapshot_arguments(arguments: Mapping[str, Any], opaque: frozenset[str] = frozenset()) -> tuple[dict[str, object], bool]:
     """Copy bound arguments.
 
     Args:
@@ -71,7 +74,15 @@ def snapshot_arguments(arguments: Mapping[str, object], opaque: frozenset[str] =
         if name in opaque:
             copy[name] = Unreadable(type_name(value), "opaque")
             continue
-        fixed = fixed and type(value) in _IMMUTABLE
+        kind = type(value)
+        if budget.nodes > 0 and (
+            kind in _ATOMS or (kind is str and len(value) <= _SHORT and value.isascii()) or (kind is int and -_SMALL < value < _SMALL)
+        ):
+            # Most arguments are small scalars: they are their own snapshot, and too few and too short to reach a cap.
+            budget.nodes -= 1
+            copy[name] = value
+            continue
+        fixed = fixed and kind in _IMMUTABLE
         copy[name] = _top(value, budget)
     return copy, fixed
 

@@ -4,15 +4,20 @@ Theory of operation. `admit` is a generator that yields every blocking effect an
 The body runs only after `call.permit` was set here, or when nothing guards the call.
 
 INVARIANT: no path returns None for a guarded call without an `allow` decided for the arguments as they are now, or a claimed approval
-for exactly them. Whatever goes wrong inside becomes `PolicyUnavailable`.
+for exactly them, or the certainty that Python itself refuses the call. Whatever goes wrong inside becomes `PolicyUnavailable`.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
+from dataclasses import dataclass, replace
+from datetime import datetime
+from time import perf_counter
 
 from otel_runtime.errors import PolicyUnavailable, RetryableFailure
+from otel_runtime.policy.protocol import Hold, Needs, Ruling
+from otel_runtime.values.action import Action
 from otel_runtime.wrap.active import Guard
 from otel_runtime.wrap.approval import ask
 from otel_runtime.wrap.call import Call, Permit
@@ -20,11 +25,45 @@ from otel_runtime.wrap.effects import Effects, Sleep, blocking
 from otel_runtime.wrap.guarding import begin, peek, refuse
 from otel_runtime.wrap.refusals import arguments_changed
 
-__all__ = ["admit", "guarded_effects", "retries", "settle"]
+__all__ = ["admit", "admitted_at_once", "guarded_effects", "retries", "settle"]
 
 _log = logging.getLogger("otel_runtime.wrap")
 # Each round means that another call took the last of a budget in between; that many in a row is no coincidence.
 _MAX_RACES = 16
+
+
+@dataclass(slots=True)
+class Look:
+    """What a first look at a call found, before anything that may block.
+
+    Args:
+        action: The snapshot.
+        now: Time of the look.
+        needs: Facts to read before deciding; None when there are none, and then `ruling` is set.
+        ruling: The decision, when no facts are needed.
+        began: `time.perf_counter()` of the look.
+    """
+
+    action: Action
+    now: datetime
+    needs: Needs | None
+    ruling: Ruling | None
+    began: float
+
+
+def admitted_at_once(call: Call) -> bool:
+    """True when the call may run now: nothing guards it, or a plain allow that needs no facts and reserves nothing.
+
+    The common case of `admit`, without making a generator. Whatever else is found, also a failure, is left to `admit`.
+    """
+    guard = call.active.guard
+    if guard is None:
+        return call.plan.options.guard != "required"
+    try:
+        look = _look(call, guard)
+        return isinstance(look, Look) and look.ruling is not None and look.ruling.start is None and _permit(call, look, look.ruling, None)
+    except Exception:  # noqa: BLE001  # `admit` meets the same failure and refuses with it
+        return False
 
 
 def admit(call: Call, *, waits: bool) -> Effects[Exception | None]:
@@ -37,8 +76,11 @@ def admit(call: Call, *, waits: bool) -> Effects[Exception | None]:
     Returns:
         None when the body may run; else the error to raise instead.
     """
+    guard = call.active.guard
+    if guard is None:
+        return _unguarded(call)
     while True:
-        refusal = yield from _attempt(call, waits)
+        refusal = yield from guarded_effects(call, _decide(call, guard, waits))
         if not isinstance(refusal, RetryableFailure) or not waits or not retries(call, refusal):
             return refusal
         call.refused_attempt(refusal)
@@ -71,13 +113,6 @@ def settle(call: Call, *, completed: bool) -> Effects[None]:
         _log.exception("the end of `%s` could not be recorded; its approval will be reported as unknown", call.name)
 
 
-def _attempt(call: Call, waits: bool) -> Effects[Exception | None]:
-    guard = call.active.guard
-    if guard is None:
-        return _unguarded(call)
-    return (yield from guarded_effects(call, _governed(call, guard, waits)))
-
-
 def guarded_effects(call: Call, effects: Effects[Exception | None]) -> Effects[Exception | None]:
     """The same effects, where any failure inside is a refusal."""
     try:
@@ -88,14 +123,6 @@ def guarded_effects(call: Call, effects: Effects[Exception | None]) -> Effects[E
         unavailable = PolicyUnavailable(f"`{call.name}` did not run: {reason}", tool=call.name, reason=reason)
         unavailable.__cause__ = error
         return unavailable
-
-
-def _governed(call: Call, guard: Guard, waits: bool) -> Effects[Exception | None]:
-    if not guard.engine.governs(call.plan.kind, call.name):
-        return None
-    if (wrong := _wrong_call(call)) is not None:
-        return wrong if isinstance(wrong, Exception) else None
-    return (yield from _decide(call, guard, waits))
 
 
 def _unguarded(call: Call) -> PolicyUnavailable | None:
@@ -125,28 +152,53 @@ def _wrong_call(call: Call) -> object | None:
     return None
 
 
+def _look(call: Call, guard: Guard) -> Look | Exception | None:
+    """The first look: None when nothing is to be decided, an error when the call does not fit its function."""
+    engine = guard.engine
+    if not engine.governs(call.plan.kind, call.name):
+        return None
+    if call.bound is None and (wrong := _wrong_call(call)) is not None:
+        return wrong if isinstance(wrong, Exception) else None
+    began = perf_counter()
+    now = call.active.clock()
+    action = call.action()
+    needs = engine.needs(action, now)
+    return Look(action, now, needs, engine.decide(action, None, now, call.attempt) if needs is None else None, began)
+
+
 def _decide(call: Call, guard: Guard, waits: bool) -> Effects[Exception | None]:
     for _ in range(_MAX_RACES):
-        now = call.active.clock()
-        action = call.action()
-        facts = yield from peek(guard, guard.engine.needs(action, now), now)
-        ruling = guard.engine.decide(action, facts, now, call.attempt)
-        decision = ruling.decision
+        look = _look(call, guard)
+        if not isinstance(look, Look):
+            return look
+        facts = None
+        ruling = look.ruling
+        if ruling is None:
+            facts = yield from peek(guard, look.needs, look.now)
+            ruling = guard.engine.decide(look.action, facts, look.now, call.attempt)
+        decision = replace(ruling.decision, duration_s=perf_counter() - look.began)
         if decision.value == "require-approval":
-            return (yield from ask(call, guard, action, decision, facts, waits))
+            return (yield from ask(call, guard, look.action, decision, facts, waits))
         if decision.value != "allow":
-            return (yield from refuse(call, guard, action, decision))
+            return (yield from refuse(call, guard, look.action, decision))
         hold = None
         if ruling.start is not None:
-            hold = yield from begin(guard, ruling.start, now)
+            hold = yield from begin(guard, ruling.start, look.now)
             if hold is None:
                 continue
-        if call.changed(action):
-            if hold is not None:
-                guard.facts.release(hold)
-            return arguments_changed(call.name)
-        call.permit = Permit(decision, hold)
-        call.active.tracing.decided(action, decision)
-        return None
+        return None if _permit(call, look, ruling, hold) else arguments_changed(call.name)
     reason = "its budget is taken by other calls faster than it can be reserved"
     return PolicyUnavailable(f"`{call.name}` did not run: {reason}", tool=call.name, reason=reason)
+
+
+def _permit(call: Call, look: Look, ruling: Ruling, hold: Hold | None) -> bool:
+    """Hand out the permit of an allow; False when it is none, or when the arguments are not those that were decided any more."""
+    if ruling.decision.value != "allow":
+        return False
+    if call.changed(look.action):
+        if hold is not None and call.active.guard is not None:
+            call.active.guard.facts.release(hold)
+        return False
+    call.permit = Permit(ruling.decision, hold)
+    call.active.tracing.decided(look.action, ruling.decision, perf_counter() - look.began)
+    return True

@@ -14,7 +14,7 @@ from typing import Any
 from otel_runtime.errors import RetryableFailure
 from otel_runtime.telemetry.protocol import Outcome
 from otel_runtime.wrap.active import StreamMeter, Unavailable, current_active
-from otel_runtime.wrap.admission import admit, retries, settle
+from otel_runtime.wrap.admission import admit, admitted_at_once, retries, settle
 from otel_runtime.wrap.call import Call
 from otel_runtime.wrap.effects import Sleep, drive, drive_async, on_event_loop
 from otel_runtime.wrap.plan import CallPlan
@@ -57,9 +57,10 @@ def start_call(plan: CallPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 def run_sync(call: Call, fn: Callable[..., Any]) -> Any:
     """Admit and run a plain function."""
     while True:
-        refusal = drive(admit(call, waits=not on_event_loop()))
-        if refusal is not None:
-            return _refused(call, refusal)
+        if not admitted_at_once(call):
+            refusal = drive(admit(call, waits=not on_event_loop()))
+            if refusal is not None:
+                return _refused(call, refusal)
         try:
             return run_permitted(call, fn, may_retry=True)
         except _Again as again:
@@ -69,10 +70,11 @@ def run_sync(call: Call, fn: Callable[..., Any]) -> Any:
 async def run_async(call: Call, fn: Callable[..., Any]) -> Any:
     """Admit and run a coroutine function."""
     while True:
-        refusal = await drive_async(admit(call, waits=True))
-        if refusal is not None:
-            value = _refused(call, refusal)
-            return await value if hasattr(value, "__await__") else value
+        if not admitted_at_once(call):
+            refusal = await drive_async(admit(call, waits=True))
+            if refusal is not None:
+                value = _refused(call, refusal)
+                return await value if hasattr(value, "__await__") else value
         try:
             return await run_permitted_async(call, fn, may_retry=True)
         except _Again as again:
@@ -249,13 +251,16 @@ def _finished(call: Call, error: BaseException | None, result: Any, meter: Strea
             call.record_usage(record)
     elif error is None and call.plan.kind == "model":
         call.record_usage(result)
+    if error is None:
+        call.end("ok", None, result)
+        return
     outcome = outcome_of(error)
     call.end(outcome, error if outcome == "error" else None, result)
 
 
 def _end(call: Call, error: BaseException | None, result: Any = None, meter: StreamMeter | None = None) -> None:
     _finished(call, error, result, meter)
-    if call.permit is not None:
+    if call.must_settle:
         if isinstance(error, GeneratorExit):
             _settle_later(call)
         else:
@@ -264,7 +269,7 @@ def _end(call: Call, error: BaseException | None, result: Any = None, meter: Str
 
 async def _end_async(call: Call, error: BaseException | None, result: Any = None, meter: StreamMeter | None = None) -> None:
     _finished(call, error, result, meter)
-    if call.permit is None:
+    if not call.must_settle:
         return
     if outcome_of(error) in ("cancelled", "closed"):
         _settle_later(call)
@@ -274,7 +279,7 @@ async def _end_async(call: Call, error: BaseException | None, result: Any = None
 
 def _end_later(call: Call, error: BaseException, meter: StreamMeter | None) -> None:
     _finished(call, error, None, meter)
-    if call.permit is not None:
+    if call.must_settle:
         _settle_later(call)
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from contextvars import Token
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from otel_runtime.errors import RetryableFailure
 from otel_runtime.policy.protocol import Hold, Spent
@@ -25,8 +24,7 @@ from otel_runtime.wrap.scope import RunState, Scope, enter_scope, leave_scope
 __all__ = ["Call", "Permit"]
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(NamedTuple):
     """The right to run the body once.
 
     Args:
@@ -91,9 +89,11 @@ class Call(Invocation):
         self.span = self.active.tracing.open(self._span_start())
         for failure in self._refused:
             self._attempt_event(failure)
-        if self._run_started and self.active.hooks.wants("request"):
-            self.active.hooks.request(self.context())
-        self.announce("start", "run")
+        hooks = self.active.hooks
+        if hooks.watched:
+            if self._run_started and hooks.wants("request"):
+                hooks.request(self.context())
+            self.announce("start", "run")
 
     def enter(self) -> None:
         """Attach span and scope; always followed by `leave` in the same stretch of code."""
@@ -146,6 +146,12 @@ class Call(Invocation):
             self.spent_tokens = (self.spent_tokens or 0) + sum(counts)
         return record
 
+    @property
+    def must_settle(self) -> bool:
+        """True when the end of the body is to be recorded: a budget was held or an approval claimed."""
+        permit = self.permit
+        return permit is not None and (permit.hold is not None or permit.request_id is not None)
+
     def spent(self) -> Spent:
         """What the call used, for budgets."""
         return Spent(self.spent_usd, self.spent_tokens)
@@ -156,10 +162,11 @@ class Call(Invocation):
             if self.sums is not None:
                 self.span.totals(self.sums.tokens)
             self.span.end(outcome, error, result if self.plan.options.capture_output else NOTHING)
-        failed = outcome == "error"
-        self.announce("error" if failed else "finish", "error" if failed else "run", outcome=outcome)
-        if self._run_started:
-            self._finish_run(error if failed else None)
+        if self.active.hooks.watched:
+            failed = outcome == "error"
+            self.announce("error" if failed else "finish", "error" if failed else "run", outcome=outcome)
+            if self._run_started:
+                self._finish_run(error if failed else None)
 
     def announce(self, what: str, type: TraceEventType, **attributes: object) -> None:
         """Tell trace observers, if there are any."""

@@ -40,7 +40,7 @@ def begin(guard: Guard, start: Start, now: datetime) -> Effects[Hold | None]:
 def refuse(call: Call, guard: Guard, action: Action, decision: Decision) -> Effects[Blocked]:
     """Make a refusal seen (span, metric, audit, hooks) and build its error."""
     decision = with_input_digest(action, decision)
-    call.active.tracing.decided(action, decision)
+    call.active.tracing.decided(action, decision, decision.duration_s)
     trace = call.active.tracing.current()
     call.announce("policy", "policy", decision=decision.value, rule=decision.rule, reason=decision.reason)
     try:

@@ -250,7 +250,7 @@ class TestEndings:
 class TestDecisions:
     def test_denial(self, bench: Any) -> None:
         """A denial's span lasts as long as the decision, tells rule, place and reason, and is no executed tool."""
-        bench.tracing.decided(Action("tool", "send_mail", session="s1", call_id="c1"), DENY)
+        bench.tracing.decided(Action("tool", "send_mail", session="s1", call_id="c1"), DENY, 0.5)
         span = bench.span("policy deny send_mail")
         expected = {
             "otel_runtime.tool.name": "send_mail",
