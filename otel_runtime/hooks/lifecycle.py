@@ -37,7 +37,7 @@ class Observers:
         self._lock = threading.Lock()
         self._by_name: dict[str, tuple[Observer, ...]] = dict.fromkeys(_NAMES, ())
         # Asked twice on the way of every call: an attribute costs a third of a method.
-        self.watched = False
+        self.watched: bool = False
 
     def add(self, name: str, observer: Observer) -> None:
         """Register one observer.

@@ -116,7 +116,7 @@ def _compared(rule: CompiledRule, action: Action, case: Case, path: Path, trial:
 
 
 def _only_name(rule: Rule) -> str | None:
-    patterns = rule.tool if rule.kind == "tool" else rule.name
+    patterns = rule.patterns
     if patterns is None:
         return None
     names = [pattern for pattern in patterns if not is_glob(pattern)]

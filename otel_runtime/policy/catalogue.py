@@ -36,15 +36,15 @@ class Shape:
     __slots__ = ("_required", "_types", "names", "open", "signature")
 
     def __init__(self, signature: ToolSignature) -> None:
-        self.signature = signature
-        self.open = signature.open
+        self.signature: ToolSignature = signature
+        self.open: bool = signature.open
         self._types: dict[str, tuple[ArgType, bool]] = {}
         for parameter in signature.parameters:
             kind = parse_type(parameter.type)
             self._types[parameter.name] = (kind, parameter.nullable or kind.optional)
         if signature.variadic is not None:
             self._types.setdefault(signature.variadic, (parse_type("list"), True))
-        self.names = frozenset(self._types)
+        self.names: frozenset[str] = frozenset(self._types)
         self._required = tuple(parameter.name for parameter in signature.parameters if parameter.required)
 
     def misfit(self, args: Mapping[str, object]) -> str:

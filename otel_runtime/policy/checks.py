@@ -103,9 +103,10 @@ def _over(rule: Rule, over: Over, path: Path) -> Iterator[Finding]:
 def _block(rule: Rule, block: Conditions, path: Path, known: Known, *, top: bool) -> Iterator[Finding]:
     if not top and not block.model_fields_set:
         yield Finding(path, "P013", "an empty block of conditions holds for everything; write a condition or remove it")
-    wrong, right = ("name", "tool") if rule.kind == "tool" else ("tool", "name")
-    if wrong in block.model_fields_set:
-        yield Finding((*path, wrong), "P013", f"`{wrong}` does not fit a rule of kind `{rule.kind}`; write `{right}`", "key")
+    if "name" in block.model_fields_set and rule.kind == "tool":
+        yield Finding((*path, "name"), "P013", "`name` does not fit a rule of kind `tool`; write `tool`", "key")
+    elif {"name", "tool"} <= block.model_fields_set:
+        yield Finding((*path, "tool"), "P013", f"`tool` and `name` both name the {rule.kind}; write one of them", "key")
     if block.when is not None:
         yield from _refused((*path, "when"), "P019", load_predicate, block.when)
     if "after" in block.model_fields_set and block.after is not None and not block.after.model_fields_set:

@@ -177,8 +177,8 @@ _IDENTITY: dict[str, Callable[..., Condition]] = {
 
 
 def _values(model: Conditions) -> Iterator[Condition]:
-    for name, test in (model.session or {}).items():
-        yield _tested(f"session.{name}", _reader("session", name), compile_test(test))
+    for field, test in (model.session or {}).items():
+        yield _tested(f"session.{field}", _reader("session", field), compile_test(test))
     for name, test in (model.context or {}).items():
         yield _tested(f"context.{name}", _reader("context", name), compile_test(test))
     for name, test in (model.args or {}).items():

@@ -20,12 +20,12 @@ class Entry:
     __slots__ = ("at", "gone", "into", "own", "whole")
 
     def __init__(self, at: float, amount: Decimal) -> None:
-        self.at = at
+        self.at: float = at
         # What this call added, and that together with what was merged into it.
-        self.own = amount
-        self.whole = amount
+        self.own: Decimal = amount
+        self.whole: Decimal = amount
         self.into: Entry | None = None
-        self.gone = False
+        self.gone: bool = False
 
 
 class Counter(Protocol):

@@ -25,7 +25,7 @@ class PolicyEngine:
     __slots__ = ("policy",)
 
     def __init__(self, policy: CompiledPolicy) -> None:
-        self.policy = policy
+        self.policy: CompiledPolicy = policy
 
     @property
     def digest(self) -> str:

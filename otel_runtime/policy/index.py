@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from otel_runtime.policy.budgets import Budget
 from otel_runtime.policy.catalogue import Shape, ToolEntry
 from otel_runtime.policy.names import Globs, is_name
 from otel_runtime.policy.rules import CompiledRule
@@ -35,15 +36,15 @@ class Plan:
     )
 
     def __init__(self, rules: tuple[CompiledRule, ...], entry: ToolEntry | None, *, in_history: bool, valid: bool) -> None:
-        self.rules = rules
-        self.valid = valid
-        self.known = entry is not None
-        self.tags = entry.tags if entry is not None else frozenset()
-        self.adds = entry.adds if entry is not None else frozenset()
-        self.in_history = in_history
-        self.budgets = tuple(rule.budget for rule in rules if rule.budget is not None)
-        self.uses_agent = any(rule.uses_agent for rule in rules)
-        self.uses_session = any(rule.uses_session for rule in rules)
+        self.rules: tuple[CompiledRule, ...] = rules
+        self.valid: bool = valid
+        self.known: bool = entry is not None
+        self.tags: frozenset[str] = entry.tags if entry is not None else frozenset()
+        self.adds: frozenset[str] = entry.adds if entry is not None else frozenset()
+        self.in_history: bool = in_history
+        self.budgets: tuple[Budget, ...] = tuple(rule.budget for rule in rules if rule.budget is not None)
+        self.uses_agent: bool = any(rule.uses_agent for rule in rules)
+        self.uses_session: bool = any(rule.uses_session for rule in rules)
         # Decisions that depend on nothing but which rules hold, by the order of those rules.
         self.ruled: dict[tuple[int, ...], Decision] = {}
         self._declared = Shape(entry.signature) if entry is not None and entry.signature is not None else None

@@ -56,7 +56,7 @@ def _conditions(rule: Rule) -> set[str]:
 
 
 def _names(rule: Rule) -> Globs:
-    patterns = rule.tool if rule.kind == "tool" else rule.name
+    patterns = rule.patterns
     return Globs(("*",) if patterns is None else patterns)
 
 

@@ -13,7 +13,6 @@ from pydantic_core import PydanticCustomError
 
 from otel_runtime.policy.argtypes import parse_type
 from otel_runtime.policy.operands import (
-    SESSION_FIELDS,
     Amount,
     Approver,
     Domains,
@@ -26,6 +25,7 @@ from otel_runtime.policy.operands import (
     Patterns,
     Scalar,
     Scalars,
+    SessionField,
     SomeTexts,
     TextOrMany,
     Texts,
@@ -67,7 +67,7 @@ Given: TypeAlias = Annotated[T | None, BeforeValidator(_given)]
 class _Strict(BaseModel):
     """Refuses unknown keys and converts nothing."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 TypeText = Annotated[str, AfterValidator(_type)]
@@ -129,12 +129,12 @@ class Conditions(_Strict):
     """What must hold; everything written together must hold."""
 
     tool: GlobOrMany = Field(None, description="Tool names or globs, one of which fits.")
-    name: FreeGlobOrMany = Field(None, description="The same for another kind than tool.")
+    name: FreeGlobOrMany = Field(None, description="The same for another kind than tool, whose names may hold any characters.")
     tags: NameOrMany = Field(None, description="The tool carries one of these tags.")
     agent: FreeGlobOrMany = Field(None, description="Agent names or globs; the whole chain of callers counts.")
     user: TextOrMany = Field(None, description="The acting user is one of these.")
     role: NameOrMany = Field(None, description="The acting user has one of these roles.")
-    session: Given[dict[Literal[SESSION_FIELDS], Test]] = Field(None, min_length=1, description="Conditions on facts of the session.")  # type: ignore[valid-type]  # a tuple of constants
+    session: Given[dict[SessionField, Test]] = Field(None, min_length=1, description="Conditions on facts of the session.")
     context: Given[dict[str, Test]] = Field(None, min_length=1, description="Conditions on facts declared under context.")
     args: Given[dict[str, Test]] = Field(None, min_length=1, description='Conditions on arguments; "a|b" pools several into one list.')
     only_args: Given[list[str]] = Field(None, description="Every argument given is one of these.")
@@ -221,6 +221,12 @@ class Rule(Conditions):
     retry: Given[Retry] = Field(None, description="When to try again; for retryable-failure.")
     match: list[Case] = Field(default_factory=list, description="Calls to which the rule plainly applies.")
     no_match: list[Case] = Field(default_factory=list, description="Calls to which it plainly does not.")
+
+    @property
+    def patterns(self) -> tuple[str, ...] | None:
+        """Names or globs the rule is about; None means every name of its kind. `tool` names any kind, `name` another kind than tool."""
+        patterns = self.tool if self.tool is not None else self.name
+        return None if patterns is None else tuple(patterns)
 
 
 class Tool(_Strict):

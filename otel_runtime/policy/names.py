@@ -41,8 +41,8 @@ class Globs:
     __slots__ = ("_exact", "_globs", "everything", "patterns")
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        self.patterns = tuple(patterns)
-        self.everything = "*" in self.patterns
+        self.patterns: tuple[str, ...] = tuple(patterns)
+        self.everything: bool = "*" in self.patterns
         self._exact = frozenset(pattern for pattern in self.patterns if not is_glob(pattern))
         self._globs = tuple(compile_glob(pattern) for pattern in self.patterns if is_glob(pattern))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -28,13 +28,15 @@ __all__ = [
     "Ref",
     "Scalar",
     "Scalars",
+    "SessionField",
     "SomeTexts",
     "Text",
     "TextOrMany",
     "Texts",
 ]
 
-SESSION_FIELDS = ("id", "user", "tenant", "run", "call_id")
+SessionField = Literal["id", "user", "tenant", "run", "call_id"]
+SESSION_FIELDS: tuple[str, ...] = get_args(SessionField)
 _ROOTS = ("args", "session", "context")
 _REF_HINT = "`{ref: args.NAME}`, `{ref: session.user}` or `{ref: context.NAME}`"
 _REF_SCHEMA: dict[str, Any] = {

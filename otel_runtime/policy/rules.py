@@ -93,7 +93,7 @@ def compile_rule(rule: Rule, order: int = 0, place: str = "") -> CompiledRule:
         ValueError: A window, time zone or predicate does not exist.
     """
     parts = [block for block, _ in blocks(rule, ())]
-    patterns = rule.tool if rule.kind == "tool" else rule.name
+    patterns = rule.patterns
     return CompiledRule(
         id=rule.id,
         kind=rule.kind,

@@ -48,13 +48,13 @@ class Scope:
         context_types: Mapping[str, ArgType],
         tags: frozenset[str],
     ) -> None:
-        self.action = action
-        self.args = action.args
-        self.facts = facts
-        self.now = now
-        self.shape = shape
-        self.context_types = context_types
-        self.tags = tags
+        self.action: Action = action
+        self.args: Mapping[str, object] = action.args
+        self.facts: FactsView | None = facts
+        self.now: datetime = now
+        self.shape: Shape | None = shape
+        self.context_types: Mapping[str, ArgType] = context_types
+        self.tags: frozenset[str] = tags
         # The caller whose point of view is taken; None outside of an agent.
         self.agent: str | None = action.agents[0] if action.agents else None
         # Counters this call counts on if it runs; filled while rules are tried.

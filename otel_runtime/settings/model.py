@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
@@ -21,7 +21,7 @@ class Person(BaseModel):
         roles: Role names, as rules write them after `role:`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     roles: tuple[str, ...] = ()
 
@@ -51,7 +51,7 @@ class Settings(BaseModel):
         facts_timeout: Seconds a facts store may take to answer.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(default="otel-runtime", min_length=1, max_length=128)
     policy: tuple[Path, ...] = ()

@@ -77,7 +77,7 @@ class Capture:
     """
 
     def __init__(self, mode: Mode, redactor: Redactor, max_bytes: int = MAX_BYTES) -> None:
-        self.on_spans = mode in ("SPAN_ONLY", "SPAN_AND_EVENT")
+        self.on_spans: bool = mode in ("SPAN_ONLY", "SPAN_AND_EVENT")
         self.mode = mode
         self._redactor = redactor
         self._max_bytes = max_bytes

@@ -67,7 +67,7 @@ class Recorder:
         self._queue: deque[tuple[Record, float, Mapping[str, Value], Context]] = deque()
         self._records: dict[str, Record] = {}
         self._worker = Worker("otel-runtime-metrics", _PERIOD_S, self._step, self._queue.clear)
-        self.on = meter is not None
+        self.on: bool = meter is not None
         for name, metric in c.METRICS.items() if meter is not None else ():
             if metric.generation in ("always", "ours", generation) or generation == "both":
                 self._create(meter, name, metric)  # type: ignore[arg-type]  # not None: the loop is empty otherwise

@@ -75,7 +75,7 @@ class Collector:
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self.address = (host, port)
+        self.address: tuple[str, int] = (host, port)
         self._looked_at = -_PROBE_EVERY_S
         self._listens = False
 

@@ -33,9 +33,9 @@ class Door:
         self._key = key
         self._new_session = new_session
         self._sessions: OrderedDict[str, None] = OrderedDict()
-        self.hosts = frozenset(f"{name}:{port}" for name in (host.lower(), "localhost"))
+        self.hosts: frozenset[str] = frozenset(f"{name}:{port}" for name in (host.lower(), "localhost"))
         # Cookies know no ports: two inboxes of one machine must not overwrite each other's.
-        self.cookie = f"otel-runtime-inbox-{port}"
+        self.cookie: str = f"otel-runtime-inbox-{port}"
 
     def host_allowed(self, host: str | None) -> bool:
         """True when the Host header is this server's own."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from otel_runtime.errors import CapabilityNotFound, RuntimeStateError
 from otel_runtime.hooks.bus import Subscriptions
 from otel_runtime.hooks.kinds import check_custom_kind
 from otel_runtime.hooks.lifecycle import HookName, Observers
+from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.decision import Decision
-from otel_runtime.values.host import CapabilityHandle
-from otel_runtime.values.trace import EventEnvelope
+from otel_runtime.values.host import CapabilityHandle, HostContext
+from otel_runtime.values.trace import EventEnvelope, TraceEvent
 from otel_runtime.values.usage import UsageRecord
 from otel_runtime.wrap.active import Active, Unavailable, current_active
 from otel_runtime.wrap.admission import admit, settle
@@ -37,13 +38,25 @@ __all__ = [
     "wait_until",
 ]
 
-O = TypeVar("O", bound=Callable[..., object])  # noqa: E741  # an observer
+O = TypeVar("O", bound=Callable[[EventEnvelope], object])  # noqa: E741  # a handler of events
+ContextObserver = TypeVar("ContextObserver", bound=Callable[[HostContext], object])
+ApprovalObserver = TypeVar("ApprovalObserver", bound=Callable[[ApprovalRequest, HostContext], object])
+TraceObserver = TypeVar("TraceObserver", bound=Callable[[TraceEvent, HostContext], object])
+ErrorObserver = TypeVar("ErrorObserver", bound=Callable[[BaseException, HostContext], object])
 # Registered before any runtime exists, so they belong to all of them.
 OBSERVERS = Observers()
 SUBSCRIPTIONS = Subscriptions()
 
 
-def on(name: HookName) -> Callable[[O], O]:
+@overload
+def on(name: Literal["request", "finish"]) -> Callable[[ContextObserver], ContextObserver]: ...
+@overload
+def on(name: Literal["approval"]) -> Callable[[ApprovalObserver], ApprovalObserver]: ...
+@overload
+def on(name: Literal["trace"]) -> Callable[[TraceObserver], TraceObserver]: ...
+@overload
+def on(name: Literal["error"]) -> Callable[[ErrorObserver], ErrorObserver]: ...
+def on(name: HookName) -> Callable[[Any], Any]:
     """Observe a lifecycle hook of every runtime: `@rt.on("approval")`.
 
     Args:
@@ -54,7 +67,7 @@ def on(name: HookName) -> Callable[[O], O]:
         ValueError: There is no such hook.
     """
 
-    def register(observer: O) -> O:
+    def register(observer: Any) -> Any:
         OBSERVERS.add(name, observer)
         return observer
 

@@ -32,7 +32,7 @@ class Binder:
 
     def __init__(self, signature: inspect.Signature, *, receiver: bool) -> None:
         parameters = list(signature.parameters.values())
-        self.signature = signature
+        self.signature: inspect.Signature = signature
         self._receiver = receiver
         self._simple = all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters)
         self._names = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
@@ -41,7 +41,7 @@ class Binder:
         # A default that is not plain data (a sentinel object) says "not given": it never enters a decision.
         self._defaults = {p.name: p.default for p in parameters if isinstance(p.default, _PLAIN_DEFAULTS)}
         self._variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
-        self.keywords = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
+        self.keywords: str | None = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], object]:
         """Arguments by name with defaults, and the receiver (`NO_RECEIVER` when there is none).

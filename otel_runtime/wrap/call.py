@@ -69,7 +69,7 @@ class Call(Invocation):
         registered: bool = True,
     ) -> None:
         super().__init__(plan, active, args, kwargs, scope=scope, named=named, registered=registered)
-        self.parent = parent
+        self.parent: TraceRef | None = parent
         self.permit: Permit | None = None
         self.span: OpenSpan | None = None
         self.sums: Sums | None = None
@@ -230,7 +230,7 @@ class Call(Invocation):
         self._run_started = scope.run is None or scope.operation is None
         if scope.run is None:
             run = RunState(uuid.uuid4().hex)
-            self.scope = Scope(
+            self.scope: Scope = Scope(
                 scope.session, scope.user, scope.roles, scope.tenant, scope.context, scope.agents, run, scope.call_id, scope.operation
             )
 

@@ -41,13 +41,13 @@ class Invocation:
         named: Mapping[str, Any] | None = None,
         registered: bool = True,
     ) -> None:
-        self.plan = plan
-        self.active = active
-        self.args = args
-        self.kwargs = kwargs or {}
-        self.scope = scope or current_scope()
+        self.plan: CallPlan = plan
+        self.active: Active = active
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs or {}
+        self.scope: Scope = scope or current_scope()
         self.bound: dict[str, Any] | None = None if named is None else dict(named)
-        self.registered = registered
+        self.registered: bool = registered
         self._receiver: object = NO_RECEIVER
         self._fixed = False
         if plan.options.session is not None or plan.options.user is not None:

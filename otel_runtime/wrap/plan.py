@@ -69,16 +69,16 @@ class CallPlan:
 
     def __init__(self, kind: Kind, options: Options, fn: Callable[..., Any] | None) -> None:
         self.kind: Kind = kind
-        self.options = options
-        self.fn = fn
-        self.name = options.name or getattr(fn, "__name__", None) or "anonymous"
+        self.options: Options = options
+        self.fn: Callable[..., Any] | None = fn
+        self.name: str = options.name or getattr(fn, "__name__", None) or "anonymous"
         self._signature: ToolSignature | None = None
         self.function_kind: FunctionKind = "sync" if fn is None else function_kind(fn)
         self.binder: Binder | None = None
-        self.receiver = False
-        self.target = f"{getattr(fn, '__module__', '')}:{getattr(fn, '__qualname__', '')}"
+        self.receiver: bool = False
+        self.target: str = f"{getattr(fn, '__module__', '')}:{getattr(fn, '__qualname__', '')}"
         # Only for plain functions does a call with wrong arguments fail before any of their code runs.
-        self.simple = isinstance(fn, FunctionType) and not hasattr(fn, "__wrapped__") and not hasattr(fn, "__signature__")
+        self.simple: bool = isinstance(fn, FunctionType) and not hasattr(fn, "__wrapped__") and not hasattr(fn, "__signature__")
         if fn is not None:
             signature = inspect.signature(fn)
             self.receiver = has_receiver(fn, signature)

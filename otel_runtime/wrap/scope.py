@@ -29,7 +29,7 @@ class RunState:
     __slots__ = ("_lock", "_seen", "id", "memo")
 
     def __init__(self, id: str) -> None:
-        self.id = id
+        self.id: str = id
         self.memo: dict[str, object] = {}
         self._seen: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -70,15 +70,15 @@ class Scope:
         call_id: str | None = None,
         operation: Call | None = None,
     ) -> None:
-        self.session = session
-        self.user = user
-        self.roles = roles
-        self.tenant = tenant
-        self.context = context
-        self.agents = agents
-        self.run = run
-        self.call_id = call_id
-        self.operation = operation
+        self.session: str | None = session
+        self.user: str | None = user
+        self.roles: frozenset[str] | None = roles
+        self.tenant: str | None = tenant
+        self.context: Mapping[str, object] = context
+        self.agents: tuple[str, ...] = agents
+        self.run: RunState | None = run
+        self.call_id: str | None = call_id
+        self.operation: Call | None = operation
 
     def inside(self, operation: Call, *, agent: str | None = None, run: RunState | None = None) -> Scope:
         """The scope of an operation's body; a provider's call id belongs to one call and does not go further in."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from otel_runtime.errors import Blocked, PolicyDenied
 from otel_runtime.wrap import bodies
@@ -15,9 +15,14 @@ from otel_runtime.wrap.scope import current_scope
 
 __all__ = ["arun_tool", "planned_tool", "run_tool"]
 
+T = TypeVar("T")
 Tool = Callable[..., Any] | str
 
 
+@overload
+def run_tool(tool: Callable[..., T], args: Mapping[str, object], *, call_id: str | None = None) -> T: ...
+@overload
+def run_tool(tool: str, args: Mapping[str, object], *, call_id: str | None = None) -> Any: ...
 def run_tool(tool: Tool, args: Mapping[str, object], *, call_id: str | None = None) -> Any:
     """Call a tool as a model asked for it: decided, traced, and only then run.
 
@@ -42,6 +47,12 @@ def run_tool(tool: Tool, args: Mapping[str, object], *, call_id: str | None = No
     return bodies.run_sync(call, fn) if plan.function_kind == "sync" else bodies.run_generator(call, fn)
 
 
+@overload
+async def arun_tool(tool: Callable[..., Awaitable[T]], args: Mapping[str, object], *, call_id: str | None = None) -> T: ...
+@overload
+async def arun_tool(tool: Callable[..., T], args: Mapping[str, object], *, call_id: str | None = None) -> T: ...
+@overload
+async def arun_tool(tool: str, args: Mapping[str, object], *, call_id: str | None = None) -> Any: ...
 async def arun_tool(tool: Tool, args: Mapping[str, object], *, call_id: str | None = None) -> Any:
     """`run_tool` for asynchronous functions; synchronous ones run in place, as a direct call would.
 

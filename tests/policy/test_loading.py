@@ -77,7 +77,7 @@ RULES: list[tuple[str, str, int, str]] = [
     ("{id: a, tool: pay, decision: deny, approval: {approvers: [anyone]}}", "P013", 40, "belongs to `require-approval`"),
     ("{id: a, tool: pay, decision: deny, retry: {after: 1s}}", "P013", 40, "belongs to `retryable-failure`"),
     ("{id: a, kind: model, decision: require-approval, approval: {approvers: [anyone]}}", "P021", 36, "never sent to approval"),
-    ("{id: a, kind: model, tool: x, decision: deny}", "P013", 26, "write `name`"),
+    ("{id: a, kind: model, tool: x, name: y, decision: deny}", "P013", 26, "write one of them"),
     ("{id: a, name: x, decision: deny}", "P013", 13, "write `tool`"),
     ("{id: a, tool: pay, over: {calls: 1, by: all, per: 1min}, decision: allow}", "P022", 24, "cannot hang on a passed limit"),
     ("{id: a, tool: pay, over: {by: all, per: 1min}, decision: deny}", "P022", 24, "exactly one of"),

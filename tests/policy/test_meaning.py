@@ -467,3 +467,12 @@ class TestStart:
     def test_denied_call_starts_nothing(self) -> None:
         """A denied call adds no label."""
         assert ask(policy("  - {id: d, tool: web_fetch, decision: deny}\n"), "web_fetch").start is None
+
+
+class TestNamesOfOtherKinds:
+    @pytest.mark.parametrize("key", ["tool", "name"])
+    def test_tool_and_name_mean_the_same(self, key: str) -> None:
+        """A rule about a capability or model names it with `tool`, as every rule does, or with `name`, which reads better."""
+        text = f"version: 1\nname: t\ndefault: deny\nrules:\n  - {{id: v, kind: capability, {key}: vault, decision: allow}}\n"
+        engine = load_policy_text(text).engine
+        assert [engine.decide(Action("capability", name), None, NOW).decision.value for name in ("vault", "safe")] == ["allow", "deny"]

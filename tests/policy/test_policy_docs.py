@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+import otel_runtime.policy
 from otel_runtime.policy.loading import load_policy_text
 
 PAGE = Path(__file__).parents[2] / "docs" / "writing-policy.md"
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-LINTS = (Path(__file__).parents[2] / "otel_runtime" / "policy").glob("*.py")
+LINTS = Path(str(otel_runtime.policy.__file__)).parent.glob("*.py")
 
 
 class TestPage:

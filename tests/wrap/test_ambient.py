@@ -65,7 +65,7 @@ class TestRunTool:
 
         assert asyncio.run(program()) == [1, "o1:5"]
         with pytest.raises(TypeError, match="arun_tool"):
-            rt.run_tool(slow, {"a": 1})
+            _ = rt.run_tool(slow, {"a": 1})
 
     def test_a_bound_method(self, world: Any) -> None:
         """Methods run on their object."""

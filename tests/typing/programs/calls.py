@@ -47,12 +47,12 @@ async def fetch(url: str) -> bytes:
 
 
 def own_loop() -> None:
-    rt.run_tool(add, {"left": 1, "right": 2}, call_id="call_1")
+    assert_type(rt.run_tool(add, {"left": 1, "right": 2}, call_id="call_1"), int)
 
 
 async def own_asynchronous_loop() -> None:
-    await rt.arun_tool(fetch, {"url": "x"})
-    await rt.arun_tool(add, {"left": 1, "right": 2})
+    assert_type(await rt.arun_tool(fetch, {"url": "x"}), bytes)
+    assert_type(await rt.arun_tool(add, {"left": 1, "right": 2}), int)
 
 
 @rt.on_event("turn.completed")
@@ -72,7 +72,7 @@ def asked(request: ApprovalRequest, context: HostContext) -> None: ...
 async def finished(context: HostContext) -> None: ...
 
 
-@rt.on("finnish")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+@rt.on("finnish")  # type: ignore[call-overload, untyped-decorator]  # pyright: ignore[reportCallIssue, reportArgumentType, reportUntypedFunctionDecorator]
 def misspelt(context: HostContext) -> None: ...
 
 
