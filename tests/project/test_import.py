@@ -30,7 +30,8 @@ class Report(TypedDict):
 def probe(*words: str, env: dict[str, str] | None = None) -> Report:
     """Run the probe in a fresh interpreter."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "COV_"))}
-    command = [sys.executable, str(PROBE), *words]
+    # -B: writing its own bytecode is the interpreter's doing, not the package's.
+    command = [sys.executable, "-B", str(PROBE), *words]
     done = subprocess.run(command, env=clean | (env or {}), capture_output=True, text=True, check=False)
     assert (0, "") == (done.returncode, done.stderr)
     report: Report = json.loads(done.stdout)
