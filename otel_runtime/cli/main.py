@@ -11,12 +11,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from otel_runtime._version import __version__
-from otel_runtime.cli import approvals, audit, doctor, ingest, policy, serve, trace
+from otel_runtime.cli import approvals, audit, doctor, ingest, policy, run, serve, trace
 from otel_runtime.errors import OtelRuntimeError
 
 __all__ = ["build_parser", "main"]
 
-_ROOMS = (policy, approvals, trace, doctor, audit, ingest, serve)
+_ROOMS = (policy, approvals, trace, doctor, audit, ingest, serve, run)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Words after the program's name; those of the process when None.
     """
     arguments = build_parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], int] = arguments.run
+    command: Callable[[argparse.Namespace], int] = arguments.run
     try:
-        code = run(arguments)
+        code = command(arguments)
         sys.stdout.flush()
         return code
     except OtelRuntimeError as error:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from otel_runtime.errors import OtelRuntimeError, RuntimeStateError
 from otel_runtime.runtime.build import build_runtime
+from otel_runtime.runtime.instrumenting import patches_for
 from otel_runtime.runtime.runtime import Runtime
 from otel_runtime.settings.loading import load_settings
 from otel_runtime.settings.model import Settings
@@ -20,11 +22,11 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-__all__ = ["configure"]
+__all__ = ["configure", "configure_from"]
 
 _log = logging.getLogger("otel_runtime")
 _lock = threading.Lock()
-_configured: dict[str, tuple[Settings, tuple[object, ...], Runtime]] = {}
+_configured: dict[str, tuple[Settings, _Parts, Runtime]] = {}
 _PathLike = str | PathLike[str]
 
 
@@ -47,6 +49,7 @@ def configure(
     redact_patterns: tuple[str, ...] | list[str] | None = None,
     flush_timeout: float | str | None = None,
     facts_timeout: float | str | None = None,
+    instrument: Sequence[str | Mapping[str, object]] | None = None,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
     capabilities: Mapping[str, object] | None = None,
@@ -74,6 +77,7 @@ def configure(
         redact_patterns: More patterns (RE2) whose matches never leave.
         flush_timeout: Seconds, or text, that a flush at exit may take.
         facts_timeout: Seconds, or text, that a facts store may take.
+        instrument: Functions to wrap without touching their code: `package.module:Class.method`, or mappings with the fields of `Target`.
         tracer_provider: The application's provider, used and never replaced.
         meter_provider: The application's provider, used and never replaced.
         capabilities: What `capability(name)` hands out, by name.
@@ -87,34 +91,76 @@ def configure(
         "name": name, "policy": policy, "state": state, "wait_at_most": wait_at_most, "people": people, "otlp": otlp, "console": console,
         "trace_file": trace_file, "decision_spans": decision_spans, "metric_names": metric_names, "resume_trace": resume_trace,
         "capture": capture, "redact_keys": redact_keys, "redact_patterns": redact_patterns, "flush_timeout": flush_timeout,
-        "facts_timeout": facts_timeout,
+        "facts_timeout": facts_timeout, "instrument": instrument,
     }  # fmt: skip
-    parts = (tracer_provider, meter_provider, dict(capabilities) if capabilities is not None else None)
+    parts = _Parts(tracer_provider, meter_provider, dict(capabilities) if capabilities is not None else None)
+    return _put_in_force(lambda: load_settings(None if settings_file is None else Path(settings_file), **given), name or "", parts)
+
+
+def configure_from(settings: Settings, *, elsewhere: frozenset[str] = frozenset()) -> Runtime:
+    """Put a runtime with finished settings in force; one of that name and with these settings stays, whatever its providers.
+
+    Args:
+        settings: As `runtime.settings` gives them, in this process or another.
+        elsewhere: Modules whose targets of `instrument` somebody else wraps.
+
+    Raises:
+        ConfigError: The policy or a file that was configured is wrong.
+        StoreError: The state database cannot be used.
+        RuntimeStateError: A runtime of this name has other settings.
+    """
+    return _put_in_force(lambda: settings, settings.name, None, elsewhere)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the application hands over as objects, which no file can say."""
+
+    tracer_provider: TracerProvider | None = None
+    meter_provider: MeterProvider | None = None
+    capabilities: Mapping[str, object] | None = None
+
+
+def _put_in_force(load: Callable[[], Settings], name: str, parts: _Parts | None, elsewhere: frozenset[str] = frozenset()) -> Runtime:
     with _lock:
         try:
-            settings = load_settings(None if settings_file is None else Path(settings_file), **given)
+            settings = load()
             if (known := _known(settings, parts)) is not None:
                 return known
-            runtime = build_runtime(settings, tracer_provider=tracer_provider, meter_provider=meter_provider, capabilities=capabilities)
+            runtime = _built(settings, parts or _Parts(), elsewhere)
         except RuntimeStateError:
             raise
         except BaseException as error:
             # Whatever was wanted is not in force: nothing may run as if it were not wanted at all.
             first = str(error).partition("\n")[0] if isinstance(error, OtelRuntimeError) else type(error).__name__
-            register_failure(name or "", f"`configure` failed: {first}")
+            register_failure(name, f"`configure` failed: {first}")
             raise
-        forget_failure(name or "")
+        forget_failure(name)
         runtime.register()
-        _configured[settings.name] = (settings, parts, runtime)
+        _configured[settings.name] = (settings, parts or _Parts(), runtime)
         _say_what_guards(runtime)
         return runtime
 
 
-def _known(settings: Settings, parts: tuple[object, ...]) -> Runtime | None:
+def _built(settings: Settings, parts: _Parts, elsewhere: frozenset[str]) -> Runtime:
+    patches = patches_for(settings, elsewhere)
+    patches.check()
+    runtime = build_runtime(
+        settings, tracer_provider=parts.tracer_provider, meter_provider=parts.meter_provider, capabilities=parts.capabilities
+    )
+    try:
+        runtime.instrument(patches)
+    except BaseException:
+        runtime.shutdown()
+        raise
+    return runtime
+
+
+def _known(settings: Settings, parts: _Parts | None) -> Runtime | None:
     entry = _configured.get(settings.name)
     if entry is None or entry[2].stopped:
         return None
-    if entry[0] != settings or entry[1] != parts:
+    if entry[0] != settings or parts not in (None, entry[1]):
         changed = [field for field in Settings.model_fields if getattr(entry[0], field) != getattr(settings, field)] or [
             "providers or capabilities"
         ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
 import time
@@ -11,18 +10,23 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from otel_runtime.approvals.service import ApprovalService
 from otel_runtime.hooks.bus import Handler, Subscriptions
 from otel_runtime.hooks.lifecycle import HookName, Observers
 from otel_runtime.policy.loading import LoadedPolicy
+from otel_runtime.runtime.endings import unwatch, watch
 from otel_runtime.runtime.ingesting import aingest_into, ingest_into
 from otel_runtime.runtime.later import Later
 from otel_runtime.settings.model import Settings
 from otel_runtime.values.usage import TokenUsage
 from otel_runtime.wrap.active import Active, Sums, Unavailable, register_runtime, unregister_runtime, use_active
+from otel_runtime.wrap.patching import Patches
 from otel_runtime.wrap.resume import aresume, resume
+
+if TYPE_CHECKING:
+    from otel_runtime.runtime.workers import WorkerSetup
 
 __all__ = ["Runtime", "UsageTotals"]
 
@@ -79,6 +83,7 @@ class Runtime:
         self._observers = observers
         self._subscriptions = subscriptions
         self._sums = sums
+        self._patches: Patches | None = None
         self._lock = threading.Lock()
         self._stopped = False
 
@@ -98,6 +103,11 @@ class Runtime:
         return self._stopped
 
     @property
+    def flush_timeout(self) -> float:
+        """Seconds that a flush may take when nothing else is said."""
+        return self.settings.flush_timeout
+
+    @property
     def policy(self) -> LoadedPolicy | None:
         """The policy in force; None without one."""
         return self._policy
@@ -110,7 +120,37 @@ class Runtime:
     def register(self) -> None:
         """Put the runtime in force for the whole process and have it shut down at exit."""
         register_runtime(self._active)
-        atexit.register(self.shutdown)
+        watch(self)
+
+    def instrument(self, patches: Patches) -> None:
+        """Wrap functions without touching their code; they stay wrapped, and refused where a policy guards, after `shutdown`.
+
+        Raises:
+            ConfigError: A target cannot be wrapped.
+        """
+        patches.install()
+        self._patches = patches
+
+    def uninstrument(self) -> None:
+        """Put back every function that `instrument` wrapped; for tests."""
+        if self._patches is not None:
+            self._patches.undo()
+            self._patches = None
+
+    def after_fork(self) -> None:
+        """Forget what belongs to the parent; called in a forked child before any of its code runs."""
+        # Another thread of the parent may have held it.
+        self._lock = threading.Lock()
+
+    def worker_setup(self, *, sigterm: bool = True) -> WorkerSetup:
+        """What the workers of a pool call first: `Pool(initializer=runtime.worker_setup())`; for fork, spawn and forkserver.
+
+        Args:
+            sigterm: True flushes a worker that is ended by SIGTERM too, as `Pool.terminate()` does.
+        """
+        from otel_runtime.runtime.workers import WorkerSetup  # it puts runtimes in force, and so knows this module
+
+        return WorkerSetup(self.settings, sigterm)
 
     def use(self) -> AbstractContextManager[None]:
         """Put the runtime in force for the code inside a `with` block, whatever the process uses."""
@@ -232,7 +272,7 @@ class Runtime:
             if self._stopped:
                 return True
             self._stopped = True
-        atexit.unregister(self.shutdown)
+        unwatch(self)
         unregister_runtime(self._active)
         deadline = time.monotonic() + (self.settings.flush_timeout if timeout is None else timeout)
         try:
@@ -259,6 +299,7 @@ class Runtime:
             "telemetry": self._active.tracing.report(),
             "hook_errors": dict(self._active.hooks.errors),
             "event_handler_errors": dict(self._active.bus.errors),
+            "instrument_missing": {} if self._patches is None else self._patches.missing,
         }
 
     def __enter__(self) -> Self:

@@ -150,7 +150,7 @@ def _variable_value(name: str, text: str) -> object:
         if text.lower() not in {"true", "false", "1", "0"}:
             raise ValueError("expected `true` or `false`")
         return text.lower() in {"true", "1"}
-    if name in {"people", "redact_keys", "redact_patterns"}:
+    if name in {"instrument", "people", "redact_keys", "redact_patterns"}:
         try:
             return json.loads(text)
         except json.JSONDecodeError as error:

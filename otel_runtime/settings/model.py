@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from otel_runtime.settings.durations import parse_duration
 
-__all__ = ["Person", "Settings"]
+__all__ = ["Person", "Settings", "Target"]
 
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
 
@@ -24,6 +24,55 @@ class Person(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     roles: tuple[str, ...] = ()
+
+
+_ONLY_FOR = {
+    "provider": ("model",),
+    "model_from": ("model",),
+    "session": ("agent", "workflow"),
+    "user": ("agent", "workflow"),
+    "tags": ("tool",),
+    "guard": ("tool",),
+}
+
+
+class Target(BaseModel):
+    """A function that is wrapped without touching its code.
+
+    Attributes:
+        target: `package.module:function` or `package.module:Class.method`; the last name may be a glob such as `*` or `send_*`.
+        kind: Which decorator it gets.
+        name: Name in rules and spans; for a model the requested model. The function's own name when None.
+        capture: False keeps arguments and results out of spans even when content is captured.
+        provider: Model provider in the conventions' spelling, for `kind: model`.
+        model_from: Name of the argument that is the requested model, for `kind: model`.
+        session: Name of the argument that is the session id, for `kind: agent` and `workflow`.
+        user: Name of the argument that is the acting person, for `kind: agent` and `workflow`.
+        tags: Words that rules match, for `kind: tool`.
+        guard: `required` refuses to run where no policy decides, for `kind: tool`.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+
+    target: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:([A-Za-z_]\w*\.)*[\w*?\[\]!-]+$")
+    kind: Literal["tool", "agent", "model", "workflow"] = "tool"
+    name: str | None = Field(default=None, min_length=1)
+    capture: bool = True
+    provider: str | None = None
+    model_from: str = "model"
+    session: str | None = None
+    user: str | None = None
+    tags: tuple[str, ...] = ()
+    guard: Literal["policy", "required"] = "policy"
+
+    @model_validator(mode="after")
+    def _belongs_to_the_kind(self) -> Self:
+        for name, kinds in _ONLY_FOR.items():
+            if name in self.model_fields_set and self.kind not in kinds:
+                raise ValueError(f"`{name}` belongs to kind {' and '.join(f'`{kind}`' for kind in kinds)}, got kind `{self.kind}`")
+        if self.name is not None and not self.target.rpartition(":")[2].replace(".", "").isidentifier():
+            raise ValueError(f"`name` names one function, and `{self.target}` may fit several; leave it out, or name one function")
+        return self
 
 
 class Settings(BaseModel):
@@ -49,6 +98,7 @@ class Settings(BaseModel):
         redact_patterns: More regular expressions (RE2) whose matches never leave.
         flush_timeout: Seconds that a flush at exit may take.
         facts_timeout: Seconds a facts store may take to answer.
+        instrument: Functions that are wrapped without touching their code.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
@@ -69,8 +119,14 @@ class Settings(BaseModel):
     redact_patterns: tuple[str, ...] = ()
     flush_timeout: Seconds = 2.0
     facts_timeout: Seconds = 1.0
+    instrument: tuple[Target, ...] = ()
 
     @field_validator("policy", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str | Path) else value
+
+    @field_validator("instrument", mode="before")
+    @classmethod
+    def _target_alone(cls, value: object) -> object:
+        return [{"target": item} if isinstance(item, str) else item for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,195 @@
+"""The endings of a process: every configured runtime is flushed in each of them, within one budget.
+
+Theory of operation. A normal end, an exception, `sys.exit` and Ctrl-C run `atexit`. A child that `multiprocessing` forked leaves by
+`os._exit`, which skips `atexit`, but runs the finalizers of `multiprocessing.util`: the child registers one there. SIGTERM runs nothing,
+so an application may ask for a handler. Whatever else stops workers (gunicorn, uwsgi, Celery, an ASGI server) calls `flush_all` or
+`shutdown_all` through a helper in `otel_runtime.integrations`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Protocol
+
+from otel_runtime.errors import RuntimeStateError
+
+__all__ = ["Stoppable", "flush_all", "handle_sigterm", "shutdown_all", "unwatch", "watch"]
+
+_log = logging.getLogger("otel_runtime")
+# What a thread needs to come back after its own budget.
+_GRACE_S = 0.25
+# Below the finalizers of queues and pools, which may still run traced work.
+_LAST = -100
+
+
+class Stoppable(Protocol):
+    """What must be flushed at the end: a runtime."""
+
+    @property
+    def flush_timeout(self) -> float:
+        """Seconds that its flush may take."""
+        ...
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Send what is buffered within the given seconds."""
+        ...
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """Flush and stop within the given seconds."""
+        ...
+
+    def after_fork(self) -> None:
+        """Forget what belongs to the parent."""
+        ...
+
+
+class _Process:
+    """What this process has to end. One object, because `multiprocessing` keeps weak references to what its children are told."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.running: tuple[Stoppable, ...] = ()
+        self.hooked = False
+
+
+_process = _Process()
+
+
+def watch(runtime: Stoppable) -> None:
+    """Have a runtime shut down at the end of this process, and of every child that is forked from it."""
+    with _process.lock:
+        _process.running = (*_process.running, runtime)
+        hooked, _process.hooked = _process.hooked, True
+    if not hooked:
+        atexit.register(shutdown_all)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_after_fork)
+    _finalize_if_child()
+
+
+def unwatch(runtime: Stoppable) -> None:
+    """A runtime was stopped already."""
+    with _process.lock:
+        _process.running = tuple(item for item in _process.running if item is not runtime)
+
+
+def flush_all(timeout: float | None = None) -> bool:
+    """Send what every configured runtime has buffered; the process goes on.
+
+    Args:
+        timeout: Seconds for all of them together; the longest of their `flush_timeout` when None.
+
+    Returns:
+        False when something was not sent in time.
+    """
+    return _each(lambda runtime, left_s: runtime.flush(left_s), timeout)
+
+
+def shutdown_all(timeout: float | None = None) -> bool:
+    """Flush and stop every configured runtime; guarded calls are refused from then on.
+
+    Args:
+        timeout: Seconds for all of them together; the longest of their `flush_timeout` when None.
+
+    Returns:
+        False when something was lost.
+    """
+    return _each(lambda runtime, left_s: runtime.shutdown(left_s), timeout)
+
+
+def handle_sigterm() -> Callable[[], None]:
+    """Flush at SIGTERM, then do what the process did at SIGTERM before.
+
+    A handler that was installed before is called afterwards. Without one the process ends by the signal, as it would have; without this
+    function it would end so with its last spans unsent. Call it again after another library took the signal, to come first once more.
+
+    Returns:
+        A function that puts the earlier handler back, if nobody has taken the signal since.
+
+    Raises:
+        RuntimeStateError: It was called outside of the main thread, or the signal has a handler that Python did not install.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeStateError("handle_sigterm() was called outside of the main thread; Python takes signal handlers there only")
+    previous = signal.getsignal(signal.SIGTERM)
+    if previous is None:
+        raise RuntimeStateError("SIGTERM has a handler that was not installed from Python, so it cannot be called afterwards")
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        _flush_then(previous, number, frame)
+
+    def restore() -> None:
+        if signal.getsignal(signal.SIGTERM) is handler:
+            signal.signal(signal.SIGTERM, previous)
+
+    signal.signal(signal.SIGTERM, handler)
+    return restore
+
+
+def _flush_then(previous: Callable[[int, FrameType | None], object] | int, number: int, frame: FrameType | None) -> None:
+    if callable(previous):
+        _aside(flush_all)
+        previous(number, frame)
+    elif previous == signal.SIG_IGN:
+        _aside(flush_all)
+    else:
+        _aside(shutdown_all)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+def _aside(work: Callable[[float], bool]) -> None:
+    """Run `work` in a thread: the interrupted code may hold a lock that it needs, and then only time ends the waiting."""
+    budget = _budget(_process.running)
+    thread = threading.Thread(target=work, args=(budget,), name="otel-runtime-sigterm", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        # No new threads at interpreter shutdown, and there `atexit` flushes.
+        return
+    thread.join(budget + _GRACE_S)
+
+
+def _each(work: Callable[[Stoppable, float], bool], timeout: float | None) -> bool:
+    running = _process.running
+    deadline = time.monotonic() + (_budget(running) if timeout is None else timeout)
+    done = True
+    for runtime in running:
+        try:
+            done = work(runtime, max(0.0, deadline - time.monotonic())) and done
+        except Exception:  # noqa: BLE001  # the application's own background work failed; the next runtime must be flushed all the same
+            _log.exception("a runtime could not be flushed")
+            done = False
+    return done
+
+
+def _budget(running: tuple[Stoppable, ...]) -> float:
+    return max((runtime.flush_timeout for runtime in running), default=0.0)
+
+
+def _after_fork() -> None:
+    # Another thread of the parent may have held it.
+    _process.lock = threading.Lock()
+    for runtime in _process.running:
+        runtime.after_fork()
+    # Finalizers registered now are forgotten when the child of `multiprocessing` starts; what is registered so runs right after that.
+    if (util := sys.modules.get("multiprocessing.util")) is not None:
+        util.register_after_fork(_process, _finalize)
+
+
+def _finalize_if_child() -> None:
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        _finalize(_process)
+
+
+def _finalize(_: object) -> None:
+    sys.modules["multiprocessing.util"].Finalize(None, shutdown_all, exitpriority=_LAST)

@@ -1,0 +1,265 @@
+"""Every ordinary ending of a process flushes: real processes against a receiver on loopback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from otel_runtime.errors import RuntimeStateError
+from otel_runtime.runtime import endings
+from otel_runtime.testing.receiver import OtlpReceiver
+
+HEAD = """
+import os, signal, sys, threading, time, multiprocessing
+import otel_runtime as rt
+from otel_runtime.runtime.endings import flush_all, handle_sigterm
+
+@rt.tool
+def parent(): return os.getpid()
+
+@rt.tool
+def child(*a): return os.getpid()
+
+@rt.agent
+def outer(body): return body()
+"""
+CONFIGURE = "runtime = rt.configure(otlp='on')\n"
+
+
+@pytest.fixture
+def receiver() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path) -> Path:
+    (tmp_path / ".git").mkdir()
+    return tmp_path
+
+
+def environ(extra: Mapping[str, str]) -> dict[str, str]:
+    return {**os.environ, "OTEL_METRICS_EXPORTER": "none", **extra}
+
+
+def start(program: str, here: Path, extra: Mapping[str, str]) -> subprocess.Popen[str]:
+    file = here / "program.py"
+    file.write_text(program)
+    return subprocess.Popen(
+        [sys.executable, str(file)], cwd=here, env=environ(extra), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def run(program: str, here: Path, receiver: OtlpReceiver) -> tuple[int, str]:
+    process = start(HEAD + program, here, receiver.environ)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out + err
+
+
+class TestOrdinary:
+    """Endings that run Python's own clean-up."""
+
+    @pytest.mark.parametrize(
+        ("ending", "code"),
+        [
+            ("", 0),
+            ("sys.exit(3)", 3),
+            ("raise ValueError('x')", 1),
+            ("os.kill(os.getpid(), signal.SIGINT); time.sleep(9)", -signal.SIGINT),
+            ("threading.Thread(target=parent).start()", 0),
+        ],
+        ids=["normal", "exit", "exception", "interrupt", "thread"],
+    )
+    def test_sends_what_is_buffered(self, here: Path, receiver: OtlpReceiver, ending: str, code: int) -> None:
+        """The span arrives and the exit code is Python's own."""
+        got = run(f"{CONFIGURE}parent()\n{ending}\n", here, receiver)
+        expected = ["execute_tool parent"] * (2 if "Thread" in ending else 1)
+        assert (code, expected) == (got[0], receiver.names()), got[1]
+
+    def test_several_runtimes_share_one_budget(self, here: Path) -> None:
+        """Five runtimes of a collector that never answers do not add up their timeouts."""
+        program = HEAD + (
+            "import socket\nserver = socket.socket(); server.bind(('127.0.0.1', 0)); server.listen()\n"
+            "os.environ['OTEL_EXPORTER_OTLP_ENDPOINT'] = f'http://127.0.0.1:{server.getsockname()[1]}'\n"
+            "for i in range(5):\n"
+            "    with rt.configure(name=f'r{i}', otlp='on', flush_timeout='3s').use(): parent()\n"
+            "began = time.monotonic()\n"
+            "endings = sys.modules['otel_runtime.runtime.endings']\nendings.shutdown_all(); print(time.monotonic() - began < 9)\n"
+        )
+        process = start(program, here, {})
+        out, err = process.communicate(timeout=60)
+        assert (0, "True\n") == (process.returncode, out), err
+
+
+class TestSigterm:
+    """The handler one may ask for."""
+
+    def ended(self, here: Path, receiver: OtlpReceiver, setup: str, wait: str = "time.sleep(30)") -> tuple[int, str]:
+        process = start(f"{HEAD}{CONFIGURE}{setup}\nparent()\nprint('in', flush=True)\n{wait}\n", here, receiver.environ)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "in\n"
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out + err
+
+    def test_without_it_python_loses_the_spans(self, here: Path, receiver: OtlpReceiver) -> None:
+        """Why it exists: by default SIGTERM runs nothing."""
+        assert -signal.SIGTERM == self.ended(here, receiver, "os.environ['x'] = 'y'")[0]
+        assert [] == receiver.names()
+
+    def test_flushes_and_ends_by_the_signal(self, here: Path, receiver: OtlpReceiver) -> None:
+        """The parent of the process sees the same ending as before."""
+        code, said = self.ended(here, receiver, "handle_sigterm()")
+        assert (-signal.SIGTERM, ["execute_tool parent"]) == (code, receiver.names()), said
+
+    def test_calls_the_handler_before_it(self, here: Path, receiver: OtlpReceiver) -> None:
+        """The application's own handler decides what happens then."""
+        setup = "signal.signal(signal.SIGTERM, lambda *_: (parent(), sys.exit(7)))\nhandle_sigterm()"
+        code, said = self.ended(here, receiver, setup)
+        assert (7, ["execute_tool parent"] * 2) == (code, receiver.names()), said
+
+    def test_a_process_that_ignores_it_goes_on(self, here: Path, receiver: OtlpReceiver) -> None:
+        """Ignored before is ignored after, with the spans sent."""
+        setup = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nhandle_sigterm()"
+        code, said = self.ended(here, receiver, setup, "time.sleep(1)\nparent()\nsys.exit(4)")
+        assert (4, ["execute_tool parent"] * 2) == (code, receiver.names()), said
+
+    def test_a_held_lock_does_not_hold_it_up(self, here: Path) -> None:
+        """Interrupted while the main thread holds what a flush needs, it gives up after its bound."""
+        program = (
+            f"{HEAD}runtime = rt.configure(otlp='off', flush_timeout='300ms')\nhandle_sigterm()\n"
+            "with runtime._active.background._lock:\n    print('in', flush=True)\n    time.sleep(30)\n"
+        )
+        process = start(program, here, {})
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+        assert -signal.SIGTERM == process.returncode
+
+    def test_can_be_taken_back(self) -> None:
+        """The function it returns restores the earlier handler, unless somebody came after."""
+        before = signal.getsignal(signal.SIGTERM)
+        restore = endings.handle_sigterm()
+        assert before is not signal.getsignal(signal.SIGTERM)
+        restore()
+        assert before is signal.getsignal(signal.SIGTERM)
+
+    def test_only_in_the_main_thread(self) -> None:
+        """Elsewhere Python cannot install it, and that is said."""
+        import threading
+
+        said: list[str] = []
+
+        def ask() -> None:
+            try:
+                endings.handle_sigterm()
+            except RuntimeStateError as error:
+                said.append(str(error))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+        assert ["handle_sigterm() was called outside of the main thread; Python takes signal handlers there only"] == said
+
+
+class TestFork:
+    """Children of os.fork()."""
+
+    def test_a_child_sends_its_own_and_never_the_parents(self, here: Path, receiver: OtlpReceiver) -> None:
+        """What the parent had buffered arrives once; so does what each child did, on connections of their own."""
+        program = (
+            f"{CONFIGURE}parent(); runtime.flush(); parent()\n"
+            "pids = []\n"
+            "for _ in range(3):\n"
+            "    pid = os.fork()\n"
+            "    if pid == 0:\n"
+            "        child(); sys.exit(0)\n"
+            "    pids.append(pid)\n"
+            "for _ in range(20): parent(); runtime.flush()\n"
+            "sys.exit(sum(os.waitpid(pid, 0)[1] for pid in pids))\n"
+        )
+        code, said = run(program, here, receiver)
+        assert (0, ["execute_tool child"] * 3 + ["execute_tool parent"] * 22) == (code, receiver.names()), said
+        assert 25 == len({span.span_id for span in receiver.spans()})
+
+    def test_with_an_open_span(self, here: Path, receiver: OtlpReceiver) -> None:
+        """The child neither ends nor sends the parent's span; what it does itself hangs under it."""
+        program = (
+            f"{CONFIGURE}"
+            "def body():\n"
+            "    pid = os.fork()\n"
+            "    child() if pid == 0 else os.waitpid(pid, 0)\n"
+            "    return pid\n"
+            "sys.exit(0 if outer(body) else 0)\n"
+        )
+        code, said = run(program, here, receiver)
+        assert (0, ["execute_tool child", "invoke_agent outer"]) == (code, receiver.names()), said
+        by_name = {span.name: span for span in receiver.spans()}
+        assert by_name["execute_tool child"].parent_id == by_name["invoke_agent outer"].span_id
+
+
+class TestMultiprocessing:
+    """Processes and pools of the standard library."""
+
+    @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+    def test_a_process(self, here: Path, receiver: OtlpReceiver, method: str) -> None:
+        """A forked child has the runtime; any other gets it from what the parent hands over."""
+        program = (
+            "def work(setup=None):\n"
+            "    if setup: setup()\n"
+            "    child()\n"
+            "if __name__ == '__main__':\n"
+            f"    {CONFIGURE}"
+            f"    context = multiprocessing.get_context('{method}')\n"
+            f"    process = context.Process(target=work, args=() if '{method}' == 'fork' else (runtime.worker_setup(),))\n"
+            "    parent(); process.start(); process.join(); sys.exit(process.exitcode)\n"
+        )
+        code, said = run(program, here, receiver)
+        assert (0, ["execute_tool child", "execute_tool parent"]) == (code, receiver.names()), said
+
+    @pytest.mark.parametrize("method", ["fork", "spawn"])
+    @pytest.mark.parametrize("ending", ["terminate", "close"])
+    def test_a_pool(self, here: Path, receiver: OtlpReceiver, method: str, ending: str) -> None:
+        """Workers send what they did, whether the pool is closed or, as leaving `with` does, terminated."""
+        program = (
+            "if __name__ == '__main__':\n"
+            f"    {CONFIGURE}"
+            f"    pool = multiprocessing.get_context('{method}').Pool(2, initializer=runtime.worker_setup())\n"
+            "    pool.map(child, range(4)); pool.ENDING(); pool.join()\n"
+        ).replace("ENDING", ending)
+        code, said = run(program, here, receiver)
+        assert (0, ["execute_tool child"] * 4) == (code, receiver.names()), said
+
+    def test_an_executor(self, here: Path, receiver: OtlpReceiver) -> None:
+        """`concurrent.futures` takes the same initializer."""
+        program = (
+            "if __name__ == '__main__':\n"
+            f"    {CONFIGURE}"
+            "    from concurrent.futures import ProcessPoolExecutor\n"
+            "    with ProcessPoolExecutor(2, initializer=runtime.worker_setup()) as pool: list(pool.map(child, range(4)))\n"
+        )
+        code, said = run(program, here, receiver)
+        assert (0, ["execute_tool child"] * 4) == (code, receiver.names()), said
+
+
+class TestBound:
+    """A collector that does not answer."""
+
+    @pytest.mark.parametrize("ending", ["pass", "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"], ids=["normal", "sigterm"])
+    def test_holds_no_ending_up(self, here: Path, ending: str) -> None:
+        """With a collector that takes connections and never answers, the end comes; a hang would run into the timeout of minutes."""
+        program = (
+            "import socket\nserver = socket.socket(); server.bind(('127.0.0.1', 0)); server.listen()\n"
+            "import os; os.environ['OTEL_EXPORTER_OTLP_ENDPOINT'] = f'http://127.0.0.1:{server.getsockname()[1]}'\n"
+            f"{HEAD}rt.configure(otlp='on', flush_timeout='500ms')\nhandle_sigterm()\nparent()\n{ending}\n"
+        )
+        process = start(program, here, {})
+        _, err = process.communicate(timeout=25)
+        assert (True, "") == (process.returncode in (0, -signal.SIGTERM), err if "Traceback" in err else "")
