@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 from opentelemetry import metrics, trace
@@ -15,24 +16,30 @@ from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
-from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
 from otel_runtime._version import __version__
+from otel_runtime.errors import ConfigError
 from otel_runtime.settings.model import Settings
 from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry import otlp, quiet
 from otel_runtime.telemetry.capture import Capture, capture_mode
 from otel_runtime.telemetry.console_tree import ConsoleTree
 from otel_runtime.telemetry.identifiers import OwnIds
+from otel_runtime.telemetry.loss_file import LossFile, loss_directory
 from otel_runtime.telemetry.losses import Losses
 from otel_runtime.telemetry.metrics import Recorder
 from otel_runtime.telemetry.otlp_json_file import OtlpJsonFile, trace_file_path
+from otel_runtime.telemetry.otlp_sender import OtlpSender
 from otel_runtime.telemetry.outlets import Outlets
 from otel_runtime.telemetry.pipe import Limits, Pipe, limits_from
 from otel_runtime.telemetry.projector import Projector
 from otel_runtime.telemetry.projector_spans import TracerSpans
 from otel_runtime.telemetry.redaction import Redactor
+from otel_runtime.telemetry.sending import Sender
+from otel_runtime.telemetry.spool import Spool
+from otel_runtime.telemetry.spooled import SpooledSender
 from otel_runtime.telemetry.tracing import OtelTracing
 
 __all__ = ["assemble"]
@@ -50,6 +57,7 @@ class _Surroundings:
     environ: Mapping[str, str]
     losses: Losses
     limits: Limits
+    spool: Path | None
 
 
 def assemble(
@@ -60,8 +68,10 @@ def assemble(
     Raises:
         ConfigError: Something of our own settings cannot work.
     """
-    losses = Losses()
-    around = _Surroundings(settings, environ, losses, limits_from(environ, losses))
+    spool: Path | None = getattr(settings, "spool", None)
+    losses = Losses(LossFile(lambda: loss_directory(settings.state, spool)))
+    limits = limits_from(environ, losses, getattr(settings, "queue_spans", None), getattr(settings, "queue_bytes", None))
+    around = _Surroundings(settings, environ, losses, limits, spool)
     quiet.install()
     redactor = Redactor(settings.redact_keys, settings.redact_patterns)
     pipes = _own_pipes(around)
@@ -93,6 +103,8 @@ def _tracers(around: _Surroundings, given: TracerProvider | None, pipes: list[Pi
     known = given or _global_tracers(around.losses)
     if known is not None:
         _add_to_foreign(known, pipes, around.losses)
+        if around.spool is not None:
+            around.losses.problem("spool", "has no effect: the application's own provider exports the spans", warn=False)
         return known, "global" if given is None else "given"
     pipes.extend(_standard_pipes(around))
     _check_sampler(around)
@@ -136,12 +148,14 @@ def _standard_pipes(around: _Surroundings) -> list[Pipe]:
     found: list[Pipe] = []
     for name in _exporters(around, "TRACES"):
         try:
-            exporter = ConsoleSpanExporter(out=sys.stdout) if name == "console" else _otlp_spans(around)
+            target = ConsoleSpanExporter(out=sys.stdout) if name == "console" else _otlp_spans(around)
+        except ConfigError:
+            raise
         except Exception as error:  # noqa: BLE001 - a bad OTEL_EXPORTER_OTLP_* value; the other exporters still work
             around.losses.problem("otlp", error, warn=False)
             continue
-        if exporter is not None:
-            found.append(Pipe(name, exporter, around.losses, around.limits, _described(around, name)))
+        if target is not None:
+            found.append(Pipe(name, target, around.losses, around.limits, _described(around, name)))
     return found
 
 
@@ -161,13 +175,27 @@ def _exporters(around: _Surroundings, signal: str) -> list[str]:
     return [name for name in dict.fromkeys(asked) if name in ("otlp", "console")]
 
 
-def _otlp_spans(around: _Surroundings) -> SpanExporter | None:
+def _otlp_spans(around: _Surroundings) -> Sender | None:
     if around.settings.otlp == "off":
         return None
+    sender = _collector(around)
+    return sender if around.spool is None else SpooledSender(Spool(around.spool), sender, _collector(around), around.losses)
+
+
+def _collector(around: _Surroundings) -> OtlpSender:
     protocol = otlp.protocol_of(around.environ, "TRACES", around.losses)
-    if _endpoint_known(around, "TRACES"):
-        return otlp.span_exporter(protocol)
-    return otlp.LocalSpans(otlp.Collector.local(protocol), lambda: otlp.span_exporter(protocol), around.losses)
+    known = _endpoint_known(around, "TRACES")
+    sender = OtlpSender(
+        lambda watch: otlp.span_exporter(protocol, watch),
+        around.losses,
+        timeout_s=otlp.timeout_of(around.environ),
+        collector=None if known else otlp.Collector.local(protocol),
+        patient=around.spool is not None,
+    )
+    if known:
+        # Now, so that `doctor` hears of a bad variable before the first span does.
+        sender.prepare()
+    return sender
 
 
 def _endpoint_known(around: _Surroundings, signal: str) -> bool:

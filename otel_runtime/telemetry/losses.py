@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from typing import Literal
 
+from otel_runtime.telemetry.loss_file import LossFile
 from otel_runtime.telemetry.sanitize import text
 
 __all__ = ["LOGGER", "LossReason", "Losses", "describe"]
@@ -15,21 +18,29 @@ __all__ = ["LOGGER", "LossReason", "Losses", "describe"]
 LossReason = Literal["queue_full", "encode", "export", "shutdown", "too_large", "no_endpoint", "metrics_full"]
 LOGGER = logging.getLogger("otel_runtime.telemetry")
 _EVERY_S = 60.0
+_NO_FAULTS = frozenset({"no_endpoint"})
 
 
 class Losses:
     """Counts per reason, the problems behind them, and at most one warning a minute.
 
     Callers only count; the warning is written by a worker (`speak`), so that no log handler runs inside a user's call.
+
+    Args:
+        file: Where the counts are left for `doctor`; None for nowhere.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, file: LossFile | None = None) -> None:
+        self._file = file
         # Re-entrant: a finaliser may count while this very thread is counting.
         self._lock = threading.RLock()
         self._counts: dict[LossReason, int] = {}
         self._problems: dict[str, str] = {}
         self._unsaid: str | None = None
         self._said_at = -_EVERY_S
+        reference = weakref.WeakMethod(self._forked)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=lambda: (method := reference()) is not None and method())
 
     def add(self, reason: LossReason, count: int = 1) -> None:
         """Count lost spans (or measurements)."""
@@ -51,7 +62,9 @@ class Losses:
                 self._unsaid = f"{where}: {said}"
 
     def speak(self) -> None:
-        """Write the newest problem to the log, at most once a minute."""
+        """Write the newest problem to the log, at most once a minute, and the counts to the file."""
+        if self._file is not None:
+            self._file.save({reason: count for reason, count in self.counts.items() if reason not in _NO_FAULTS})
         with self._lock:
             if self._unsaid is None or time.monotonic() - self._said_at < _EVERY_S:
                 return
@@ -75,7 +88,14 @@ class Losses:
     def serious(self) -> int:
         """Everything lost except for want of any endpoint, which is no fault."""
         with self._lock:
-            return sum(count for reason, count in self._counts.items() if reason != "no_endpoint")
+            return sum(count for reason, count in self._counts.items() if reason not in _NO_FAULTS)
+
+    def _forked(self) -> None:
+        # The parent counts its own, and a thread of it may have held the lock.
+        self._lock = threading.RLock()
+        self._counts = {}
+        if self._file is not None:
+            self._file.forked()
 
 
 def describe(error: BaseException) -> str:

@@ -26,6 +26,7 @@ Record = Callable[[float, Mapping[str, Value], Context], object]
 _QUEUE_LIMIT = 16_384
 _PERIOD_S = 0.2
 _LABELS_LIMIT = 200
+_GENERATIONS: Mapping[Generation, str] = {"both": "on, legacy and latest names", "legacy": "on, legacy names", "latest": "on, latest names"}
 
 
 class Labels:
@@ -68,6 +69,7 @@ class Recorder:
         self._records: dict[str, Record] = {}
         self._worker = Worker("otel-runtime-metrics", _PERIOD_S, self._step, self._queue.clear)
         self.on: bool = meter is not None
+        self.described: str = _GENERATIONS[generation] if self.on else "off: nobody reads them"
         for name, metric in c.METRICS.items() if meter is not None else ():
             if metric.generation in ("always", "ours", generation) or generation == "both":
                 self._create(meter, name, metric)  # type: ignore[arg-type]  # not None: the loop is empty otherwise

@@ -105,4 +105,4 @@ class NoopTracing:
     def report(self) -> Mapping[str, object]:
         """Why nothing is recorded."""
         problems = {"telemetry": self._reason} if self._problem else {}
-        return {"provider": "none", "reason": self._reason, "exporters": [], "metrics": False, "lost": {}, "problems": problems}
+        return {"provider": "none", "reason": self._reason, "exporters": [], "metrics": "off", "lost": {}, "problems": problems}

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import math
+import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExporter
 
 from otel_runtime.telemetry.losses import Losses
 from otel_runtime.telemetry.quiet import quietly
 
-__all__ = ["Collector", "LocalSpans", "Protocol", "QuietMetrics", "metric_exporter", "protocol_of", "span_exporter"]
+if TYPE_CHECKING:
+    from otel_runtime.telemetry.otlp_watch import Watch
+
+__all__ = ["Collector", "Protocol", "QuietMetrics", "metric_exporter", "protocol_of", "span_exporter", "timeout_of"]
 
 Protocol = Literal["grpc", "http/protobuf"]
 _PORTS: Mapping[Protocol, int] = {"grpc": 4317, "http/protobuf": 4318}
 _PROBE_EVERY_S = 30.0
 _PROBE_TIMEOUT_S = 0.05
+_TIMEOUT_S = 10.0
+_CREDENTIAL_PROVIDERS = ("OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER", "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER")
 
 
 def protocol_of(environ: Mapping[str, str], signal: str, losses: Losses) -> Protocol:
@@ -35,20 +41,38 @@ def protocol_of(environ: Mapping[str, str], signal: str, losses: Losses) -> Prot
     return "http/protobuf"
 
 
-def span_exporter(protocol: Protocol) -> SpanExporter:
-    """An exporter that reads endpoint, headers, TLS and timeout from OTEL_EXPORTER_OTLP_* itself.
+def timeout_of(environ: Mapping[str, str]) -> float:
+    """Seconds that one export may take, as the exporter reads them; a bad value is the exporter's to report."""
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"):
+        try:
+            found = float(environ.get(name) or 0)
+        except ValueError:
+            continue
+        if math.isfinite(found) and found > 0:
+            return found
+    return _TIMEOUT_S
+
+
+def span_exporter(protocol: Protocol, watch: Watch) -> SpanExporter:
+    """The SDK's exporter, which reads endpoint, headers, TLS and timeout from OTEL_EXPORTER_OTLP_* itself, under a watch.
 
     Raises:
         ValueError: A variable it reads has a bad value.
     """
     # Imported here: both pull in a network stack that a program without a collector never needs.
     if protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
+        from otel_runtime.telemetry.otlp_grpc import WatchedGrpc
 
-        return Grpc()
+        return WatchedGrpc(watch)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
 
-    return Http()
+    from otel_runtime.telemetry.otlp_watch import watched_session
+
+    # A credential provider brings a session of its own, which the exporter only uses when it is given none.
+    if any(os.environ.get(name) for name in _CREDENTIAL_PROVIDERS):
+        watch.blind = True
+        return Http()
+    return Http(session=watched_session(watch))
 
 
 def metric_exporter(protocol: Protocol) -> MetricExporter:
@@ -117,50 +141,6 @@ class Collector:
     def gone(self) -> None:
         """An export failed: look again before the next one."""
         self._looked_at = -_PROBE_EVERY_S
-
-
-class LocalSpans(SpanExporter):
-    """Sends spans to a collector on this machine while one listens; else drops them, counted, without a word.
-
-    Args:
-        collector: Looks for it.
-        make: Builds the real exporter when it is first needed.
-        losses: Where dropped spans are counted.
-    """
-
-    def __init__(self, collector: Collector, make: Callable[[], SpanExporter], losses: Losses) -> None:
-        self._collector = collector
-        self._make = make
-        self._losses = losses
-        self._real: SpanExporter | None = None
-        self._sent = 0
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send or drop."""
-        if not self._collector.listens():
-            self._losses.add("no_endpoint", len(spans))
-            return SpanExportResult.SUCCESS
-        if self._real is None:
-            self._real = self._make()
-        result = self._real.export(spans)
-        if result is not SpanExportResult.SUCCESS:
-            self._collector.gone()
-        else:
-            self._sent += len(spans)
-        return result
-
-    def shutdown(self) -> None:
-        """Stop the real exporter, if there is one."""
-        if self._real is not None:
-            self._real.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Nothing is buffered here."""
-        return True
-
-    def report(self) -> Mapping[str, object]:
-        """Where it would send, and what it did send."""
-        return {**self._collector.report(), "sent": self._sent}
 
 
 class QuietMetrics(MetricExporter):

@@ -6,6 +6,8 @@ strings; Jaeger's upload and the Collector's otlpjsonfile receiver read it.
 
 from __future__ import annotations
 
+import base64
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,14 +16,14 @@ from opentelemetry.trace import Link, SpanContext, StatusCode
 
 from otel_runtime.telemetry.span_view import EventView, SpanView
 
-__all__ = ["resource_spans", "views"]
+__all__ = ["IS_REMOTE", "Json", "plain_attributes", "resource_spans", "views"]
 
 _STATUS_CODES = {StatusCode.UNSET: 0, StatusCode.OK: 1, StatusCode.ERROR: 2}
 _STATUS_NAMES = {0: "unset", 1: "ok", 2: "error"}
 _KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 # https://github.com/open-telemetry/opentelemetry-proto, SpanFlags: whether the parent's place is known, and that it is remote.
 _HAS_REMOTE = 0x100
-_IS_REMOTE = 0x200
+IS_REMOTE = 0x200
 # OTLP/JSON as JSON gives it: any value at any key.
 Json = dict[str, Any]
 
@@ -42,7 +44,12 @@ def _entry(first: ReadableSpan, scopes: Mapping[str, Sequence[ReadableSpan]]) ->
 
 def _scope(span: ReadableSpan) -> Json:
     scope = span.instrumentation_scope
-    return {} if scope is None else {"name": scope.name, "version": scope.version or ""}
+    if scope is None:
+        return {}
+    found: Json = {"name": scope.name, "version": scope.version or ""}
+    if scope.attributes:
+        found["attributes"] = _attributes(scope.attributes)
+    return found
 
 
 def _span(span: ReadableSpan) -> Json:
@@ -64,6 +71,8 @@ def _span(span: ReadableSpan) -> Json:
         "links": [_link(link) for link in span.links],
         "status": {"code": _STATUS_CODES[span.status.status_code], "message": span.status.description or ""},
     }
+    if place.trace_state:
+        found["traceState"] = place.trace_state.to_header()
     if span.dropped_attributes:
         found["droppedAttributesCount"] = span.dropped_attributes
     if span.dropped_events:
@@ -72,7 +81,7 @@ def _span(span: ReadableSpan) -> Json:
 
 
 def _flags(place: SpanContext, parent: SpanContext | None) -> int:
-    return int(place.trace_flags) | _HAS_REMOTE | (_IS_REMOTE if parent is not None and parent.is_remote else 0)
+    return int(place.trace_flags) | _HAS_REMOTE | (IS_REMOTE if parent is not None and parent.is_remote else 0)
 
 
 def _event(event: Event) -> Json:
@@ -94,16 +103,21 @@ def _value(given: object) -> Json:
     if isinstance(given, int):
         return {"intValue": str(given)}
     if isinstance(given, float):
-        return {"doubleValue": given}
+        # JSON has no NaN and no infinity; protobuf's mapping writes them as words.
+        return {"doubleValue": given if math.isfinite(given) else str(given).replace("inf", "Infinity").replace("nan", "NaN")}
     if isinstance(given, list | tuple):
         return {"arrayValue": {"values": [_value(part) for part in given]}}
+    if isinstance(given, bytes):
+        return {"bytesValue": base64.b64encode(given).decode("ascii")}
+    if isinstance(given, Mapping):
+        return {"kvlistValue": {"values": _attributes(given)}}
     return {"stringValue": given if isinstance(given, str) else f"<{type(given).__name__}>"}
 
 
 def views(document: object) -> Iterator[SpanView]:
     """Every span of a parsed OTLP/JSON document; parts that are not OTLP are skipped."""
     for entry in _list(document, "resourceSpans"):
-        resource = _plain(_list(_dict(entry, "resource"), "attributes"))
+        resource = plain_attributes(_list(_dict(entry, "resource"), "attributes"))
         for scoped in _list(entry, "scopeSpans"):
             scope = str(_dict(scoped, "scope").get("name", ""))
             for span in _list(scoped, "spans"):
@@ -122,22 +136,23 @@ def _view(span: Json, service: str, scope: str) -> SpanView:
         kind=_KINDS[kind] if 0 <= kind < len(_KINDS) else "unspecified",
         start_ns=_int(span.get("startTimeUnixNano")),
         end_ns=_int(span.get("endTimeUnixNano")),
-        attributes=_plain(_list(span, "attributes")),
+        attributes=plain_attributes(_list(span, "attributes")),
         status=_STATUS_NAMES.get(_int(status.get("code")), "unset"),
         message=str(status.get("message", "")),
         events=tuple(_event_view(event) for event in _list(span, "events") if isinstance(event, dict)),
         links=tuple((str(link.get("traceId")), str(link.get("spanId"))) for link in _list(span, "links") if isinstance(link, dict)),
-        remote_parent=bool(_int(span.get("flags")) & _IS_REMOTE),
+        remote_parent=bool(_int(span.get("flags")) & IS_REMOTE),
         service=service,
         scope=scope,
     )
 
 
 def _event_view(event: Json) -> EventView:
-    return EventView(str(event.get("name", "")), _int(event.get("timeUnixNano")), _plain(_list(event, "attributes")))
+    return EventView(str(event.get("name", "")), _int(event.get("timeUnixNano")), plain_attributes(_list(event, "attributes")))
 
 
-def _plain(given: Sequence[object]) -> dict[str, object]:
+def plain_attributes(given: Sequence[object]) -> dict[str, Any]:
+    """A list of OTLP key-value pairs as plain data."""
     return {str(pair.get("key")): _unwrapped(pair.get("value")) for pair in given if isinstance(pair, dict)}
 
 
@@ -148,7 +163,13 @@ def _unwrapped(given: object) -> object:
         return _int(given["intValue"])
     if "arrayValue" in given:
         return tuple(_unwrapped(part) for part in _list(given["arrayValue"], "values"))
-    return next((given[key] for key in ("stringValue", "boolValue", "doubleValue") if key in given), None)
+    if "bytesValue" in given:
+        return base64.b64decode(given["bytesValue"])
+    if "kvlistValue" in given:
+        return plain_attributes(_list(given["kvlistValue"], "values"))
+    if "doubleValue" in given:
+        return float(given["doubleValue"])
+    return next((given[key] for key in ("stringValue", "boolValue") if key in given), None)
 
 
 def _list(given: object, key: str) -> list[Any]:

@@ -75,7 +75,7 @@ class Outlets:
 
     def report(self) -> Mapping[str, object]:
         """What `doctor` shows."""
-        return {"provider": self._provider, "exporters": [pipe.report() for pipe in self._pipes]}
+        return {"provider": self._provider, "exporters": [_exporter_text(pipe.report()) for pipe in self._pipes]}
 
     def _flush_foreign_by(self, deadline: float) -> bool:
         if not self._flushes:
@@ -102,3 +102,18 @@ class Outlets:
                 shutdown(int(left * 1000))
 
         return run_bounded(stop, left)
+
+
+def _exporter_text(found: Mapping[str, object]) -> str:
+    """One exporter as `doctor` prints it."""
+    parts = [str(found["name"])]
+    if "path" in found:
+        parts.append(f"to {found['path']}")
+    if "endpoint" in found:
+        parts.append(f"to {found['endpoint']} ({'listening' if found.get('listening') else 'nobody listens'})")
+    parts.append(f"{found['sent']} sent, {found['queued']} waiting")
+    if "spool" in found:
+        parts.append(f"{found['kept']} batches in {found['spool']}")
+    if found.get("damaged"):
+        parts.append(f"{found['damaged']} damaged batches set aside")
+    return "; ".join(parts)

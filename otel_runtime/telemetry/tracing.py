@@ -195,7 +195,7 @@ class OtelTracing:
         return {
             **self._outlets.report(),
             "capture": self._parts.capture.mode,
-            "metrics": self._recorder.on,
+            "metrics": self._recorder.described,
             "conventions": c.VERSION,
             "lost": dict(losses.counts),
             "problems": dict(losses.problems),

@@ -24,15 +24,15 @@ class Sums:
 
     Args:
         calls: Model calls.
-        input_tokens: Input tokens.
-        output_tokens: Output tokens.
+        input_tokens: Input tokens; None when no call told.
+        output_tokens: Output tokens; None when no call told.
         cost: Money by ISO 4217 code.
         estimated: True when any of it is an estimate.
     """
 
     calls: int
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int | None
+    output_tokens: int | None
     cost: Mapping[str, Decimal]
     estimated: bool
 
@@ -46,7 +46,7 @@ def sums_of(spans: Iterable[SpanView]) -> Sums:
         if amount is not None:
             currency = str(span.attributes.get(c.COST_CURRENCY, "USD"))
             cost[currency] = cost.get(currency, Decimal(0)) + amount
-    given, put_out = (sum(_whole(span.attributes.get(key)) for span in leaves) for key in (c.INPUT_TOKENS, c.OUTPUT_TOKENS))
+    given, put_out = (_sum(span.attributes.get(key) for span in leaves) for key in (c.INPUT_TOKENS, c.OUTPUT_TOKENS))
     return Sums(len(leaves), given, put_out, cost, any(span.attributes.get(c.COST_ESTIMATED) is True for span in leaves))
 
 
@@ -148,7 +148,8 @@ def _usage(found: Mapping[str, object]) -> Iterable[tuple[str, str]]:
 def _summed(sums: Sums) -> Iterable[tuple[str, str]]:
     if sums.calls:
         calls = "1 model call" if sums.calls == 1 else f"{sums.calls} model calls"
-        yield f"{calls}, {sums.input_tokens:,} in, {sums.output_tokens:,} out", "magenta"
+        counts = ((sums.input_tokens, "in"), (sums.output_tokens, "out"))
+        yield ", ".join([calls, *(f"{count:,} {word}" for count, word in counts if count is not None)]), "magenta"
     for currency, amount in sums.cost.items():
         yield _money(amount, currency, estimated=sums.estimated), "magenta"
 
@@ -221,8 +222,10 @@ def _decimal(given: object) -> Decimal | None:
         return None
 
 
-def _whole(given: object) -> int:
-    return given if isinstance(given, int) else 0
+def _sum(given: Iterable[object]) -> int | None:
+    # What no provider reported is absent, never 0.
+    known = [count for count in given if isinstance(count, int)]
+    return sum(known) if known else None
 
 
 def _count(given: object) -> str:

@@ -7,10 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_runtime.telemetry.losses import Losses
+from otel_runtime.telemetry.otlp_sender import OtlpSender
+from otel_runtime.telemetry.otlp_watch import Watch
 from otel_runtime.telemetry.pipe import Limits, Pipe, limits_from
 
 
@@ -83,3 +86,100 @@ class TestPipe:
         given = {"OTEL_BSP_MAX_QUEUE_SIZE": "10", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "50", "OTEL_BSP_SCHEDULE_DELAY": "soon"}
         assert Limits(10, 10, 1.0) == limits_from(given, losses)
         assert ["OTEL_BSP_SCHEDULE_DELAY"] == list(losses.problems)
+
+
+class TestBytes:
+    def test_queue_is_bounded_in_bytes(self) -> None:
+        """Few large spans fill the queue as many small ones do."""
+        gate = Gate()
+        pipe, tracer, losses = piped(gate, queue_bytes=100_000, batch=1, delay_s=0.01)
+        tracer.start_span("first").end()
+        assert gate.busy.wait(30)
+        for number in range(8):
+            tracer.start_span(str(number), attributes={"text": "x" * 20_000}).end()
+        assert {"queue_full": 4} == losses.counts
+        gate.open.set()
+        assert pipe.finish(pipe.ask(), time.monotonic() + 30)
+        assert ["first", "0", "1", "2", "3"] == gate.names
+        pipe.shutdown()
+
+    def test_one_span_beyond_the_bound(self) -> None:
+        """A span that no collector would take is counted as too large, and its neighbours leave."""
+        gate = Gate()
+        gate.open.set()
+        pipe, tracer, losses = piped(gate, span_bytes=50_000, delay_s=3600)
+        tracer.start_span("small").end()
+        large = tracer.start_span("large")
+        for _ in range(6):
+            large.add_event("e", {"text": "x" * 10_000})
+        large.end()
+        assert pipe.finish(pipe.ask(), time.monotonic() + 30) is True
+        assert (["small"], {"too_large": 1}) == (gate.names, losses.counts)
+        pipe.shutdown()
+
+    def test_batches_are_bounded_in_bytes(self) -> None:
+        """One export never grows beyond what a collector takes."""
+        batches: list[int] = []
+
+        class Counts(SpanExporter):
+            def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+                batches.append(len(spans))
+                return SpanExportResult.SUCCESS
+
+        pipe, tracer, _ = piped(Counts(), batch_bytes=50_000, delay_s=3600)
+        for number in range(5):
+            tracer.start_span(str(number), attributes={"text": "x" * 20_000}).end()
+        assert pipe.force_flush()
+        assert [2, 2, 1] == batches
+        pipe.shutdown()
+
+    def test_settings_win_over_variables(self) -> None:
+        """Our own settings win over the SDK's variables."""
+        assert Limits(7, 7, queue_bytes=1000) == limits_from({"OTEL_BSP_MAX_QUEUE_SIZE": "10"}, Losses(), 7, 1000)
+
+
+class TestPoison:
+    @pytest.mark.parametrize("error", [RuntimeError, SystemExit, KeyboardInterrupt])
+    def test_exporter_that_raises(self, error: type[BaseException]) -> None:
+        """Whatever an exporter raises on our thread, its spans are counted and the next ones are sent."""
+        names: list[str] = []
+
+        class Raises(SpanExporter):
+            def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+                names.extend(span.name for span in spans)
+                if names == ["first"]:
+                    raise error
+                return SpanExportResult.SUCCESS
+
+        pipe, tracer, losses = piped(Raises(), delay_s=3600)
+        tracer.start_span("first").end()
+        assert not pipe.force_flush()
+        tracer.start_span("second").end()
+        assert pipe.force_flush()
+        assert (["first", "second"], {"export": 1}) == (names, losses.counts)
+        pipe.shutdown()
+
+    def test_a_span_that_cannot_be_encoded(self) -> None:
+        """One span that the exporter cannot encode does not take its batch with it."""
+        names: list[str] = []
+
+        class Encodes(SpanExporter):
+            def __init__(self, watch: Watch) -> None:
+                self.watch = watch
+
+            def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+                for span in spans:
+                    span.name.encode()
+                self.watch.attempt()
+                names.extend(span.name for span in spans)
+                return SpanExportResult.SUCCESS
+
+        losses = Losses()
+        pipe = Pipe("test", OtlpSender(Encodes, losses), losses, Limits(delay_s=3600))
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(pipe)
+        for name in ("a", "b\ud800", "c"):
+            provider.get_tracer("t").start_span(name).end()
+        assert not pipe.force_flush()
+        assert (["a", "c"], {"encode": 1}) == (names, losses.counts)
+        pipe.shutdown()

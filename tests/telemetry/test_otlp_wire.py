@@ -16,10 +16,13 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
+from opentelemetry.sdk.trace import TracerProvider
 
 from otel_runtime.settings.model import Settings
 from otel_runtime.telemetry import otlp
 from otel_runtime.telemetry.losses import Losses
+from otel_runtime.telemetry.otlp_sender import OtlpSender
+from otel_runtime.telemetry.pipe import Limits, Pipe
 from otel_runtime.telemetry.protocol import SpanStart
 from otel_runtime.telemetry.provider import build_tracing
 from otel_runtime.values.decision import Decision
@@ -158,7 +161,7 @@ class TestReport:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://user:hunter2@127.0.0.1:{receiver.port}/x")
         tracing: Any = build_tracing(Settings())
         (exporter,) = tracing.report()["exporters"]
-        assert {"name": "otlp", "sent": 0, "queued": 0, "endpoint": f"127.0.0.1:{receiver.port}", "listening": True} == exporter
+        assert f"otlp; to 127.0.0.1:{receiver.port} (listening); 0 sent, 0 waiting" == exporter
         tracing.shutdown(5)
 
     @pytest.mark.parametrize(
@@ -220,9 +223,15 @@ class TestTrouble:
     def test_nothing_configured_and_nobody_listens(self, caplog: pytest.LogCaptureFixture) -> None:
         """Without an endpoint and a local collector spans are dropped without a word, counted as `no_endpoint`."""
         losses = Losses()
-        exporter = otlp.LocalSpans(otlp.Collector("127.0.0.1", refused_port()), lambda: pytest.fail("built"), losses)
-        exporter.export([None, None])  # type: ignore[list-item]  # only their number matters
-        assert ({"no_endpoint": 2}, 0, []) == (losses.counts, losses.serious, caplog.records)
+        collector = otlp.Collector("127.0.0.1", refused_port())
+        sender = OtlpSender(lambda watch: pytest.fail("built"), losses, collector=collector)
+        pipe = Pipe("otlp", sender, losses, Limits())
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(pipe)
+        provider.get_tracer("t").start_span("dropped").end()
+        assert pipe.force_flush()
+        assert ({"no_endpoint": 1}, 0, []) == (losses.counts, losses.serious, caplog.records)
+        pipe.shutdown()
 
     def test_local_collector_is_found(self, receiver: Receiver) -> None:
         """A collector on this machine is used when it listens."""

@@ -1,0 +1,182 @@
+"""A collector in every kind of trouble: nothing is lost that can still arrive, and what is lost is counted by reason."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from otel_runtime.settings.model import Settings
+from otel_runtime.telemetry.protocol import SpanStart, Tracing
+from otel_runtime.telemetry.provider import build_tracing
+
+NAMES = [f"execute_tool {number}" for number in range(5)]
+
+
+@pytest.fixture
+def tracing(request: pytest.FixtureRequest) -> Any:
+    """Built when it is called, after the variables are set; stopped at the end."""
+    made: list[Tracing] = []
+
+    def make(**settings: Any) -> Tracing:
+        made.append(build_tracing(Settings(**settings)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.shutdown(0.2)
+
+
+def five_calls(tracing: Tracing) -> None:
+    for number in range(5):
+        tracing.open(SpanStart("tool", str(number))).end("ok")
+
+
+def lost(tracing: Tracing) -> Any:
+    return tracing.report()["lost"]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("mode", "arrived", "reasons"),
+        [
+            ("302", [], {"export": 5}),
+            ("400", [], {"export": 5}),
+            ("401", [], {"export": 5}),
+            ("413", [], {"too_large": 5}),
+            ("partial:2", NAMES[2:], {"export": 2}),
+            ("partial:99", [], {"export": 5}),
+        ],
+    )
+    def test_is_a_loss(self, faulty: Any, otlp_to: Any, tracing: Any, mode: str, arrived: list[str], reasons: dict[str, int]) -> None:
+        """What the collector refuses, also in part or by sending it elsewhere, is counted and named."""
+        receiver = faulty(mode)
+        otlp_to(receiver.url)
+        telemetry = tracing()
+        five_calls(telemetry)
+        assert not telemetry.flush(20)
+        assert (arrived, reasons) == (receiver.names, lost(telemetry))
+        assert telemetry.report()["problems"]
+
+    def test_too_large_for_the_collector(self, faulty: Any, otlp_to: Any, tracing: Any) -> None:
+        """A batch that is too large for the collector arrives in parts."""
+        receiver = faulty("most:2")
+        otlp_to(receiver.url)
+        telemetry = tracing()
+        five_calls(telemetry)
+        assert telemetry.flush(20)
+        assert (NAMES, {}) == (receiver.names, lost(telemetry))
+
+    def test_an_answer_that_breaks_off(self, faulty: Any, otlp_to: Any, tracing: Any) -> None:
+        """A 200 whose body never comes is an acknowledgement: nothing is sent twice."""
+        receiver = faulty("half-answer")
+        otlp_to(receiver.url)
+        telemetry = tracing()
+        five_calls(telemetry)
+        assert telemetry.flush(20)
+        assert (NAMES, {}) == (receiver.names, lost(telemetry))
+
+
+class TestOutage:
+    @pytest.mark.parametrize("mode", ["429", "502", "503", "504", "hang", "drip", "close"])
+    def test_nothing_is_lost(self, faulty: Any, otlp_to: Any, tracing: Any, eventually: Any, mode: str) -> None:
+        """Spans wait in the queue while the collector is in trouble, and arrive once when it is well again."""
+        receiver = faulty(mode)
+        otlp_to(receiver.url)
+        telemetry = tracing()
+        five_calls(telemetry)
+        assert not telemetry.flush(0.05)
+        # The second request shows that the first was given up and that its spans are tried again.
+        assert eventually(lambda: receiver.requests >= 2)
+        receiver.mode = "ok"
+        assert eventually(lambda: len(receiver.names) >= 5)
+        assert telemetry.flush(20)
+        assert (NAMES, {}) == (receiver.names, lost(telemetry))
+
+    def test_collector_comes_back(self, faulty: Any, otlp_to: Any, tracing: Any, eventually: Any) -> None:
+        """A collector that is restarted gets what ended meanwhile."""
+        first = faulty()
+        otlp_to(first.url)
+        telemetry = tracing()
+        telemetry.open(SpanStart("tool", "before")).end("ok")
+        assert telemetry.flush(20)
+        first.close()
+        five_calls(telemetry)
+        assert not telemetry.flush(0.3)
+        second = faulty(port=first.port)
+        assert eventually(lambda: telemetry.flush(5))
+        assert (NAMES, {}) == (second.names, lost(telemetry))
+
+    def test_retry_after_is_kept(self, faulty: Any, otlp_to: Any, tracing: Any) -> None:
+        """A collector that asks to be left alone is left alone, whoever flushes."""
+        receiver = faulty("429")
+        receiver.retry_after = "3600"
+        otlp_to(receiver.url)
+        telemetry = tracing()
+        five_calls(telemetry)
+        assert not telemetry.flush(5)
+        receiver.mode = "ok"
+        assert not telemetry.flush(5)
+        assert (1, []) == (receiver.requests, receiver.names)
+        assert not telemetry.shutdown(5)
+        assert {"shutdown": 5} == lost(telemetry)
+
+    @pytest.mark.parametrize("mode", ["503", "hang", "drip", "close"])
+    def test_one_budget_for_everything(self, faulty: Any, otlp_to: Any, tracing: Any, mode: str) -> None:
+        """Flush and shutdown end with their time, and count what stays behind."""
+        receiver = faulty(mode)
+        otlp_to(receiver.url, OTEL_METRICS_EXPORTER="otlp")
+        telemetry = tracing()
+        five_calls(telemetry)
+        began = time.monotonic()
+        assert (False, False) == (telemetry.flush(0.2), telemetry.shutdown(0.3))
+        # Generous: a machine may be slow, but this is not the exporters' own 10 s each.
+        assert 8 > time.monotonic() - began
+        assert {"shutdown": 5} == lost(telemetry)
+
+    def test_a_full_queue_is_counted(self, faulty: Any, otlp_to: Any, tracing: Any) -> None:
+        """What finds no room during an outage is counted as such, and as a metric."""
+        receiver = faulty("503")
+        otlp_to(receiver.url, OTEL_BSP_MAX_QUEUE_SIZE="3", OTEL_BSP_SCHEDULE_DELAY="3600000")
+        telemetry = tracing()
+        five_calls(telemetry)
+        assert {"queue_full": 2} == lost(telemetry)
+
+
+class TestGrpc:
+    @pytest.mark.parametrize(
+        ("code", "rejected", "reasons"),
+        [
+            (None, 2, {"export": 2}),
+            (grpc.StatusCode.INVALID_ARGUMENT, 0, {"export": 5}),
+            (grpc.StatusCode.RESOURCE_EXHAUSTED, 0, {"too_large": 5}),
+            (grpc.StatusCode.UNAVAILABLE, 0, {"shutdown": 5}),
+        ],
+    )
+    def test_answers_are_read(self, otlp_to: Any, tracing: Any, code: Any, rejected: int, reasons: dict[str, int]) -> None:
+        """Over gRPC too a partial success and a refusal are losses, and what may pass later is not, until the end."""
+
+        class Service(trace_service_pb2_grpc.TraceServiceServicer):
+            def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+                if code is not None:
+                    context.abort(code, "no")
+                found = ExportTraceServiceResponse()
+                found.partial_success.rejected_spans = rejected
+                return found
+
+        server = grpc.server(ThreadPoolExecutor(1))
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Service(), server)  # type: ignore[no-untyped-call]  # generated
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        otlp_to(f"http://127.0.0.1:{port}", OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
+        telemetry = tracing()
+        five_calls(telemetry)
+        assert not telemetry.flush(5)
+        telemetry.shutdown(2)
+        server.stop(None).wait()
+        assert reasons == lost(telemetry)
