@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 __all__ = ["TOKEN_ALIASES", "count", "field", "first_count", "first_text", "plain", "text"]
 
@@ -56,9 +57,15 @@ def field(source: object, name: str) -> object:
         return source.get(name)
     if source is None:
         return None
-    if isinstance(source, Mapping):
-        return source.get(name)
+    if _is_mapping(type(source)):  # type: ignore[arg-type]  # mypy asks the instances for the hash of their type
+        found: object = source.get(name)  # type: ignore[attr-defined]  # a Mapping, as was just found
+        return found
     return getattr(source, name, None)
+
+
+@lru_cache(maxsize=256)
+def _is_mapping(shape: type) -> bool:
+    return issubclass(shape, Mapping)
 
 
 def count(value: object) -> int | None:

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 from otel_runtime.usage.extract import extract, tokens
 from otel_runtime.usage.fields import field, first_text
 from otel_runtime.values.usage import ResponseFacts, RunRef, TokenUsage, UsageRecord
 
-__all__ = ["StreamUsage"]
+__all__ = ["StreamUsage", "final_response"]
 
 _FINISH_LIMIT = 64
+# Where the clients' own stream helpers keep the whole response they put together: Anthropic's and OpenAI's.
+_SNAPSHOTS = ("current_message_snapshot", "current_completion_snapshot")
+# Everything that a chunk can say and we read. An item without any of it, a text most of all, says nothing.
+_FIELDS = frozenset("candidates choices id message model modelVersion object response type usage usageMetadata usage_metadata".split())
+_SILENT = frozenset({str, bytes, int, float, bool, type(None), list, tuple})
+
+
+def final_response(stream: object) -> object:
+    """The response that a client's stream object has put together from its items; None when it keeps none."""
+    for name in _SNAPSHOTS:
+        try:
+            found: object = getattr(stream, name, None)
+        except Exception:  # noqa: BLE001 - these raise until the first item was read
+            found = None
+        if found is not None:
+            return found
+    return None
 
 
 class StreamUsage:
@@ -20,7 +39,7 @@ class StreamUsage:
     Every provider reports running totals, so the newest figure of each field wins and nothing is added up.
     """
 
-    __slots__ = ("_cost", "_finish", "_id", "_model", "_openai", "_provider", "_raw")
+    __slots__ = ("_cost", "_finish", "_id", "_model", "_openai", "_provider", "_raw", "_read")
 
     def __init__(self) -> None:
         self._raw: dict[str, object] = {}
@@ -31,11 +50,19 @@ class StreamUsage:
         self._provider: str | None = None
         # The class of OpenAI's chunks once one was seen: their many chunks without usage then cost two look-ups.
         self._openai: type | None = None
+        self._read: Callable[[Any, str], Any] = _attribute
 
     def feed(self, chunk: object) -> None:
         """Read one chunk; anything that is no known chunk is ignored. Never raises."""
+        shape = type(chunk)
+        if shape in _SILENT:
+            return
         try:
-            self._feed(chunk)
+            if shape is self._openai:
+                self._openai_chunk(chunk)
+            # mypy asks the instances for the hash of their type.
+            elif shape is dict or _speaks(shape) or not _FIELDS.isdisjoint(getattr(chunk, "__dict__", ())):  # type: ignore[arg-type]
+                self._feed(chunk)
         except Exception:  # noqa: BLE001 - foreign objects may raise anything from an attribute; the stream goes on
             return
 
@@ -49,9 +76,6 @@ class StreamUsage:
         return UsageRecord(counted, self._model, self._provider, facts, cost=self._cost, run=RunRef(message=self._id))
 
     def _feed(self, chunk: object) -> None:
-        if type(chunk) is self._openai and field(chunk, "usage") is None:
-            self._reasons(field(chunk, "choices"))
-            return
         kind = field(chunk, "type")
         if isinstance(kind, str) and kind.startswith("content_block"):
             return
@@ -65,6 +89,16 @@ class StreamUsage:
             self._whole(field(chunk, "response"))
         else:
             self._whole(chunk)
+
+    def _openai_chunk(self, chunk: Any) -> None:
+        """One of OpenAI's chunks after the first: most bring neither usage nor a reason, and cost few look-ups."""
+        read = self._read
+        if read(chunk, "usage") is not None:
+            self._whole(chunk)
+            return
+        for index, choice in enumerate(read(chunk, "choices") or ()):
+            if field(choice, "finish_reason") is not None:
+                self._reason(index, choice)
 
     def _anthropic(self, message: object) -> None:
         self._provider = "anthropic"
@@ -82,6 +116,7 @@ class StreamUsage:
             self._reasons(field(chunk, key))
         if field(chunk, "object") == "chat.completion.chunk":
             self._openai = type(chunk)
+            self._read = dict.get if isinstance(chunk, dict) else _attribute
         if self._raw and (read := extract(chunk)) is not None:
             self._provider, self._cost = read.provider or self._provider, read.cost or self._cost
             for index, reason in enumerate(read.response.finish_reasons):
@@ -106,6 +141,16 @@ class StreamUsage:
     def _merge(self, usage: object) -> None:
         for name, value in _reported(usage).items():
             self._raw[name] = value
+
+
+def _attribute(source: Any, name: str) -> Any:
+    return getattr(source, name, None)
+
+
+@lru_cache(maxsize=256)
+def _speaks(shape: type) -> bool:
+    """True for the types whose instances must be asked: mappings, and classes that say something themselves or by `__getattr__`."""
+    return issubclass(shape, Mapping) or hasattr(shape, "__getattr__") or not _FIELDS.isdisjoint(dir(shape))
 
 
 def _reported(usage: object) -> dict[str, object]:

@@ -80,13 +80,13 @@ class Call(Invocation):
         self._run_started = False
         self._tokens: tuple[Token[Scope], object] | None = None
 
-    def open(self) -> None:
+    def open(self) -> OpenSpan:
         """Open the span of the body; a call that is retried keeps the one it has."""
         if self.span is not None:
-            return
+            return self.span
         if self.plan.kind in ("agent", "workflow"):
             self._begin_run()
-        self.span = self.active.tracing.open(self._span_start())
+        span = self.span = self.active.tracing.open(self._span_start())
         for failure in self._refused:
             self._attempt_event(failure)
         hooks = self.active.hooks
@@ -94,11 +94,12 @@ class Call(Invocation):
             if self._run_started and hooks.wants("request"):
                 hooks.request(self.context())
             self.announce("start", "run")
+        return span
 
     def enter(self) -> None:
         """Attach span and scope; always followed by `leave` in the same stretch of code."""
         if self.span is not None:
-            self._tokens = (enter_scope(self._inner_scope()), self.span.enter())
+            self._tokens = (enter_scope(self.inner_scope()), self.span.enter())
 
     def leave(self) -> None:
         """Detach span and scope."""
@@ -193,6 +194,10 @@ class Call(Invocation):
             run=run.id if run is not None else None,
         )
 
+    def inner_scope(self) -> Scope:
+        """The surroundings of the body."""
+        return self.scope.inside(self, agent=self.plan.name if self.plan.kind == "agent" else None)
+
     def _span_start(self) -> SpanStart:
         plan, scope, permit = self.plan, self.scope, self.permit
         return SpanStart(
@@ -220,9 +225,6 @@ class Call(Invocation):
             return self.arguments()
         except TypeError:
             return None  # the call itself will say what is wrong with it
-
-    def _inner_scope(self) -> Scope:
-        return self.scope.inside(self, agent=self.plan.name if self.plan.kind == "agent" else None)
 
     def _begin_run(self) -> None:
         scope = self.scope

@@ -1,151 +1,100 @@
-"""One operation as decorator and as context manager."""
+"""From a callable of any kind to one that behaves the same and is traced and guarded."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from types import TracebackType
+import inspect
+import types
+from collections.abc import Awaitable, Callable
+from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
 from otel_runtime.values.action import Kind
-from otel_runtime.values.trace import TraceRef
-from otel_runtime.values.usage import UsageRecord
 from otel_runtime.wrap import bodies
-from otel_runtime.wrap.admission import admit, settle
-from otel_runtime.wrap.call import Call
-from otel_runtime.wrap.effects import drive, drive_async, on_event_loop
-from otel_runtime.wrap.plan import PLAN_ATTRIBUTE, CallPlan, Options
+from otel_runtime.wrap.callables import body_of
+from otel_runtime.wrap.construction import decorate_class
+from otel_runtime.wrap.plan import PLAN_ATTRIBUTE, CallPlan, Options, plan_of
 from otel_runtime.wrap.registry import register
+from otel_runtime.wrap.streams import OFF, Life, async_stepped
+from otel_runtime.wrap.twice import inner_plan, merged_options
 
-__all__ = ["CallHandle", "Operation", "decorate"]
+__all__ = ["decorate"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def decorate(kind: Kind, options: Options, fn: F) -> F:
-    """The function, wrapped; it keeps its kind, signature and names.
-
-    Raises:
-        TypeError: It is no function.
-    """
-    if isinstance(fn, classmethod | staticmethod):
-        # Both hand their function on; the descriptor stays outermost, as it was written.
-        return type(fn)(decorate(kind, options, fn.__func__))
-    if not callable(fn):
-        raise TypeError(f"expected a function to decorate, got `{type(fn).__name__}`")
-    plan = CallPlan(kind, options, fn)
-    wrapper = _WRAPPERS[plan.function_kind](plan, fn)
-    setattr(wrapper, PLAN_ATTRIBUTE, plan)
-    if kind == "tool":
-        register(plan)
-    return wrapper  # type: ignore[no-any-return]  # functools.wraps keeps the signature
-
-
-class CallHandle:
-    """What `with rt.tool(...) as call:` gives: a hold of the running operation."""
-
-    __slots__ = ("_call", "result")
-
-    def __init__(self, call: Call | None) -> None:
-        self._call = call
-        self.result: object = None
-
-    def record_usage(self, response: object) -> UsageRecord | None:
-        """Add the usage of a response (a provider's object, a dict or a `UsageRecord`); None when it has none."""
-        return self._call.record_usage(response) if self._call is not None else None
-
-    def set_result(self, value: object) -> None:
-        """Say what the block came to; it reaches the span only when content is captured."""
-        self.result = value
-
-    @property
-    def trace(self) -> TraceRef | None:
-        """Where the operation stands in its trace; None when nothing is recorded."""
-        return self._call.span.ref() if self._call is not None and self._call.span is not None else None
-
-    @property
-    def approval_id(self) -> str | None:
-        """Id of the approval that let it run; None when none was needed."""
-        permit = self._call.permit if self._call is not None else None
-        return permit.request_id if permit is not None else None
-
-
-class Operation:
-    """A decorator with its options, and a context manager of the same name (sync and async).
+    """The callable, wrapped; it keeps its kind, signature and names.
 
     Args:
         kind: Which operation.
-        options: Its options.
-        args: Arguments by name, for a guarded `with` block.
+        options: What the decorator was told.
+        fn: A function, method, property, class, partial or any other callable.
+
+    Raises:
+        TypeError: It is nothing that can be called, or was decorated before with other options.
     """
-
-    __slots__ = ("_args", "_kind", "_open", "_options")
-
-    def __init__(self, kind: Kind, options: Options, args: Mapping[str, object] | None = None) -> None:
-        self._kind: Kind = kind
-        self._options = options
-        self._args = args
-        self._open: list[tuple[Call | None, CallHandle]] = []
-
-    def __call__(self, fn: F) -> F:
-        """Decorate a function.
-
-        Raises:
-            TypeError: `args` was given, which belongs to a `with` block.
-        """
-        if self._args is not None:
-            raise TypeError("args= belongs to a `with` block; a decorated function has arguments of its own")
-        return decorate(self._kind, self._options, fn)
-
-    def __enter__(self) -> CallHandle:
-        call = self._start()
-        return self._entered(call, drive(admit(call, waits=not on_event_loop())) if call is not None else None)
-
-    async def __aenter__(self) -> CallHandle:
-        call = self._start()
-        return self._entered(call, await drive_async(admit(call, waits=True)) if call is not None else None)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if (call := self._left(error)) is not None:
-            drive(settle(call, completed=error is None))
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if (call := self._left(error)) is not None:
-            await drive_async(settle(call, completed=error is None))
-
-    def _start(self) -> Call | None:
-        if self._options.name is None and self._options.model is None:
-            raise TypeError(f'a `with` block needs a name: `with rt.{self._kind}("name"):`')
-        if self._options.retry or self._options.on_refusal is not None:
-            raise TypeError(
-                "a `with` block can neither be retried nor replaced by a value; use a decorated function for retry= and on_refusal="
-            )
-        call = bodies.start_call(CallPlan(self._kind, self._options, None), (), {})
-        if call is not None:
-            call.bound = dict(self._args or {})
-        return call
-
-    def _entered(self, call: Call | None, refusal: Exception | None) -> CallHandle:
-        if refusal is not None:
-            raise refusal
-        handle = CallHandle(call)
-        self._open.append((call, handle))
-        if call is not None:
-            call.open()
-            call.enter()
-        return handle
-
-    def _left(self, error: BaseException | None) -> Call | None:
-        call, handle = self._open.pop()
-        if call is None:
-            return None
-        call.leave()
-        outcome = bodies.outcome_of(error)
-        call.end(outcome, error if outcome == "error" else None, handle.result)
-        return call
+    descriptor = _descriptor(kind, options, fn)
+    if descriptor is not None:
+        return descriptor  # type: ignore[no-any-return]  # of the same type
+    if not callable(fn):
+        raise TypeError(f"expected a function to decorate, got `{type(fn).__name__}`")
+    inner = inner_plan(kind, fn)
+    if inner is not None:
+        merged = merged_options(inner, options)
+        if plan_of(fn) is None:
+            # Another decorator stands between: ours is inside it already, and one call is one span.
+            if merged != inner.options:
+                raise TypeError(f"`{inner.name}` is decorated twice with another decorator between; give all options to one of the two")
+            return fn
+        # The undecorated function, as a method again when this one is bound.
+        undecorated: Any = inner.fn.__get__(fn.__self__) if isinstance(fn, MethodType) and inner.fn is not None else inner.fn
+        return decorate(kind, merged, undecorated)  # type: ignore[no-any-return]  # the same function
+    return _wrap(kind, options, fn)  # type: ignore[no-any-return]  # the wrapper keeps the signature
 
 
-def _sync(plan: CallPlan, fn: Callable[..., Any]) -> Callable[..., Any]:
+def wrapper_of(plan: CallPlan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that runs the callable under its plan; of the same kind (`async def`, generator, ...)."""
+    wrapper = _WRAPPERS[plan.function_kind](plan, fn)
+    plan.code = wrapper.__code__
+    setattr(wrapper, PLAN_ATTRIBUTE, plan)
+    return wrapper  # type: ignore[no-any-return]
+
+
+def _wrap(kind: Kind, options: Options, fn: Any) -> Any:
+    wrapped: Any
+    if isinstance(fn, type):
+        plan, wrapped = decorate_class(kind, options, fn, wrapper_of)
+    else:
+        plan = CallPlan(kind, options, fn)
+        wrapped = wrapper_of(plan, fn)
+        if type(fn) is not FunctionType:
+            from otel_runtime.wrap.objects import decorated_object  # wrapt takes longer to import than the rest of the package
+
+            wrapped = decorated_object(plan, fn, wrapped)
+    if kind == "tool":
+        register(plan)
+    return wrapped
+
+
+def _descriptor(kind: Kind, options: Options, fn: Any) -> Any:
+    """What stays outermost, as it was written, with the function inside decorated; None for everything else."""
+    if isinstance(fn, classmethod | staticmethod):
+        return type(fn)(decorate(kind, options, fn.__func__))
+    if isinstance(fn, property):
+        if fn.fget is None:
+            raise TypeError("expected a property with a getter to decorate")
+        return fn.getter(decorate(kind, options, fn.fget))
+    if isinstance(fn, functools.cached_property):
+        made = type(fn)(decorate(kind, options, fn.func))
+        made.__doc__ = fn.__doc__
+        return made
+    if isinstance(fn, functools.partialmethod):
+        return type(fn)(decorate(kind, options, fn.func), *fn.args, **fn.keywords)
+    return None
+
+
+def _sync(plan: CallPlan, fn: Callable[..., Any]) -> Any:
     @functools.wraps(fn)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         call = bodies.start_call(plan, args, kwargs)
@@ -154,7 +103,7 @@ def _sync(plan: CallPlan, fn: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def _async(plan: CallPlan, fn: Callable[..., Any]) -> Callable[..., Any]:
+def _async(plan: CallPlan, fn: Callable[..., Any]) -> Any:
     @functools.wraps(fn)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         call = bodies.start_call(plan, args, kwargs)
@@ -163,37 +112,28 @@ def _async(plan: CallPlan, fn: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def _generator(plan: CallPlan, fn: Callable[..., Any]) -> Callable[..., Any]:
+def _generator(plan: CallPlan, fn: Callable[..., Any]) -> Any:
     @functools.wraps(fn)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         call = bodies.start_call(plan, args, kwargs)
-        return (yield from (fn(*args, **kwargs) if call is None else bodies.run_generator(call, fn)))
+        return (yield from (fn(*args, **kwargs) if call is None else bodies.begin_generator(call, fn)))
 
+    code = getattr(body_of(fn), "__code__", None)
+    if code is not None and code.co_flags & inspect.CO_ITERABLE_COROUTINE:
+        return types.coroutine(wrapper)
     return wrapper
 
 
-def _async_generator(plan: CallPlan, fn: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(fn)
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+def _async_generator(plan: CallPlan, fn: Callable[..., Any]) -> Any:
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[tuple[Life, Any]]:
         call = bodies.start_call(plan, args, kwargs)
-        source: Any = fn(*args, **kwargs) if call is None else bodies.run_async_generator(call, fn)
-        # `yield from` does not exist for async generators: items, sent values, thrown errors and the close go through by hand.
-        try:
-            item = await source.__anext__()
-            while True:
-                try:
-                    sent = yield item
-                except GeneratorExit:
-                    await source.aclose()
-                    raise
-                except BaseException as error:  # noqa: BLE001  # thrown in by the consumer, handed to the body
-                    item = await source.athrow(error)
-                else:
-                    item = await (source.__anext__() if sent is None else source.asend(sent))
-        except StopAsyncIteration:
-            return
+        return _passing(fn(*args, **kwargs)) if call is None else bodies.begin_async_generator(call, fn)
 
-    return wrapper
+    return functools.wraps(fn)(async_stepped(begin))
+
+
+async def _passing(source: Any) -> tuple[Life, Any]:
+    return OFF, source
 
 
 _WRAPPERS: dict[str, Callable[[CallPlan, Callable[..., Any]], Any]] = {

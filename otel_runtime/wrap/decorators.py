@@ -7,7 +7,8 @@ from typing import Any, Literal, TypeVar, overload
 
 from otel_runtime.errors import Blocked
 from otel_runtime.telemetry.protocol import AttributeValue
-from otel_runtime.wrap.decorating import Operation, decorate
+from otel_runtime.wrap.decorating import decorate
+from otel_runtime.wrap.operation import Operation
 from otel_runtime.wrap.plan import Options
 
 __all__ = ["agent", "model", "tool", "workflow"]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType
 from typing import Any, Literal
 
 from otel_runtime.telemetry.protocol import AttributeValue
 from otel_runtime.values.action import Kind, ToolSignature
 from otel_runtime.wrap.binding import Binder, has_receiver
+from otel_runtime.wrap.callables import FunctionKind, callable_name, function_kind, refuses_wrong_calls, signature_of
 from otel_runtime.wrap.signatures import tool_signature
 
-__all__ = ["PLAN_ATTRIBUTE", "CallPlan", "FunctionKind", "Options", "function_kind", "plan_of"]
+__all__ = ["PLAN_ATTRIBUTE", "CallPlan", "Options", "plan_of"]
 
-FunctionKind = Literal["sync", "async", "generator", "async-generator"]
 PLAN_ATTRIBUTE = "__otel_runtime_plan__"
 
 
@@ -65,22 +65,24 @@ class CallPlan:
         fn: The function; None for a `with` block.
     """
 
-    __slots__ = ("_signature", "binder", "fn", "function_kind", "kind", "name", "options", "receiver", "simple", "target")
+    __slots__ = ("_signature", "binder", "code", "fn", "function_kind", "kind", "name", "options", "receiver", "simple", "target")
 
     def __init__(self, kind: Kind, options: Options, fn: Callable[..., Any] | None) -> None:
         self.kind: Kind = kind
         self.options: Options = options
         self.fn: Callable[..., Any] | None = fn
-        self.name: str = options.name or getattr(fn, "__name__", None) or "anonymous"
+        self.name: str = options.name or callable_name(fn)
         self._signature: ToolSignature | None = None
         self.function_kind: FunctionKind = "sync" if fn is None else function_kind(fn)
         self.binder: Binder | None = None
         self.receiver: bool = False
         self.target: str = f"{getattr(fn, '__module__', '')}:{getattr(fn, '__qualname__', '')}"
         # Only for plain functions does a call with wrong arguments fail before any of their code runs.
-        self.simple: bool = isinstance(fn, FunctionType) and not hasattr(fn, "__wrapped__") and not hasattr(fn, "__signature__")
+        self.simple: bool = refuses_wrong_calls(fn)
+        # Code of the wrapper made by this plan: a decorator of somebody else's copies our attribute onto its own function.
+        self.code: CodeType | None = None
         if fn is not None:
-            signature = inspect.signature(fn)
+            signature = signature_of(fn)
             self.receiver = has_receiver(fn, signature)
             self.binder = Binder(signature, receiver=self.receiver)
             _check_names(self.name, options, signature)
@@ -94,23 +96,16 @@ class CallPlan:
 
     @property
     def resumable(self) -> bool:
-        """True when another process can call the function again by itself: neither a method nor a closure."""
-        return self.fn is not None and not self.receiver and "<locals>" not in self.target
+        """True when another process can call the function again by itself: neither a method, nor a closure, nor an object."""
+        return isinstance(self.fn, FunctionType | BuiltinFunctionType) and not self.receiver and "<locals>" not in self.target
 
 
 def plan_of(fn: object) -> CallPlan | None:
-    """The plan of a decorated function; None when it is not decorated."""
+    """The plan of a decorated function; None when it is not decorated, or when another decorator stands above ours."""
     plan = getattr(fn, PLAN_ATTRIBUTE, None)
-    return plan if isinstance(plan, CallPlan) else None
-
-
-def function_kind(fn: Callable[..., Any]) -> FunctionKind:
-    """How the function's body runs."""
-    if inspect.isasyncgenfunction(fn):
-        return "async-generator"
-    if inspect.iscoroutinefunction(fn):
-        return "async"
-    return "generator" if inspect.isgeneratorfunction(fn) else "sync"
+    if not isinstance(plan, CallPlan):
+        return None
+    return plan if plan.code is None or getattr(getattr(fn, "__func__", fn), "__code__", None) is plan.code else None
 
 
 def _check_names(name: str, options: Options, signature: inspect.Signature) -> None:

@@ -1,0 +1,237 @@
+"""Stream objects of other libraries, followed until they are done: a proxy that is the object in everything but when its call ends.
+
+The proxy has exactly those protocol methods that the object has (`__next__`, `__aenter__`, `close`, ...), so that asking what it can do is
+answered as before; everything else is the object's own. Loaded only when such an object is returned.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import wrapt
+
+from otel_runtime.wrap.following import follow_async_generator, follow_awaitable, follow_generator, is_stream
+from otel_runtime.wrap.streams import StreamLife
+
+__all__ = ["followed"]
+
+# wrapt 2 has a base without `__iter__`; before it every proxy looks iterable.
+_Base: Any = getattr(wrapt, "BaseObjectProxy", wrapt.ObjectProxy)
+_classes: WeakKeyDictionary[type, type] = WeakKeyDictionary()
+_READERS = ("iter_", "aiter_")
+
+
+def followed(life: StreamLife, source: Any) -> Any:
+    """The proxy of a stream object.
+
+    Args:
+        life: Of the call that returned it; ended when the stream is exhausted, closed, left or collected.
+        source: The object.
+    """
+    shape = type(source)
+    made = _classes.get(shape)
+    if made is None:
+        own = {name: method for name, method in _METHODS.items() if hasattr(shape, name)}
+        closers = {name: _closer(name) for name in ("close", "aclose") if hasattr(shape, name)}
+        made = _classes[shape] = type(shape.__name__, (_Followed,), {**own, **closers})
+    return made(life, source)
+
+
+class _Followed(_Base):  # type: ignore[misc]  # wrapt's classes are untyped
+    def __init__(self, life: StreamLife, source: Any) -> None:
+        super().__init__(source)
+        self._self_life = life
+        # Readers the object keeps as attributes, such as `text_stream`: the same one each time it is asked for.
+        self._self_readers: dict[str, tuple[Any, Any]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.__wrapped__, name)
+        if name.startswith(_READERS) and callable(value):
+            return _reading(self._self_life, value)
+        if isinstance(value, GeneratorType | AsyncGeneratorType):
+            known = self._self_readers.get(name)
+            if known is None or known[0] is not value:
+                known = self._self_readers[name] = (value, _inner(self._self_life, value))
+            return known[1]
+        return value
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
+
+    def __copy__(self) -> Any:
+        return copy.copy(self.__wrapped__)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copy.deepcopy(self.__wrapped__, memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.__wrapped__.__reduce_ex__(protocol)
+
+
+def _inner(life: StreamLife, found: Any) -> Any:
+    """What an object hands out to be read in its place: its iterator, or what `with` gives."""
+    if isinstance(found, GeneratorType):
+        return follow_generator(life, found)
+    if isinstance(found, AsyncGeneratorType):
+        return follow_async_generator(life, found)
+    return followed(life, found) if is_stream(type(found)) else found
+
+
+def _reading(life: StreamLife, method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def read(*args: Any, **kwargs: Any) -> Any:
+        return _inner(life, method(*args, **kwargs))
+
+    return read
+
+
+def _next(self: Any) -> Any:
+    life: StreamLife = self._self_life
+    life.stepping = True
+    tokens = life.enter()
+    try:
+        item = self.__wrapped__.__next__()
+    except BaseException as error:
+        life.leave(tokens)
+        life.finish(None if isinstance(error, StopIteration) else error)
+        raise
+    life.leave(tokens)
+    if life.see is not None:
+        life.see(item)
+    return item
+
+
+async def _anext(self: Any) -> Any:
+    life: StreamLife = self._self_life
+    life.stepping = True
+    tokens = life.enter()
+    try:
+        item = await self.__wrapped__.__anext__()
+    except BaseException as error:
+        life.leave(tokens)
+        await life.finish_async(None if isinstance(error, StopAsyncIteration) else error)
+        raise
+    life.leave(tokens)
+    if life.see is not None:
+        life.see(item)
+    return item
+
+
+def _iter(self: Any) -> Any:
+    found = iter(self.__wrapped__)
+    self._self_life.stepping = True
+    return self if found is self.__wrapped__ else _inner(self._self_life, found)
+
+
+def _aiter(self: Any) -> Any:
+    found = aiter(self.__wrapped__)
+    self._self_life.stepping = True
+    return self if found is self.__wrapped__ else _inner(self._self_life, found)
+
+
+def _enter(self: Any) -> Any:
+    return _entered(self, _attached(self._self_life, self.__wrapped__.__enter__))
+
+
+def _exit(self: Any, kind: Any, error: Any, trace: Any) -> Any:
+    swallowed = _attached(self._self_life, lambda: self.__wrapped__.__exit__(kind, error, trace))
+    self._self_life.finish_without_waiting(_left(self._self_life, None if swallowed else error))
+    return swallowed
+
+
+async def _aenter(self: Any) -> Any:
+    return _entered(self, await _attached_async(self._self_life, self.__wrapped__.__aenter__))
+
+
+async def _aexit(self: Any, kind: Any, error: Any, trace: Any) -> Any:
+    swallowed = await _attached_async(self._self_life, lambda: self.__wrapped__.__aexit__(kind, error, trace))
+    self._self_life.finish_without_waiting(_left(self._self_life, None if swallowed else error))
+    return swallowed
+
+
+def _await(self: Any) -> Any:
+    return follow_awaitable(self._self_life, self.__wrapped__).__await__()
+
+
+def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    return self.__wrapped__(*args, **kwargs)
+
+
+def _closer(name: str) -> Callable[..., Any]:
+    def close(self: Any, *args: Any, **kwargs: Any) -> Any:
+        life: StreamLife = self._self_life
+        result = _attached(life, lambda: getattr(self.__wrapped__, name)(*args, **kwargs))
+        if inspect.iscoroutine(result):
+            return _closing(life, result)
+        life.finish_without_waiting(GeneratorExit())
+        return result
+
+    close.__name__ = name
+    return close
+
+
+async def _closing(life: StreamLife, source: Coroutine[Any, Any, Any]) -> Any:
+    async def closed() -> Any:
+        return await source
+
+    result = await _attached_async(life, closed)
+    life.finish_without_waiting(GeneratorExit())
+    return result
+
+
+def _entered(self: Any, entered: Any) -> Any:
+    if entered is self.__wrapped__:
+        return self
+    found = _inner(self._self_life, entered)
+    if found is not entered:
+        self._self_life.source = entered
+    return found
+
+
+def _left(life: StreamLife, error: BaseException | None) -> BaseException | None:
+    """A block that was left before its stream was at its end closed it; one that was not read is simply over."""
+    return GeneratorExit() if error is None and life.stepping else error
+
+
+def _attached(life: StreamLife, run: Callable[[], Any]) -> Any:
+    tokens = life.enter()
+    try:
+        result = run()
+    except BaseException as error:
+        life.leave(tokens)
+        life.finish_without_waiting(error)
+        raise
+    life.leave(tokens)
+    return result
+
+
+async def _attached_async(life: StreamLife, run: Callable[[], Any]) -> Any:
+    tokens = life.enter()
+    try:
+        result = await run()
+    except BaseException as error:
+        life.leave(tokens)
+        life.finish_without_waiting(error)
+        raise
+    life.leave(tokens)
+    return result
+
+
+_METHODS: dict[str, Callable[..., Any]] = {
+    "__next__": _next,
+    "__anext__": _anext,
+    "__iter__": _iter,
+    "__aiter__": _aiter,
+    "__enter__": _enter,
+    "__exit__": _exit,
+    "__aenter__": _aenter,
+    "__aexit__": _aexit,
+    "__await__": _await,
+    "__call__": _call,
+}

@@ -1,0 +1,92 @@
+"""Callables that are no plain functions: partials, bound methods, builtins, cached functions, objects with `__call__`.
+
+The proxy is the object for everybody who looks at it (`isinstance`, attributes, equality, `inspect`); only a call goes through the plan.
+Loaded only when such a callable is decorated.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable
+from operator import attrgetter
+from types import MethodType
+from typing import Any
+
+import wrapt
+
+from otel_runtime.values.action import Kind
+from otel_runtime.wrap.plan import CallPlan, Options
+
+__all__ = ["decorated_object"]
+
+# wrapt 2 has a base without `__iter__`; before it every proxy looks iterable.
+_Base: Any = getattr(wrapt, "BaseObjectProxy", wrapt.ObjectProxy)
+
+
+def decorated_object(plan: CallPlan, wrapped: Callable[..., Any], run: Callable[..., Any]) -> Any:
+    """The proxy of a callable.
+
+    Args:
+        plan: Of the callable.
+        wrapped: The callable.
+        run: The function that runs it under the plan.
+    """
+    plan.code = None
+    return _Callable(plan, wrapped, run)
+
+
+class _Callable(_Base):  # type: ignore[misc]  # wrapt's classes are untyped
+    def __init__(self, plan: CallPlan, wrapped: Callable[..., Any], run: Callable[..., Any]) -> None:
+        super().__init__(wrapped)
+        self._self_plan = plan
+        self._self_run = run
+
+    @property
+    def __call__(self) -> Callable[..., Any]:
+        # The function itself and no method around it, so that whoever inspects `obj.__call__` sees its kind: `async def`, generator, ...
+        run: Callable[..., Any] = self._self_run
+        return run
+
+    @property
+    def __otel_runtime_plan__(self) -> CallPlan:
+        plan: CallPlan = self._self_plan
+        return plan
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        bind = getattr(type(self.__wrapped__), "__get__", None)
+        if bind is None:
+            return self
+        # What binds as a method, such as a function under `functools.lru_cache`, binds with its plan.
+        return (
+            MethodType(self, instance) if isinstance(bind(self.__wrapped__, instance, owner), MethodType) and instance is not None else self
+        )
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
+
+    def __copy__(self) -> Any:
+        return _decorated(self._self_plan.kind, self._self_plan.options, copy.copy(self.__wrapped__))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return _decorated(self._self_plan.kind, self._self_plan.options, copy.deepcopy(self.__wrapped__, memo))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        found = self.__wrapped__.__reduce_ex__(protocol)
+        if isinstance(found, str) and _named(self.__wrapped__.__module__, found) is self:
+            return found
+        return _decorated, (self._self_plan.kind, self._self_plan.options, self.__wrapped__)
+
+
+def _named(module: str, name: str) -> object:
+    """What a pickle that says only this name would find."""
+    try:
+        return attrgetter(name)(sys.modules[module])
+    except (KeyError, AttributeError):
+        return None
+
+
+def _decorated(kind: Kind, options: Options, fn: Any) -> Any:
+    from otel_runtime.wrap.decorating import decorate  # which imports this module when it meets such a callable
+
+    return decorate(kind, options, fn)

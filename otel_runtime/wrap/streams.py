@@ -1,0 +1,255 @@
+"""What still runs after its function was entered: generators, async generators, coroutines, each stepped under its call's span.
+
+Rules
+- Span and scope are attached while the source's own code runs, never across a yield: attach and detach stand in one stretch.
+- The source keeps its whole protocol: send, throw, close, return value; asend, athrow, aclose.
+- No task, no thread, no list: a step is a step of the source in the consumer's own context, and items are not kept.
+- A stream that nobody finishes ends with its `StreamLife`, which the garbage collector finds; that ending only enqueues.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from functools import partial
+from typing import Any, Protocol
+
+from otel_runtime.telemetry.protocol import NOTHING, OpenSpan
+from otel_runtime.usage.stream import final_response
+from otel_runtime.wrap.active import StreamMeter
+from otel_runtime.wrap.attachment import Attachment, Tokens
+from otel_runtime.wrap.call import Call
+from otel_runtime.wrap.endings import end, end_async, end_from_anywhere, end_without_waiting
+
+__all__ = ["OFF", "Life", "StreamLife", "async_stepped", "stepped"]
+
+
+class Life(Protocol):
+    """What a stepping loop needs to know about its call."""
+
+    @property
+    def see(self) -> Callable[[object], None] | None:
+        """Looks at one item; None when nobody does."""
+        ...
+
+    def enter(self) -> Tokens | None:
+        """Attach."""
+        ...
+
+    def leave(self, tokens: Any) -> None:
+        """Detach."""
+        ...
+
+    def finish(self, error: BaseException | None, result: Any = NOTHING) -> None:
+        """End the call, once."""
+        ...
+
+    async def finish_async(self, error: BaseException | None, result: Any = NOTHING) -> None:
+        """End the call of something asynchronous, once."""
+        ...
+
+
+class _Off:
+    """A stream of a call that nobody looks at."""
+
+    __slots__ = ()
+    see: Callable[[object], None] | None = None
+
+    def enter(self) -> None:
+        """Nothing becomes current."""
+
+    def leave(self, tokens: Any) -> None:
+        """Nothing was current."""
+
+    def finish(self, error: BaseException | None, result: Any = NOTHING) -> None:
+        """Nothing ends."""
+
+    async def finish_async(self, error: BaseException | None, result: Any = NOTHING) -> None:
+        """Nothing ends."""
+
+
+OFF: Life = _Off()
+
+
+class StreamLife:
+    """The rest of a call's life, until its stream is done; whatever steps the stream holds it.
+
+    Args:
+        call: The call, its span open and not attached.
+        source: What is stepped; None until it is known.
+    """
+
+    __slots__ = ("_attachment", "_call", "_meter", "enter", "leave", "see", "source", "stepping")
+
+    def __init__(self, call: Call, source: object = None) -> None:
+        self._call: Call | None = call
+        self._meter: StreamMeter | None = call.active.stream_meter() if call.plan.kind == "model" else None
+        self.source: object = source
+        self.stepping: bool = False
+        span = call.open()
+        attachment = Attachment(span, call.inner_scope())
+        self.enter: Callable[[], Tokens] = attachment.enter
+        self.leave: Callable[[Any], None] = attachment.leave
+        # No method of this object: it must die with the last reference to it, not with a cycle.
+        self.see: Callable[[object], None] | None = None if self._meter is None else _watching(span, self._meter)
+
+    @property
+    def call(self) -> Call | None:
+        """The call; None when it has ended."""
+        return self._call
+
+    def finish(self, error: BaseException | None, result: Any = NOTHING) -> None:
+        """End the call, once; an early close may come from a finaliser and only enqueues."""
+        call = self._take()
+        if call is None:
+            return
+        if isinstance(error, GeneratorExit):
+            end_from_anywhere(call, error, self._metered())
+        else:
+            end(call, error, result, self._metered())
+
+    async def finish_async(self, error: BaseException | None, result: Any = NOTHING) -> None:
+        """End the call, once, without blocking an event loop."""
+        call = self._take()
+        if call is None:
+            return
+        # An event loop closes what was dropped in a task of its own; without one the garbage collector itself may be closing it.
+        if isinstance(error, GeneratorExit) and sys.get_asyncgen_hooks().finalizer is None:
+            end_from_anywhere(call, error, self._metered())
+        else:
+            await end_async(call, error, result, self._metered())
+
+    def finish_without_waiting(self, error: BaseException | None, result: Any = NOTHING) -> None:
+        """End the call, once, from a callback or an explicit close."""
+        call = self._take()
+        if call is not None:
+            end_without_waiting(call, error, result, self._metered())
+
+    def __del__(self) -> None:
+        call = self._take()
+        if call is None:
+            return
+        close = getattr(self.source, "close", None)
+        if not self.stepping and hasattr(self.source, "cr_frame") and close is not None:
+            # The coroutine we stand for warned that it was never awaited; once is enough.
+            close()
+        end_from_anywhere(call, GeneratorExit(), self._metered())
+
+    def _take(self) -> Call | None:
+        call, self._call = self._call, None
+        return call
+
+    def _metered(self) -> StreamMeter | None:
+        meter = self._meter
+        if meter is not None and meter.record() is None and (final := final_response(self.source)) is not None:
+            meter.feed(final)
+        return meter
+
+
+def _watching(span: OpenSpan, meter: StreamMeter) -> Callable[[object], None]:
+    feed = meter.feed
+    waiting = True
+
+    def see(item: object) -> None:
+        nonlocal waiting
+        if waiting:
+            waiting = False
+            span.first_chunk()
+        feed(item)
+
+    return see
+
+
+def stepped(life: Life, source: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """The items of a generator, each step under the span of its call."""
+    enter, leave, forward = life.enter, life.leave, source.__next__
+    step: Callable[[], Any] = forward
+    try:
+        while True:
+            tokens = enter()
+            try:
+                item = step()
+            finally:
+                leave(tokens)
+            if life.see is not None:
+                life.see(item)
+            try:
+                sent = yield item
+            except GeneratorExit:
+                _under(life, source.close)
+                raise
+            except BaseException as error:  # noqa: BLE001  # thrown in by the consumer, handed to the source
+                step = partial(source.throw, error)
+            else:
+                step = forward if sent is None else partial(source.send, sent)
+    except StopIteration as stop:
+        life.finish(None, NOTHING if stop.value is None else stop.value)
+        return stop.value
+    except BaseException as error:
+        life.finish(error)
+        raise
+    finally:
+        # It may hold an error, whose traceback holds this frame.
+        step = forward
+
+
+def async_stepped(
+    begin: Callable[[tuple[Any, ...], dict[str, Any]], Awaitable[tuple[Life, Any]]],
+) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """An async generator function that steps what `begin` gives it, in one loop for every case: there is no `yield from` to share.
+
+    Args:
+        begin: Takes the arguments at the first step; gives the life and the async iterator.
+    """
+
+    async def stream(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        life, source = await begin(args, kwargs)
+        enter, leave, forward = life.enter, life.leave, source.__anext__
+        step: Callable[[], Any] = forward
+        try:
+            while True:
+                tokens = enter()
+                try:
+                    item = await step()
+                finally:
+                    leave(tokens)
+                if life.see is not None:
+                    life.see(item)
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    await _closed_under(life, source)
+                    raise
+                except BaseException as error:  # noqa: BLE001  # thrown in by the consumer, handed to the source
+                    step = partial(source.athrow, error)
+                else:
+                    step = forward if sent is None else partial(source.asend, sent)
+        except StopAsyncIteration:
+            await life.finish_async(None)
+        except BaseException as error:
+            await life.finish_async(error)
+            raise
+        finally:
+            # As above.
+            step = forward
+
+    return stream
+
+
+def _under(life: Life, run: Callable[[], object]) -> None:
+    tokens = life.enter()
+    try:
+        run()
+    finally:
+        life.leave(tokens)
+
+
+async def _closed_under(life: Life, source: Any) -> None:
+    close = getattr(source, "aclose", None)
+    if close is None:
+        return
+    tokens = life.enter()
+    try:
+        await close()
+    finally:
+        life.leave(tokens)
