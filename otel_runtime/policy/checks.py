@@ -9,6 +9,7 @@ from typing import Literal
 from otel_runtime.policy.budgets import window_of
 from otel_runtime.policy.model import Approval, Conditions, Over, Rule, Test
 from otel_runtime.policy.names import is_glob
+from otel_runtime.policy.places import WORKSPACE
 from otel_runtime.policy.predicates import load_predicate
 from otel_runtime.policy.walk import Path, blocks, refs, subjects, tests
 from otel_runtime.settings.faults import did_you_mean
@@ -44,10 +45,12 @@ class Known:
     Args:
         context: Declared facts of the application.
         signatures: Tools whose arguments are declared, by the policy or by a decorator.
+        workspace: True when a file says what `workspace:` stands for.
     """
 
     context: frozenset[str]
     signatures: Mapping[str, ToolSignature]
+    workspace: bool = True
 
 
 def check_rule(rule: Rule, path: Path, known: Known) -> Iterator[Finding]:
@@ -127,7 +130,7 @@ def _values(rule: Rule, block: Conditions, path: Path, known: Known) -> Iterator
             yield from _context(name, known, at, "key")
         if root == "args":
             yield from _argument(rule, name, test, at, known)
-        yield from _tests(test, at)
+        yield from _tests(test, at, known)
         for ref, where in refs(test, at):
             if ref.root == "context":
                 yield from _context(ref.name, known, where, "value")
@@ -135,8 +138,11 @@ def _values(rule: Rule, block: Conditions, path: Path, known: Known) -> Iterator
                 yield from _declared(rule, (ref.name,), where, known, "value")
 
 
-def _tests(test: Test, path: Path) -> Iterator[Finding]:
+def _tests(test: Test, path: Path, known: Known) -> Iterator[Finding]:
     for part, at in tests(test, path):
+        if not known.workspace and any(root.startswith(WORKSPACE) for root in part.under or ()):
+            message = "no file of this policy says what `workspace:` stands for; add `workspace: DIR` at the top, such as `workspace: .`"
+            yield Finding((*at, "under"), "P023", message)
         if not part.model_fields_set:
             yield Finding(at, "P013", "an empty condition holds for everything; write an operator such as `{exists: true}`")
 

@@ -8,7 +8,8 @@ Theory of operation:
 4. The strictest verdict wins. When it lets the body run, now or once approved, the ruling says what must be begun: counters, labels,
    history.
 
-INVARIANT: nothing here reads a clock, a store or the environment; predicates of the operator are the only foreign code.
+INVARIANT: nothing here reads a clock, a store or the environment; predicates of the operator are the only foreign code. Two operators,
+`under` and `file_name`, ask the file system where a path leads: a bounded snapshot of the world at decision time (see `places`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from otel_runtime.policy.budgets import Charge
 from otel_runtime.policy.catalogue import ToolEntry
 from otel_runtime.policy.doubts import doubt_of
 from otel_runtime.policy.index import Index, Plan
+from otel_runtime.policy.places import Places
 from otel_runtime.policy.protocol import CounterKey, FactsView, Needs, Reservation, Ruling, Start
 from otel_runtime.policy.rules import CompiledRule
 from otel_runtime.policy.scope import Scope
@@ -33,6 +35,7 @@ from otel_runtime.values.decision import Decision, Verdict
 __all__ = ["CompiledPolicy", "decide", "needs_of", "scope_of"]
 
 _MAX_RULED: Final = 256
+_NOWHERE: Final = Places()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class CompiledPolicy:
         defaults: Default verdict, mode and digest.
         catalogue: Tools the policy declares.
         context_types: Facts the application supplies.
+        places: Folders and protected files that paths are compared with.
     """
 
     rules: tuple[CompiledRule, ...]
@@ -52,6 +56,7 @@ class CompiledPolicy:
     defaults: Defaults
     catalogue: Mapping[str, ToolEntry]
     context_types: Mapping[str, ArgType]
+    places: Places = _NOWHERE
 
 
 def needs_of(action: Action, policy: CompiledPolicy, now: datetime) -> Needs | None:
@@ -81,7 +86,7 @@ def decide(action: Action, policy: CompiledPolicy, facts: FactsView | None, now:
 def scope_of(action: Action, plan: Plan, policy: CompiledPolicy, facts: FactsView | None, now: datetime) -> Scope:
     """What the conditions of this action read."""
     tags = action.tags | plan.tags if plan.tags else action.tags
-    return Scope(action, facts, now, plan.shape(action.signature), policy.context_types, tags)
+    return Scope(action, facts, now, plan.shape(action.signature), policy.context_types, tags, policy.places)
 
 
 def _refusal(action: Action, plan: Plan, defaults: Defaults) -> Decision | None:

@@ -49,6 +49,7 @@ def lint_rule(rule: Rule, path: Path, around: Surroundings) -> Iterator[Finding]
     yield from _unknown_roles(rule, path, around)
     yield from _unknown_tools(rule, path, around)
     yield from _open_arguments(rule, path, around)
+    yield from _loose_urls(rule, path)
 
 
 def _conditions(rule: Rule) -> set[str]:
@@ -107,6 +108,18 @@ def _open_arguments(rule: Rule, path: Path, around: Surroundings) -> Iterator[Fi
     if loose:
         message = f"`{loose[0]}` takes any argument; add `only_args` so that arguments nobody thought of do not pass"
         yield Finding((*path, "args"), "P110", message, "key")
+
+
+def _loose_urls(rule: Rule, path: Path) -> Iterator[Finding]:
+    if rule.decision != "allow":
+        return
+    for block, at in blocks(rule, path):
+        for _root, _name, test, where in subjects(block, at):
+            for part, inner in tests(test, where):
+                missing = [name for name in ("scheme", "host") if part.url is not None and getattr(part.url, name) is None]
+                if missing:
+                    message = f"`url` without `{missing[0]}` lets every {missing[0]} pass in an `allow`; name the ones that are meant"
+                    yield Finding((*inner, "url"), "P111", message, "key")
 
 
 def lint_rules(rules: Sequence[tuple[Rule, Path]]) -> Iterator[tuple[int, Finding]]:

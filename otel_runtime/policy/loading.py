@@ -20,9 +20,11 @@ from otel_runtime.policy.engine import PolicyEngine
 from otel_runtime.policy.index import Index
 from otel_runtime.policy.lints import Surroundings, lint_rule, lint_rules
 from otel_runtime.policy.model import Approval, PolicyFile, Tool
+from otel_runtime.policy.places import Places, places_for
 from otel_runtime.policy.rules import CompiledRule, approval_terms, compile_rule
 from otel_runtime.policy.sources import SourceFile, files_of, parse_source, read_file, writable_by_all
 from otel_runtime.policy.verdicts import Defaults
+from otel_runtime.policy.walk import folders_of
 from otel_runtime.values.action import Parameter, ToolSignature
 from otel_runtime.values.decision import Verdict
 
@@ -56,7 +58,10 @@ class LoadedPolicy:
 
 
 def load_policy(
-    paths: Sequence[Path], known_tools: Mapping[str, ToolSignature] = _NO_TOOLS, roles: Collection[str] | None = None
+    paths: Sequence[Path],
+    known_tools: Mapping[str, ToolSignature] = _NO_TOOLS,
+    roles: Collection[str] | None = None,
+    protected: Iterable[Path] = (),
 ) -> LoadedPolicy:
     """Load policy files; a directory is one policy, and so are all paths together.
 
@@ -64,6 +69,7 @@ def load_policy(
         paths: Files or directories.
         known_tools: Signatures of decorated tools, for checking arguments and cases.
         roles: Roles the settings give to people, for warnings; None compares nothing.
+        protected: Stores, keys and settings that no rule can open, beside the policy itself.
 
     Raises:
         ConfigError: One syntax fault, or every other mistake at once.
@@ -75,7 +81,7 @@ def load_policy(
         for path in files
         if writable_by_all(path)
     ]
-    return _Loader(sources, known_tools, roles).load(open_files)
+    return _Loader(sources, known_tools, roles, [*paths, *files, *protected]).load(open_files)
 
 
 def load_policy_text(
@@ -83,22 +89,30 @@ def load_policy_text(
     source: str = "policy",
     known_tools: Mapping[str, ToolSignature] = _NO_TOOLS,
     roles: Collection[str] | None = None,
+    protected: Iterable[Path] = (),
 ) -> LoadedPolicy:
     """Load one policy from its text; as `load_policy`.
 
     Raises:
         ConfigError: One syntax fault, or every other mistake at once.
     """
-    return _Loader([parse_source(text, source)], known_tools, roles).load([])
+    return _Loader([parse_source(text, source)], known_tools, roles, protected).load([])
 
 
 class _Loader:
     """The files of one policy on their way to an engine."""
 
-    def __init__(self, sources: Sequence[SourceFile], known_tools: Mapping[str, ToolSignature], roles: Collection[str] | None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[SourceFile],
+        known_tools: Mapping[str, ToolSignature],
+        roles: Collection[str] | None,
+        protected: Iterable[Path],
+    ) -> None:
         self._sources = sources
         self._known_tools = known_tools
         self._roles = roles
+        self._protected = tuple(protected)
         self._catalogue: dict[str, ToolEntry] = {}
         self._context: dict[str, str] = {}
 
@@ -143,6 +157,7 @@ class _Loader:
         """Exactly one file sets default and mode; there is at least one rule."""
         yield from self._once("default", required=True)
         yield from self._once("mode", required=False)
+        yield from self._once("workspace", required=False)
         for source, model in self._models():
             asks = model.default == "require-approval"
             if asks and model.approval is None and "approval" not in source.broken:
@@ -169,7 +184,9 @@ class _Loader:
 
     def _checked(self) -> Iterator[Fault]:
         """Rules one by one, and ids over all files."""
-        known = Known(frozenset(self._context), self._signatures())
+        anchored = any("workspace" in model.model_fields_set for _, model in self._models())
+        broken = any("workspace" in source.broken for source in self._sources)
+        known = Known(frozenset(self._context), self._signatures(), workspace=anchored or broken)
         first: dict[str, str] = {}
         for source in self._sources:
             for rule, path in source.rules():
@@ -192,7 +209,12 @@ class _Loader:
             for rule, path in source.rules():
                 rules.append(compile_rule(rule, len(rules), f"{source.document.source}:{source.document.locate(path)[0]}"))
         types = {name: parse_type(kind) for name, kind in self._context.items()}
-        return CompiledPolicy(tuple(rules), Index(rules, self._catalogue), self._defaults(), self._catalogue, types)
+        return CompiledPolicy(tuple(rules), Index(rules, self._catalogue), self._defaults(), self._catalogue, types, self._places())
+
+    def _places(self) -> Places:
+        workspace = next((model.workspace for _, model in self._models() if model.workspace is not None), None)
+        rules = (rule for source in self._sources for rule, _ in source.rules())
+        return places_for((root for rule in rules for root in folders_of(rule)), workspace, self._protected)
 
     def _defaults(self) -> Defaults:
         verdict: Verdict = "deny"
@@ -210,7 +232,7 @@ class _Loader:
         rules = [
             rule.model_dump(exclude=_UNWRITTEN, exclude_unset=True, by_alias=True) for _, model in self._models() for rule in model.rules
         ]
-        heads = [model.model_dump(include={"default", "approval", "mode"}, exclude_unset=True) for _, model in self._models()]
+        heads = [model.model_dump(include={"default", "approval", "mode", "workspace"}, exclude_unset=True) for _, model in self._models()]
         tools = {name: tool.model_dump(exclude_unset=True) for _, model in self._models() for name, tool in model.tools.items()}
         normal = {
             "rules": sorted(json.dumps(rule, sort_keys=True, default=repr) for rule in rules),

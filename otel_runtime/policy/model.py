@@ -17,6 +17,8 @@ from otel_runtime.policy.operands import (
     Approver,
     Domains,
     Duration,
+    FileNames,
+    Folders,
     FreeGlobOrMany,
     GlobOrMany,
     Name,
@@ -30,6 +32,7 @@ from otel_runtime.policy.operands import (
     TextOrMany,
     Texts,
 )
+from otel_runtime.policy.shapes import Programs, Readers, Runnable, SqlTest, UrlTest
 from otel_runtime.values.action import Kind
 from otel_runtime.values.decision import RetryClass, Verdict
 
@@ -97,6 +100,13 @@ class Test(_Strict):
     exists: Given[bool] = Field(None, description="true: given and not null; false: left out or null.")
     length: Given[Annotated[Test, BeforeValidator(_length)]] = Field(None, description="Number of characters, elements or keys.")
     email_domain: Domains = Field(None, description="One plain e-mail address in one of these domains.")
+    under: Folders = Field(None, description="The path leads into one of these folders, links followed.")
+    file_name: FileNames = Field(None, description="The last part of the path, as written and where links lead.")
+    url: Given[UrlTest] = Field(None, description="One plain absolute URL whose scheme, host, port and path fit.")
+    runs_only: Runnable = Field(None, description="A shell command that runs these programs and no others.")
+    reads_only: Readers = Field(None, description="The same, with options that only read.")
+    may_run: Programs = Field(None, description="A shell command that could run one of these programs.")
+    sql: Given[SqlTest] = Field(None, description="One query that only reads tables of these schemas.")
     some: Given[Test] = Field(None, description="At least one element fits.")
     every: Given[Test] = Field(None, description="There is at least one element, and all fit.")
     none: Given[Test] = Field(None, description="No element fits.")
@@ -246,6 +256,9 @@ class PolicyFile(_Strict):
     default: Given[Literal["allow", "deny", "require-approval"]] = Field(None, description="For tools and capabilities no rule matches.")
     approval: Given[Approval] = Field(None, description="Who must agree where the default is require-approval.")
     mode: Given[Literal["enforce", "shadow"]] = Field(None, description="shadow: decide and record, never block.")
+    workspace: Given[str] = Field(
+        None, min_length=1, description="Folder that `workspace:` stands for in `under`, read from where the program is started."
+    )
     tools: dict[Name, Tool] = Field(default_factory=dict, description="The catalogue.")
     context: dict[str, TypeText] = Field(default_factory=dict, description="Facts the application supplies, with types.")
     rules: list[Rule] = Field(default_factory=list, description="The rules.")

@@ -19,6 +19,8 @@ __all__ = [
     "Approver",
     "Domains",
     "Duration",
+    "FileNames",
+    "Folders",
     "FreeGlobOrMany",
     "GlobOrMany",
     "Name",
@@ -33,6 +35,10 @@ __all__ = [
     "Text",
     "TextOrMany",
     "Texts",
+    "one_or_many",
+    "plain_texts",
+    "refusal",
+    "shown",
 ]
 
 SessionField = Literal["id", "user", "tenant", "run", "call_id"]
@@ -62,12 +68,14 @@ class Ref:
     name: str
 
 
-def _refusal(code: str, message: str) -> PydanticCustomError:
+def refusal(code: str, message: str) -> PydanticCustomError:
+    """A mistake in an operand, with its code."""
     # Braces are pydantic's template syntax; the text is already complete.
     return PydanticCustomError("policy", "{text}", {"code": code, "text": message})
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """What was written, short, for a message."""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if value is None:
@@ -80,12 +88,12 @@ def _shown(value: object) -> str:
 def _ref(value: dict[str, object]) -> Ref:
     text = value.get("ref")
     if set(value) != {"ref"} or not isinstance(text, str):
-        raise _refusal("P016", f"expected a plain value or {_REF_HINT}, got a mapping")
+        raise refusal("P016", f"expected a plain value or {_REF_HINT}, got a mapping")
     root, _, name = text.partition(".")
     if root not in _ROOTS or not name:
-        raise _refusal("P016", f"expected {_REF_HINT}, got `{text}`")
+        raise refusal("P016", f"expected {_REF_HINT}, got `{text}`")
     if root == "session" and name not in SESSION_FIELDS:
-        raise _refusal("P016", f"a session has no `{name}`; known: {', '.join(f'`{field}`' for field in SESSION_FIELDS)}")
+        raise refusal("P016", f"a session has no `{name}`; known: {', '.join(f'`{field}`' for field in SESSION_FIELDS)}")
     return Ref(root, name)  # type: ignore[arg-type]  # one of _ROOTS, checked above
 
 
@@ -93,9 +101,9 @@ def _scalar(value: object) -> object:
     if isinstance(value, dict):
         return _ref(value)
     if value is None:
-        raise _refusal("P016", "expected a value, got nothing; to ask for a missing or null one write `exists: false`")
+        raise refusal("P016", "expected a value, got nothing; to ask for a missing or null one write `exists: false`")
     if isinstance(value, list):
-        raise _refusal("P016", "expected one value, got a list; use `in` for several")
+        raise refusal("P016", "expected one value, got a list; use `in` for several")
     return value
 
 
@@ -103,7 +111,7 @@ def _number(value: object) -> object:
     if isinstance(value, dict):
         return _ref(value)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise _refusal("P016", f"expected a number or {_REF_HINT}, got {_shown(value)}; numbers are written without quotes")
+        raise refusal("P016", f"expected a number or {_REF_HINT}, got {shown(value)}; numbers are written without quotes")
     return value
 
 
@@ -111,7 +119,7 @@ def _text(value: object) -> object:
     if isinstance(value, dict):
         return _ref(value)
     if not isinstance(value, str):
-        raise _refusal("P016", f"expected text, got {_shown(value)}; quote it if it is meant as text")
+        raise refusal("P016", f"expected text, got {shown(value)}; quote it if it is meant as text")
     return value
 
 
@@ -119,7 +127,7 @@ def _scalars(value: object) -> object:
     if isinstance(value, dict):
         return _ref(value)
     if not isinstance(value, list) or not value:
-        raise _refusal("P016", f"expected a list with at least one value, got {_shown(value)}")
+        raise refusal("P016", f"expected a list with at least one value, got {shown(value)}")
     return tuple(_scalar(item) for item in value)
 
 
@@ -128,61 +136,84 @@ def _texts(value: object) -> object:
         return (_ref(value),)
     many = value if isinstance(value, list) else [value]
     if not many:
-        raise _refusal("P016", "expected text or a list of texts, got an empty list, which nothing can satisfy")
+        raise refusal("P016", "expected text or a list of texts, got an empty list, which nothing can satisfy")
     return tuple(_text(item) for item in many)
 
 
-def _plain_texts(value: object) -> tuple[str, ...]:
+def plain_texts(value: object) -> tuple[str, ...]:
+    """One text or a list of them; empty ones are refused."""
     many = value if isinstance(value, list) else [value]
     texts = tuple(item for item in many if isinstance(item, str) and item)
     if not texts or len(texts) != len(many):
-        raise _refusal("P016", f"expected text or a list of texts, got {_shown(value)}")
+        raise refusal("P016", f"expected text or a list of texts, got {shown(value)}")
     return texts
 
 
 def _some_texts(value: object) -> tuple[str, ...]:
-    return () if value == [] else _plain_texts(value)
+    return () if value == [] else plain_texts(value)
 
 
 def _patterns(value: object) -> tuple[str, ...]:
-    texts = _plain_texts(value)
+    texts = plain_texts(value)
     for text in texts:
         try:
             compile_regex(text)
         except ValueError as error:
-            raise _refusal("P015", f"`{text}` is {error}") from None
+            raise refusal("P015", f"`{text}` is {error}") from None
     return texts
 
 
 def _domains(value: object) -> tuple[str, ...]:
-    texts = _plain_texts(value)
+    texts = plain_texts(value)
     for text in texts:
         if "@" in text or "*" in text or not text.isascii() or "." not in text.strip("."):
-            raise _refusal("P016", f"expected a whole domain such as `corp.example`, got `{text}`")
+            raise refusal("P016", f"expected a whole domain such as `corp.example`, got `{text}`")
     return tuple(text.lower() for text in texts)
 
 
+def _folders(value: object) -> tuple[str, ...]:
+    texts = plain_texts(value)
+    for text in texts:
+        inner = text.removeprefix("workspace:")
+        anchored = not inner.startswith("/") if inner != text else text.startswith(("/", "~/"))
+        if not anchored or ".." in text.split("/") or "*" in text or any(char < " " for char in text):
+            raise refusal(
+                "P016", f"expected a folder such as `workspace:data`, `~/notes` or `/srv/data`, without `..` and `*`, got `{text}`"
+            )
+    return texts
+
+
+def _file_names(value: object) -> tuple[str, ...]:
+    texts = plain_texts(value)
+    for text in texts:
+        if "/" in text or "\\" in text or text in {".", ".."} or not text.strip("*"):
+            raise refusal(
+                "P016", f"expected the last part of a path such as `.env` or `*.pem`, got `{text}`; folders are asked with `under`"
+            )
+    return texts
+
+
 def _names(value: object) -> tuple[str, ...]:
-    texts = _plain_texts(value)
+    texts = plain_texts(value)
     for text in texts:
         if not is_name(text):
-            raise _refusal("P016", f"`{text}` is not a name; expected {NAME_HINT}")
+            raise refusal("P016", f"`{text}` is not a name; expected {NAME_HINT}")
     return texts
 
 
 def _globs(value: object) -> tuple[str, ...]:
-    texts = _plain_texts(value)
+    texts = plain_texts(value)
     for text in texts:
         if not is_name(text.replace("*", "x")):
-            raise _refusal("P016", f"`{text}` is not a name or glob; expected {NAME_HINT}, and `*` for one or more characters")
+            raise refusal("P016", f"`{text}` is not a name or glob; expected {NAME_HINT}, and `*` for one or more characters")
         if "**" in text:
-            raise _refusal("P016", f"`{text}`: write one `*`; it is one or more characters and never crosses `.` or `:`")
+            raise refusal("P016", f"`{text}`: write one `*`; it is one or more characters and never crosses `.` or `:`")
     return texts
 
 
 def _name(value: str) -> str:
     if not is_name(value):
-        raise _refusal("P016", f"`{value}` is not a name; expected {NAME_HINT}")
+        raise refusal("P016", f"`{value}` is not a name; expected {NAME_HINT}")
     return value
 
 
@@ -192,27 +223,28 @@ def _amount(value: object) -> Decimal:
     except (InvalidOperation, TypeError, ValueError):
         number = None
     if number is None or not number.is_finite() or number < 0:
-        raise _refusal("P016", f"expected an amount of 0 or more, got {_shown(value)}")
+        raise refusal("P016", f"expected an amount of 0 or more, got {shown(value)}")
     return number
 
 
 def _duration(value: object) -> float:
     if not isinstance(value, str):
-        raise _refusal("P016", f"expected a duration with its unit such as `30s`, `5min`, `4h` or `1d`, got {_shown(value)}")
+        raise refusal("P016", f"expected a duration with its unit such as `30s`, `5min`, `4h` or `1d`, got {shown(value)}")
     try:
         return parse_duration(value)
     except ValueError as error:
-        raise _refusal("P016", str(error)) from None
+        raise refusal("P016", str(error)) from None
 
 
 def _approver(value: str) -> str:
     kind, _, name = value.partition(":")
     if value in {"acting-user", "anyone"} or (kind == "role" and is_name(name)) or (kind == "user" and name):
         return value
-    raise _refusal("P016", f"expected `role:NAME`, `user:NAME`, `acting-user` or `anyone`, got `{value}`")
+    raise refusal("P016", f"expected `role:NAME`, `user:NAME`, `acting-user` or `anyone`, got `{value}`")
 
 
-def _one_or_many(item: str, **more: object) -> WithJsonSchema:
+def one_or_many(item: str, **more: object) -> WithJsonSchema:
+    """The schema of one text or a list of them."""
     text = {"type": "string", **more, "description": item}
     return WithJsonSchema({"anyOf": [text, {"type": "array", "items": text, "minItems": 1}]})
 
@@ -228,16 +260,18 @@ Texts = Annotated[
     BeforeValidator(_texts),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}, _REF_SCHEMA]}),
 ]
-Patterns = Annotated[Any, BeforeValidator(_patterns), _one_or_many("A regular expression of RE2.")]
-Domains = Annotated[Any, BeforeValidator(_domains), _one_or_many("A whole domain; subdomains are other domains.")]
-NameOrMany = Annotated[Any, BeforeValidator(_names), _one_or_many("A name.")]
-TextOrMany = Annotated[Any, BeforeValidator(_plain_texts), _one_or_many("Exact text.")]
-GlobOrMany = Annotated[Any, BeforeValidator(_globs), _one_or_many("A name, or a glob in which * never crosses . or :")]
+Patterns = Annotated[Any, BeforeValidator(_patterns), one_or_many("A regular expression of RE2.")]
+Domains = Annotated[Any, BeforeValidator(_domains), one_or_many("A whole domain; subdomains are other domains.")]
+Folders = Annotated[Any, BeforeValidator(_folders), one_or_many("A folder: workspace:DIR, ~/DIR or absolute.")]
+FileNames = Annotated[Any, BeforeValidator(_file_names), one_or_many("A file name, or a glob in which * is any number of characters.")]
+NameOrMany = Annotated[Any, BeforeValidator(_names), one_or_many("A name.")]
+TextOrMany = Annotated[Any, BeforeValidator(plain_texts), one_or_many("Exact text.")]
+GlobOrMany = Annotated[Any, BeforeValidator(_globs), one_or_many("A name, or a glob in which * never crosses . or :")]
 SomeTexts = Annotated[
     Any, BeforeValidator(_some_texts), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 ]
 # Models and agents are named by others: their names may hold any characters.
-FreeGlobOrMany = Annotated[Any, BeforeValidator(_plain_texts), _one_or_many("A name, or a glob in which * never crosses . or :")]
+FreeGlobOrMany = Annotated[Any, BeforeValidator(plain_texts), one_or_many("A name, or a glob in which * never crosses . or :")]
 Name = Annotated[str, AfterValidator(_name)]
 Amount = Annotated[Any, BeforeValidator(_amount), WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]})]
 Duration = Annotated[Any, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|min|h|d)$"})]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from otel_runtime.policy.argtypes import ArgType
 from otel_runtime.policy.catalogue import Shape
 from otel_runtime.policy.operands import Ref
+from otel_runtime.policy.places import Places
 from otel_runtime.policy.protocol import FactsView
 from otel_runtime.values.action import Action, Unreadable
 
@@ -37,7 +38,7 @@ class State(Enum):
 class Scope:
     """Everything the conditions of one action read; made for one decision and thrown away."""
 
-    __slots__ = ("action", "agent", "args", "charges", "context_types", "facts", "now", "shape", "tags")
+    __slots__ = ("action", "agent", "args", "charges", "context_types", "facts", "now", "places", "shape", "tags")
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Scope:
         shape: Shape | None,
         context_types: Mapping[str, ArgType],
         tags: frozenset[str],
+        places: Places,
     ) -> None:
         self.action: Action = action
         self.args: Mapping[str, object] = action.args
@@ -55,6 +57,7 @@ class Scope:
         self.shape: Shape | None = shape
         self.context_types: Mapping[str, ArgType] = context_types
         self.tags: frozenset[str] = tags
+        self.places: Places = places
         # The caller whose point of view is taken; None outside of an agent.
         self.agent: str | None = action.agents[0] if action.agents else None
         # Counters this call counts on if it runs; filled while rules are tried.

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from otel_runtime.policy.model import Conditions, Test
 from otel_runtime.policy.operands import Ref
 
-__all__ = ["Path", "blocks", "refs", "subjects", "tests"]
+__all__ = ["Path", "blocks", "folders_of", "refs", "subjects", "tests"]
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -52,3 +52,11 @@ def refs(test: Test, path: Path) -> Iterator[tuple[Ref, Path]]:
             for item in operand if isinstance(operand, tuple) else (operand,):
                 if isinstance(item, Ref):
                     yield item, (*at, name.rstrip("_"))
+
+
+def folders_of(model: Conditions) -> Iterator[str]:
+    """Every folder that `under` names in a rule."""
+    for block, at in blocks(model, ()):
+        for _root, _name, test, where in subjects(block, at):
+            for part, _ in tests(test, where):
+                yield from part.under or ()

@@ -1,0 +1,91 @@
+"""`under` and `file_name`: questions about the file a text leads to.
+
+A path has two readings: programs that tidy `..` before they open, and the kernel, which follows links first. Where they differ, nothing is
+known. Neither is it where only a file system that ignores case, trailing dots or streams would see the operand.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from otel_runtime.policy.places import absolute, folded, inside, resolve
+from otel_runtime.policy.regexes import compile_regex, quote
+from otel_runtime.policy.truth import Tri, any_of
+
+if TYPE_CHECKING:
+    from otel_runtime.policy.scope import Scope
+
+__all__ = ["file_name", "under"]
+
+
+def under(operand: object) -> Callable[[object, Scope], Tri]:
+    """Whether the path leads into one of these folders, links followed."""
+    roots: tuple[str, ...] = operand if isinstance(operand, tuple) else ()
+
+    def check(value: object, scope: Scope) -> Tri:
+        path = absolute(value) if isinstance(value, str) else None
+        reals = _readings(path) if path is not None else None
+        if path is None or reals is None or any(scope.places.guarded(real) for real in reals):
+            return None
+        tidy = _tidied(path)
+        return _agreed(any_of(_within(real, tidy, scope.places.roots.get(root)) for root in roots) for real in reals)
+
+    return check
+
+
+def _readings(path: str) -> tuple[str, ...] | None:
+    """Where the kernel goes, and where a program goes that tidies first; None when one of them is unknown."""
+    real = resolve(path)
+    if real is None or ".." not in path:
+        return None if real is None else (real,)
+    other = resolve(_tidied(path))
+    return None if other is None else (real, other)
+
+
+def _tidied(path: str) -> str:
+    # Two leading slashes survive normpath and mean one on every system we run on.
+    return f"/{os.path.normpath(path).lstrip('/')}"
+
+
+def _agreed(answers: Iterable[Tri]) -> Tri:
+    different = set(answers)
+    return different.pop() if len(different) == 1 else None
+
+
+def _within(real: str, written: str, root: str | None) -> Tri:
+    if root is None:
+        return None
+    if inside(real, root):
+        return True
+    # A link inside the root that leads out of it, or another spelling of the root: not inside, and not provably outside.
+    return None if inside(written, root) or inside(folded(real), folded(root)) else False
+
+
+def file_name(operand: object) -> Callable[[object, Scope], Tri]:
+    """Whether the last part of the path fits, both as written and where links lead."""
+    patterns: tuple[str, ...] = operand if isinstance(operand, tuple) else ()
+    exact = [_name_test(pattern) for pattern in patterns]
+    loose = [_name_test(folded(pattern)) for pattern in patterns]
+
+    def fits(name: str) -> Tri:
+        if (plain := any_of(test(name) for test in exact)) is not False:
+            return plain
+        return None if any_of(test(folded(name)) for test in loose) is not False else False
+
+    def check(value: object, _scope: Scope) -> Tri:
+        path = absolute(value) if isinstance(value, str) else None
+        reals = _readings(path) if path is not None else None
+        if path is None or reals is None:
+            return None
+        return _agreed(fits(name.rpartition("/")[2]) for name in (_tidied(path), *reals))
+
+    return check
+
+
+def _name_test(pattern: str) -> Callable[[str], Tri]:
+    """`*` is any number of characters here: there are no separators inside one name."""
+    if "*" not in pattern:
+        return lambda name: name == pattern
+    return compile_regex("(?s)" + ".*".join(quote(part) for part in pattern.split("*"))).full

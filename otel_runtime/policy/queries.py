@@ -1,0 +1,184 @@
+"""`sql`: is this one query that only reads the tables of these schemas and calls only these functions?
+
+sqlglot parses; what it makes of the text is believed only where nothing else could be made of it: no comments, backslashes, dollar quotes
+or control characters, a tree of listed node types only, and, read from the tokens alone, no call of a function that is not listed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_runtime.policy.truth import Tri
+
+if TYPE_CHECKING:
+    from otel_runtime.policy.scope import Scope
+    from otel_runtime.policy.shapes import SqlTerms
+
+__all__ = ["MAX_SQL", "dialects", "sql"]
+
+MAX_SQL: Final = 4096
+_MAX_TOKENS: Final = 600
+_MAX_DEPTH: Final = 12
+# Comments of every dialect (some are executed), escapes and quotes that dialects disagree about, and what is not printable.
+_STRANGE: Final = re.compile(r"--|/\*|\*/|[#\\$`\[\]{}@?]|[^\n\t -~\u00a1-\ud7ff\ue000-\ufffd]")
+# A name in front of a parenthesis is a call, except for these words of the language.
+_WORDS: Final = frozenset(
+    "all and any as between by case cast cross distinct else except exists filter from full group having in inner intersect is join lateral left like "
+    "ilike limit natural not null offset on or order outer over partition right select some then union using when where with within".split()
+)
+_NODES: Final = (
+    "Select From Where Table TableAlias Column Identifier Star Literal Null Boolean Paren Tuple Alias Aliases Subquery With CTE Join Group Having "
+    "Order Ordered Limit Offset Fetch Distinct Union Except Intersect And Or Not EQ NEQ GT GTE LT LTE Is In Between Like ILike Neg Add Sub Mul Div "
+    "Mod DPipe Escape Exists Any All Case If Cast DataType DataTypeParam Window WindowSpec Interval Var Filter"
+).split()
+# What may hang on a query or table and does more than read.
+_LOOSE: Final = (
+    "changes", "cluster", "connect", "distribute", "format", "hint", "into", "laterals", "locks", "match", "pivots", "rows_from", "sample",
+    "settings", "sort", "when",
+)  # fmt: skip
+# Plain data types; others, such as postgres' regclass, look something up.
+_TYPES: Final = frozenset(
+    "BIGINT BOOLEAN CHAR DATE DECIMAL DOUBLE FLOAT INT INTERVAL NCHAR NVARCHAR SMALLINT TEXT TIME TIMESTAMP TIMESTAMPTZ TINYINT UUID VARCHAR".split()
+)
+
+
+@lru_cache(maxsize=1)
+def _sqlglot() -> ModuleType:
+    try:
+        import sqlglot
+    except ImportError:
+        raise ValueError("`sql` needs sqlglot, which is not installed; pip install 'otel-runtime[sql]'") from None
+    # It logs every odd statement; here they are simply unknown.
+    import logging
+
+    logging.getLogger("sqlglot").addHandler(logging.NullHandler())
+    logging.getLogger("sqlglot").propagate = False
+    return sqlglot
+
+
+def dialects() -> frozenset[str]:
+    """The dialects that can be read.
+
+    Raises:
+        ValueError: sqlglot is not installed.
+    """
+    return frozenset(str(one.value) for one in _sqlglot().Dialects) - {""}
+
+
+def sql(operand: object) -> Callable[[object, Scope], Tri]:
+    """Whether the text is one query on these terms."""
+    terms: SqlTerms = operand  # type: ignore[assignment]  # the model admits nothing else
+    reader = _Reader(terms.dialect, frozenset(terms.schemas), frozenset(name.lower() for name in terms.functions or ()))
+
+    def check(value: object, _scope: Scope) -> Tri:
+        return reader.asks(value) if isinstance(value, str) else None
+
+    return check
+
+
+class _Reader:
+    """Reads queries of one dialect."""
+
+    def __init__(self, dialect: str, schemas: frozenset[str], functions: frozenset[str]) -> None:
+        library = _sqlglot()
+        self._exp: Any = library.exp
+        self._dialect: Any = library.Dialect.get_or_raise(dialect)
+        self._errors: Any = library.errors.SqlglotError
+        self._schemas = schemas
+        self._functions = functions
+        self._nodes = frozenset(getattr(library.exp, name) for name in _NODES)
+        self._calls = frozenset(kind for name in functions for kind in self._spellings(name))
+
+    def _spellings(self, function: str) -> Iterator[type[Any]]:
+        """The node types a call of the function becomes, which differ by dialect and arguments."""
+        for arguments in ("", "()", "(*)", "(a)", "(a, b)", "('day', a)", "(a, b, c)", "(a, b, c, d)"):
+            try:
+                (tree,) = self._dialect.parse(f"SELECT {function}{arguments}")
+            except self._errors:
+                continue
+            yield from (type(node) for node in tree.find_all(self._exp.Func) if not isinstance(node, self._exp.Anonymous))
+
+    def asks(self, text: str) -> Tri:
+        """True for a query on the terms, False for one on tables of other schemas, else unknown."""
+        if len(text) > MAX_SQL or _STRANGE.search(text) is not None:
+            return None
+        try:
+            tokens = self._dialect.tokenize(text)
+            if not self._plain(tokens):
+                return None
+            trees = self._dialect.parser().parse(tokens, text)
+        except (self._errors, RecursionError, ValueError, IndexError, AttributeError, KeyError, TypeError):
+            # Whatever its parser stumbles over is not understood.
+            return None
+        trees = [tree for tree in trees if tree is not None]
+        return self._tree(trees[0]) if len(trees) == 1 else None
+
+    def _plain(self, tokens: list[Any]) -> bool:
+        """One statement, not too deep, without calls of other functions."""
+        if not tokens or len(tokens) > _MAX_TOKENS:
+            return False
+        texts = [token.text.lower() for token in tokens]
+        kinds = [token.token_type.name for token in tokens]
+        depth = deepest = 0
+        for at, kind in enumerate(kinds):
+            if kind == "SEMICOLON" and at != len(kinds) - 1:
+                return False
+            if kind == "L_PAREN":
+                depth += 1
+                deepest = max(deepest, depth)
+                if at and not self._may_open(kinds[at - 1], texts[at - 1], "".join(texts[max(0, at - 2) : at - 1])):
+                    return False
+            depth -= kind == "R_PAREN"
+        return deepest <= _MAX_DEPTH and not any(token.comments for token in tokens)
+
+    def _may_open(self, kind: str, text: str, before: str) -> bool:
+        """Whether a parenthesis behind this token opens something harmless."""
+        if not (text[:1].isalnum() or text[:1] == "_" or not text.isascii()) and kind not in {"IDENTIFIER", "STRING"}:
+            return True
+        return (
+            kind not in {"IDENTIFIER", "STRING"} and before != "." and (text in _WORDS or text in self._functions or text.upper() in _TYPES)
+        )
+
+    def _tree(self, root: Any) -> Tri:
+        exp = self._exp
+        if not isinstance(root, exp.Query) or isinstance(root, exp.Table):
+            return None
+        outcome: Tri = True
+        shared = {part.alias.lower() for part in root.find_all(exp.CTE)}
+        for node in root.walk():
+            if not self._known(node):
+                return None
+            if isinstance(node, exp.Table):
+                inside = self._inside(node, shared)
+                if inside is None:
+                    return None
+                outcome = outcome and inside
+        return outcome
+
+    def _known(self, node: Any) -> bool:
+        exp = self._exp
+        if type(node) not in self._nodes:
+            return type(node) in self._calls or (isinstance(node, exp.Anonymous) and node.name.lower() in self._functions)
+        if isinstance(node, exp.DataType):
+            return getattr(node.this, "name", "") in _TYPES
+        # SELECT ... INTO and FOR UPDATE, hints and whatever else hangs on a query.
+        return not any(node.args.get(name) for name in _LOOSE) and (isinstance(node, exp.Join) or not node.args.get("kind"))
+
+    def _inside(self, table: Any, shared: set[str]) -> Tri:
+        exp = self._exp
+        if not isinstance(table.this, exp.Identifier) or table.args.get("catalog"):
+            return None
+        schema = table.args.get("db")
+        if schema is None:
+            return True if table.name.lower() in shared else None
+        if not isinstance(schema, exp.Identifier):
+            return None
+        name = schema.name if schema.args.get("quoted") else schema.name.lower()
+        if name in self._schemas:
+            return True
+        # Dialects that ignore case would find the schema.
+        return None if name.lower() in {one.lower() for one in self._schemas} else False
