@@ -15,13 +15,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
 from otel_runtime.errors import RuntimeStateError
 
-__all__ = ["Stoppable", "flush_all", "handle_sigterm", "shutdown_all", "unwatch", "watch"]
+__all__ = ["Stoppable", "flush_all", "handle_sigterm", "shutdown_all", "stopping", "unwatch", "watch"]
 
 _log = logging.getLogger("otel_runtime")
 # What a thread needs to come back after its own budget.
@@ -58,6 +59,9 @@ class _Process:
         self.lock = threading.Lock()
         self.running: tuple[Stoppable, ...] = ()
         self.hooked = False
+        # How deep the main thread is inside of `stopping`, and what it is to do with a signal that came meanwhile.
+        self.depth = 0
+        self.due: Callable[[], None] | None = None
 
 
 _process = _Process()
@@ -102,7 +106,25 @@ def shutdown_all(timeout: float | None = None) -> bool:
     Returns:
         False when something was lost.
     """
-    return _each(lambda runtime, left_s: runtime.shutdown(left_s), timeout)
+    with stopping():
+        return _each(lambda runtime, left_s: runtime.shutdown(left_s), timeout)
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Around a shutdown: a SIGTERM that interrupts it waits until it is done, else it would cut off the very flush it asks for."""
+    main = threading.current_thread() is threading.main_thread()
+    if main:
+        _process.depth += 1
+    try:
+        yield
+    finally:
+        if main:
+            _process.depth -= 1
+            due = _process.due
+            if due is not None and _process.depth == 0:
+                _process.due = None
+                due()
 
 
 def handle_sigterm() -> Callable[[], None]:
@@ -124,7 +146,10 @@ def handle_sigterm() -> Callable[[], None]:
         raise RuntimeStateError("SIGTERM has a handler that was not installed from Python, so it cannot be called afterwards")
 
     def handler(number: int, frame: FrameType | None) -> None:
-        _flush_then(previous, number, frame)
+        if _process.depth:
+            _process.due = lambda: _flush_then(previous, number, None)
+        else:
+            _flush_then(previous, number, frame)
 
     def restore() -> None:
         if signal.getsignal(signal.SIGTERM) is handler:

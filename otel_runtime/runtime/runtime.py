@@ -16,7 +16,7 @@ from otel_runtime.approvals.service import ApprovalService
 from otel_runtime.hooks.bus import Handler, Subscriptions
 from otel_runtime.hooks.lifecycle import HookName, Observers
 from otel_runtime.policy.loading import LoadedPolicy
-from otel_runtime.runtime.endings import unwatch, watch
+from otel_runtime.runtime.endings import stopping, unwatch, watch
 from otel_runtime.runtime.ingesting import aingest_into, ingest_into
 from otel_runtime.runtime.later import Later
 from otel_runtime.settings.model import Settings
@@ -86,6 +86,7 @@ class Runtime:
         self._patches: Patches | None = None
         self._lock = threading.Lock()
         self._stopped = False
+        self._ended = threading.Event()
 
     @property
     def name(self) -> str:
@@ -141,6 +142,10 @@ class Runtime:
         """Forget what belongs to the parent; called in a forked child before any of its code runs."""
         # Another thread of the parent may have held it.
         self._lock = threading.Lock()
+        # Its shutdown, if one was under way, was the parent's.
+        self._ended = threading.Event()
+        if self._stopped:
+            self._ended.set()
 
     def worker_setup(self, *, sigterm: bool = True) -> WorkerSetup:
         """What the workers of a pool call first: `Pool(initializer=runtime.worker_setup())`; for fork, spawn and forkserver.
@@ -268,13 +273,22 @@ class Runtime:
         Returns:
             False when something was lost. A second call does nothing and returns True.
         """
+        budget = self.settings.flush_timeout if timeout is None else timeout
         with self._lock:
-            if self._stopped:
-                return True
-            self._stopped = True
-        unwatch(self)
+            first, self._stopped = not self._stopped, True
+        if not first:
+            # Another thread may still be at it: whoever ends the process next must not cut it off.
+            self._ended.wait(budget)
+            return True
+        with stopping():
+            try:
+                return self._stop(time.monotonic() + budget)
+            finally:
+                unwatch(self)
+                self._ended.set()
+
+    def _stop(self, deadline: float) -> bool:
         unregister_runtime(self._active)
-        deadline = time.monotonic() + (self.settings.flush_timeout if timeout is None else timeout)
         try:
             done = self._active.background.flush(_left(deadline))
         except Exception:  # noqa: BLE001  # stopping goes on whatever the application's work did

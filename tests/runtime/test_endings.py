@@ -45,7 +45,7 @@ def here(tmp_path: Path) -> Path:
 
 
 def environ(extra: Mapping[str, str]) -> dict[str, str]:
-    return {**os.environ, "OTEL_METRICS_EXPORTER": "none", **extra}
+    return {**os.environ, "OTEL_METRICS_EXPORTER": "none", "OTEL_BSP_SCHEDULE_DELAY": "60000", **extra}
 
 
 def start(program: str, here: Path, extra: Mapping[str, str]) -> subprocess.Popen[str]:
@@ -56,10 +56,10 @@ def start(program: str, here: Path, extra: Mapping[str, str]) -> subprocess.Pope
     )
 
 
-def run(program: str, here: Path, receiver: OtlpReceiver) -> tuple[int, str]:
+def run(program: str, here: Path, receiver: OtlpReceiver, *, quiet: bool = False) -> tuple[int, str]:
     process = start(HEAD + program, here, receiver.environ)
     out, err = process.communicate(timeout=60)
-    return process.returncode, out + err
+    return process.returncode, out if quiet else out + err
 
 
 class TestOrdinary:
@@ -142,6 +142,17 @@ class TestSigterm:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
         assert -signal.SIGTERM == process.returncode
+
+    def test_in_the_middle_of_a_shutdown(self, here: Path, receiver: OtlpReceiver) -> None:
+        """It waits for the flush that is under way, then ends the process by the signal."""
+        program = (
+            f"{CONFIGURE}handle_sigterm(); parent()\n"
+            "stop = runtime._active.tracing.shutdown\n"
+            "def slow(timeout): os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.1); return stop(timeout)\n"
+            "object.__setattr__(runtime._active.tracing, 'shutdown', slow)\n"
+            "runtime.shutdown(); print('never')\n"
+        )
+        assert (-signal.SIGTERM, "", ["execute_tool parent"]) == (*run(program, here, receiver, quiet=True), receiver.names())
 
     def test_can_be_taken_back(self) -> None:
         """The function it returns restores the earlier handler, unless somebody came after."""

@@ -1,0 +1,38 @@
+"""uWSGI workers: call `flush_at_exit()` once where the application is loaded."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from otel_runtime.errors import OtelRuntimeError
+from otel_runtime.runtime.endings import shutdown_all
+
+__all__ = ["flush_at_exit"]
+
+
+def flush_at_exit() -> None:
+    """Have uWSGI send a worker's spans when the worker leaves; an exit function of the application's own is called first.
+
+    uWSGI does not run Python's `atexit` in workers unless it is told to; it calls `uwsgi.atexit`.
+
+    Raises:
+        OtelRuntimeError: This process does not run under uWSGI.
+    """
+    try:
+        uwsgi: Any = importlib.import_module("uwsgi")  # Any: a module that exists inside of uWSGI only
+    except ModuleNotFoundError:
+        raise OtelRuntimeError("flush_at_exit() was called outside of uWSGI; call it in the module that uWSGI loads") from None
+    uwsgi.atexit = _after(getattr(uwsgi, "atexit", None))
+
+
+def _after(first: Callable[[], object] | None) -> Callable[[], None]:
+    def at_exit() -> None:
+        try:
+            if callable(first):
+                first()
+        finally:
+            shutdown_all()
+
+    return at_exit
