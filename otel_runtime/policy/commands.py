@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from otel_runtime.policy.shell import read_commands
@@ -17,26 +18,32 @@ if TYPE_CHECKING:
 __all__ = ["may_run", "reads_only", "runs_only"]
 
 
-def _asking(question: Callable[[Command], Tri], fold: Callable[[list[Tri]], Tri]) -> Callable[[object, Scope], Tri]:
-    def check(value: object, _scope: Scope) -> Tri:
-        commands = read_commands(value) if isinstance(value, str) else None
-        return None if commands is None else fold([question(command) for command in commands])
+def _asking(question: Callable[[Command, frozenset[str] | None], Tri], fold: Callable[[list[Tri]], Tri]) -> Callable[[object, Scope], Tri]:
+    """Ask each command, given with the programs it runs when it only reads."""
+
+    def check(value: object, scope: Scope) -> Tri:
+        commands = scope.once(("shell", value), 20 + len(value), partial(_read, value)) if isinstance(value, str) else None
+        return None if commands is None else fold([question(*command) for command in commands])
 
     return check
+
+
+def _read(text: str) -> list[tuple[Command, frozenset[str] | None]] | None:
+    commands = read_commands(text)
+    return None if commands is None else [(command, programs_of(command)) for command in commands]
 
 
 def runs_only(operand: object) -> Callable[[object, Scope], Tri]:
     """Every command is a plain call of one of these programs."""
     listed = frozenset(operand) if isinstance(operand, tuple) else frozenset()
-    return _asking(lambda command: command[0] in listed, all_of)
+    return _asking(lambda command, _programs: command[0] in listed, all_of)
 
 
 def reads_only(operand: object) -> Callable[[object, Scope], Tri]:
     """Every command is a call of one of these programs with options that only read."""
     listed = frozenset(operand) if isinstance(operand, tuple) else frozenset()
 
-    def question(command: Command) -> Tri:
-        programs = programs_of(command)
+    def question(_command: Command, programs: frozenset[str] | None) -> Tri:
         return True if programs is not None and programs <= listed else None
 
     return _asking(question, all_of)
@@ -46,10 +53,10 @@ def may_run(operand: object) -> Callable[[object, Scope], Tri]:
     """One of these programs could run: by its name, by its path, or out of a program that is not known to run nothing else."""
     listed = frozenset(operand) if isinstance(operand, tuple) else frozenset()
 
-    def question(command: Command) -> Tri:
+    def question(command: Command, programs: frozenset[str] | None) -> Tri:
         if command[0].rpartition("/")[2] in listed:
             return True
-        programs = frozenset({command[0]}) if command[0] in QUIET else programs_of(command)
-        return None if programs is None else not programs.isdisjoint(listed)
+        known = frozenset({command[0]}) if command[0] in QUIET else programs
+        return None if known is None else not known.isdisjoint(listed)
 
     return _asking(question, any_of)

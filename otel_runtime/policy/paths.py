@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from otel_runtime.policy.places import absolute, folded, inside, resolve
+from otel_runtime.policy.places import MAX_PATH, absolute, folded, inside, resolve
 from otel_runtime.policy.regexes import compile_regex, quote
 from otel_runtime.policy.truth import Tri, any_of
 
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["file_name", "under"]
 
+_STEP_COST: Final = 10
+
 
 def under(operand: object) -> Callable[[object, Scope], Tri]:
     """Whether the path leads into one of these folders, links followed."""
     roots: tuple[str, ...] = operand if isinstance(operand, tuple) else ()
 
     def check(value: object, scope: Scope) -> Tri:
-        path = absolute(value) if isinstance(value, str) else None
-        reals = _readings(path) if path is not None else None
+        path, reals = _read(value, scope)
         if path is None or reals is None or any(scope.places.guarded(real) for real in reals):
             return None
         tidy = _tidied(path)
@@ -35,13 +36,28 @@ def under(operand: object) -> Callable[[object, Scope], Tri]:
     return check
 
 
-def _readings(path: str) -> tuple[str, ...] | None:
+def _read(value: object, scope: Scope) -> tuple[str | None, tuple[str, ...] | None]:
+    """The path as written and where it leads; read from the disk once per decision."""
+    if not isinstance(value, str):
+        return None, None
+
+    def read() -> tuple[str | None, tuple[str, ...] | None]:
+        path = absolute(value)
+        return path, _readings(path, scope) if path is not None else None
+
+    return scope.once(("path", value), 20 + min(len(value), MAX_PATH) // 8, read) or (None, None)
+
+
+def _readings(path: str, scope: Scope) -> tuple[str, ...] | None:
     """Where the kernel goes, and where a program goes that tidies first; None when one of them is unknown."""
-    real = resolve(path)
-    if real is None or ".." not in path:
-        return None if real is None else (real,)
-    other = resolve(_tidied(path))
-    return None if other is None else (real, other)
+    reals = []
+    for reading in (path, _tidied(path)) if ".." in path else (path,):
+        real, steps = resolve(reading)
+        scope.effort -= _STEP_COST * steps
+        if real is None:
+            return None
+        reals.append(real)
+    return tuple(reals)
 
 
 def _tidied(path: str) -> str:
@@ -74,9 +90,8 @@ def file_name(operand: object) -> Callable[[object, Scope], Tri]:
             return plain
         return None if any_of(test(folded(name)) for test in loose) is not False else False
 
-    def check(value: object, _scope: Scope) -> Tri:
-        path = absolute(value) if isinstance(value, str) else None
-        reals = _readings(path) if path is not None else None
+    def check(value: object, scope: Scope) -> Tri:
+        path, reals = _read(value, scope)
         if path is None or reals is None:
             return None
         return _agreed(fits(name.rpartition("/")[2]) for name in (_tidied(path), *reals))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["WORKSPACE", "Places", "absolute", "folded", "inside", "places_for", "resolve"]
+__all__ = ["MAX_PATH", "WORKSPACE", "Places", "absolute", "folded", "inside", "places_for", "resolve"]
 
 WORKSPACE: Final = "workspace:"
 MAX_PATH: Final = 4096
@@ -132,19 +132,19 @@ def _changes_shape(text: str) -> bool:
     return plain.count("/") != text.count("/") or "\\" in plain or dots[0] != dots[1]
 
 
-def resolve(path: str) -> str | None:
-    """The real path of the deepest existing part, and the rest as written; None where it cannot be known.
+def resolve(path: str) -> tuple[str | None, int]:
+    """The real path of the deepest existing part and the rest as written, None where it cannot be known; and the steps it took.
 
     Args:
         path: Absolute.
     """
     walk = _Walk(path.split("/")[::-1])
-    for _ in range(_MAX_STEPS):
+    for steps in range(_MAX_STEPS):
         if not walk.todo:
-            return walk.real or "/"
+            return walk.real or "/", steps
         if not walk.step():
-            return None
-    return None
+            return None, steps
+    return None, _MAX_STEPS
 
 
 class _Walk:

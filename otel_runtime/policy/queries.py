@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,8 +74,11 @@ def sql(operand: object) -> Callable[[object, Scope], Tri]:
     terms: SqlTerms = operand  # type: ignore[assignment]  # the model admits nothing else
     reader = _Reader(terms.dialect, frozenset(terms.schemas), frozenset(name.lower() for name in terms.functions or ()))
 
-    def check(value: object, _scope: Scope) -> Tri:
-        return reader.asks(value) if isinstance(value, str) else None
+    def check(value: object, scope: Scope) -> Tri:
+        if not isinstance(value, str):
+            return None
+        # Each rule has terms of its own, so nothing but the cost is shared.
+        return scope.once(("sql", id(reader), value), 100 + 3 * min(len(value), MAX_SQL), partial(reader.asks, value))
 
     return check
 

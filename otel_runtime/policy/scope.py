@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from otel_runtime.policy.argtypes import ArgType
 from otel_runtime.policy.catalogue import Shape
@@ -17,9 +17,12 @@ from otel_runtime.values.action import Action, Unreadable
 if TYPE_CHECKING:
     from otel_runtime.policy.budgets import Charge
 
-__all__ = ["Scope", "State", "read", "read_argument", "read_context", "read_session", "show"]
+__all__ = ["MAX_EFFORT", "Scope", "State", "read", "read_argument", "read_context", "read_session", "show"]
 
+# Ten thousand list elements of the longest allowed size must not make a decision slow: what is left over is unknown.
+MAX_EFFORT: Final = 40_000
 _MISSING = object()
+T = TypeVar("T")
 
 
 class State(Enum):
@@ -38,7 +41,7 @@ class State(Enum):
 class Scope:
     """Everything the conditions of one action read; made for one decision and thrown away."""
 
-    __slots__ = ("action", "agent", "args", "charges", "context_types", "facts", "now", "places", "shape", "tags")
+    __slots__ = ("_known", "action", "agent", "args", "charges", "context_types", "effort", "facts", "now", "places", "shape", "tags")
 
     def __init__(
         self,
@@ -62,6 +65,27 @@ class Scope:
         self.agent: str | None = action.agents[0] if action.agents else None
         # Counters this call counts on if it runs; filled while rules are tried.
         self.charges: list[Charge] = []
+        # What reading of paths, URLs, commands and queries may still cost, in microseconds or so; counted, never timed.
+        self.effort: int = MAX_EFFORT
+        self._known: dict[object, object] | None = None
+
+    def once(self, key: object, cost: int, compute: Callable[[], T]) -> T | None:
+        """A costly reading, made once per decision; None when the decision has read too much already.
+
+        Args:
+            key: What is read and how.
+            cost: About how many microseconds it takes.
+            compute: Reads it.
+        """
+        known = self._known
+        if known is None:
+            known = self._known = {}
+        if key not in known:
+            self.effort -= cost
+            if self.effort < 0:
+                return None
+            known[key] = compute()
+        return known[key]  # type: ignore[return-value]  # keys name one kind of reading
 
 
 def read_argument(scope: Scope, name: str) -> object:

@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from otel_runtime.policy.truth import Tri, all_of
@@ -114,8 +115,8 @@ def url(operand: object) -> Callable[[object, Scope], Tri]:
     parts: UrlParts = operand  # type: ignore[assignment]  # the model admits nothing else
     tests = tuple(_tests(parts))
 
-    def check(value: object, _scope: Scope) -> Tri:
-        known = parse_url(value) if isinstance(value, str) else None
+    def check(value: object, scope: Scope) -> Tri:
+        known = scope.once(("url", value), 8 + len(value) // 16, partial(parse_url, value)) if isinstance(value, str) else None
         return None if known is None else all_of(test(known) for test in tests)
 
     return check

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -8,13 +9,18 @@ from hypothesis import strategies as st
 
 from otel_runtime.errors import ConfigError
 from otel_runtime.policy.loading import load_policy_text
+from otel_runtime.policy.places import Places
 from otel_runtime.policy.queries import sql
 from otel_runtime.policy.scope import Scope
 from otel_runtime.policy.shapes import SqlTerms
 from otel_runtime.policy.truth import Tri
+from otel_runtime.values.action import Action
 
-NOWHERE: Scope = None  # type: ignore[assignment]  # the operator asks nothing of it
 FUNCTIONS = ["count", "sum", "lower", "coalesce", "date_trunc", "substr", "round"]
+
+
+def nowhere() -> Scope:
+    return Scope(Action("tool", "t"), None, datetime(2026, 11, 20, tzinfo=UTC), None, {}, frozenset(), Places())
 
 
 def asker(dialect: str = "postgres", functions: list[str] | None = None) -> object:
@@ -26,7 +32,7 @@ SQLITE = sql(asker("sqlite"))
 
 
 def asked(text: object) -> Tri:
-    return CHECK(text, NOWHERE)
+    return CHECK(text, nowhere())
 
 
 READING = [
@@ -179,7 +185,7 @@ class TestAnyText:
     @given(st.lists(PIECES, max_size=14).map(lambda parts: "select a from app.t " + " ".join(parts)))
     def test_a_database_agrees(self, text: str) -> None:
         """What is understood as reading is, for a real database, reading of these tables and calls of these functions."""
-        if SQLITE(text, NOWHERE) is not True:
+        if SQLITE(text, nowhere()) is not True:
             return
         for action, table, name, database, _trigger in authorised(text) or ():
             assert action in _READS
@@ -192,7 +198,7 @@ class TestAnyText:
         """A character put into an attack raises nothing, and a real database never writes for what passes."""
         mutated = text[:at] + char + text[at:]
         asked(mutated)
-        if SQLITE(mutated, NOWHERE) is True:
+        if SQLITE(mutated, nowhere()) is True:
             assert all(what[0] in _READS for what in authorised(mutated) or ())
 
     @settings(max_examples=300, deadline=None)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,18 +13,22 @@ from hypothesis import strategies as st
 from otel_runtime.errors import ConfigError
 from otel_runtime.policy.commands import may_run, reads_only, runs_only
 from otel_runtime.policy.loading import load_policy_text
+from otel_runtime.policy.places import Places
 from otel_runtime.policy.scope import Scope
 from otel_runtime.policy.shell import MAX_COMMAND, read_commands
 from otel_runtime.policy.shell_reading import READERS
 from otel_runtime.policy.truth import Tri
+from otel_runtime.values.action import Action
 
-# The three operators ask nothing of the scope.
-NOWHERE: Scope = None  # type: ignore[assignment]
 EVERY_READER = tuple(sorted(READERS))
 
 
 def reads(command: str, *programs: str) -> Tri:
-    return reads_only(programs or EVERY_READER)(command, NOWHERE)
+    return reads_only(programs or EVERY_READER)(command, nowhere())
+
+
+def nowhere() -> Scope:
+    return Scope(Action("tool", "t"), None, datetime(2026, 11, 20, tzinfo=UTC), None, {}, frozenset(), Places())
 
 
 class TestWords:
@@ -166,7 +171,7 @@ class TestRunsOnly:
     )
     def test_outcomes(self, command: object, outcome: Tri) -> None:
         """True when all are listed, false when one is not, unknown when one cannot be read."""
-        assert outcome is self.check(command, NOWHERE)
+        assert outcome is self.check(command, nowhere())
 
 
 class TestMayRun:
@@ -194,7 +199,7 @@ class TestMayRun:
     )
     def test_outcomes(self, command: str, outcome: Tri) -> None:
         """True when one could run by name, false when what runs is known and runs nothing else, else unknown."""
-        assert outcome is self.check(command, NOWHERE)
+        assert outcome is self.check(command, nowhere())
 
 
 READING = [
@@ -443,7 +448,7 @@ class TestReadsOnly:
         """No text raises, and what is not understood is never true."""
         commands = read_commands(text)
         for check in (runs_only(("ls",)), reads_only(EVERY_READER), may_run(("rm",))):
-            outcome = check(text, NOWHERE)
+            outcome = check(text, nowhere())
             assert outcome in {True, False, None}
             assert commands is not None or outcome is None
 
