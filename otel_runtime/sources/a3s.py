@@ -1,121 +1,96 @@
 """a3s `AgentEvent`: the 38 variants of the seed page, one row each, in its order.
 
 Wire tags are the snake_case of the variant (`type: tool_start`); `Start` and `End` are also spelled `agent_start` and `agent_end`;
-the Rust spelling (`ToolStart`, and `{"ToolStart": {...}}`) is read too. Events carry no time, sequence or session: the subscription
-may put `timestamp`, `session_id` and `seq` beside them.
+the Rust spelling (`ToolStart`, and `{"ToolStart": {...}}`) is read too, and so are objects with the fields as attributes. Events carry
+no time, sequence or session: the subscription may put `timestamp`, `session_id` and `seq` beside them.
+
+A run is what happens in one session between `Start` and `End`. A sub-agent is a run under the step that started it; its session is
+registered, and what comes of that session belongs to it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
+from otel_runtime.sources.a3s_state import Session, Sessions
+from otel_runtime.sources.a3s_table import ALIASES, VARIANTS, Variant
 from otel_runtime.sources.reading import Reader, flag, instant, integer, mapping, optional_text, present, text
-from otel_runtime.values.trace import TraceEvent, TraceEventType
+from otel_runtime.values.trace import TraceEvent
 
 __all__ = ["A3S", "VARIANTS", "Variant"]
 
 Fields = Mapping[str, object]
 
-
-class Variant(NamedTuple):
-    """What one variant becomes.
-
-    Args:
-        name: Name of the TraceEvent; its ending says whether a step starts, goes on or ends.
-        type: Type of the TraceEvent.
-        step: `attribute:prefix:field`; the field's value, behind the prefix, is the step's id. Empty: the event belongs to the run.
-        fails: True when this event says that its step failed; `.finish` is then spelled `.failed`.
-    """
-
-    name: str
-    type: TraceEventType = "run"
-    step: str = ""
-    fails: Callable[[Fields], bool] = lambda _: False
-
-
-def _not_successful(raw: Fields) -> bool:
-    return flag(raw, "success") is False
-
-
-def _bad_exit(raw: Fields) -> bool:
-    return integer(raw, "exit_code") not in (0, None)
-
-
-def _step_failed(raw: Fields) -> bool:
-    return str(raw.get("status")).lower() in ("failed", "cancelled")
-
-
-VARIANTS: Final[dict[str, Variant]] = {
-    "start": Variant("invocation.start"),
-    "turn_start": Variant("turn.start", "run", "step.id:turn-:turn"),
-    "text_delta": Variant("text.delta"),
-    "tool_start": Variant("tool.start", "run", "tool.id::id"),
-    "tool_input_delta": Variant("tool.input.delta"),
-    "tool_end": Variant("tool.finish", "run", "tool.id::id", _bad_exit),
-    "tool_output_delta": Variant("tool.output.delta", "run", "tool.id::id"),
-    "turn_end": Variant("turn.finish", "run", "step.id:turn-:turn"),
-    "end": Variant("invocation.finish"),
-    "error": Variant("invocation.error", "error"),
-    "confirmation_required": Variant("approval.request", "approval", "approval.id:confirm-:tool_id"),
-    "confirmation_received": Variant("approval.decision", "approval", "approval.id:confirm-:tool_id"),
-    "confirmation_timeout": Variant("approval.decision", "approval", "approval.id:confirm-:tool_id"),
-    "external_task_pending": Variant("task.start", "run", "step.id:task-:task_id"),
-    "external_task_completed": Variant("task.finish", "run", "step.id:task-:task_id", _not_successful),
-    "permission_denied": Variant("policy.decision", "policy"),
-    "context_resolving": Variant("context.start", "run", "step.id:context:"),
-    "context_resolved": Variant("context.finish", "run", "step.id:context:"),
-    "command_dead_lettered": Variant("command.dead_lettered", "error"),
-    "command_retry": Variant("command.retry", "policy"),
-    "queue_alert": Variant("queue.alert", "lifecycle"),
-    "task_updated": Variant("tasks.updated", "lifecycle"),
-    "memory_stored": Variant("memory.stored", "lifecycle"),
-    "memory_recalled": Variant("memory.recalled", "lifecycle"),
-    "memories_searched": Variant("memory.searched", "lifecycle"),
-    "memory_cleared": Variant("memory.cleared", "lifecycle"),
-    "subagent_start": Variant("subagent.start", "run", "step.id:subagent-:task_id"),
-    "subagent_progress": Variant("subagent.progress", "run", "step.id:subagent-:task_id"),
-    "subagent_end": Variant("subagent.finish", "run", "step.id:subagent-:task_id", _not_successful),
-    "planning_start": Variant("planning.start", "run", "step.id:planning:"),
-    "planning_end": Variant("planning.finish", "run", "step.id:planning:"),
-    "step_start": Variant("step.start", "run", "step.id:step-:step_id"),
-    "step_end": Variant("step.finish", "run", "step.id:step-:step_id", _step_failed),
-    "goal_extracted": Variant("goal.extracted", "lifecycle"),
-    "goal_progress": Variant("goal.progress", "lifecycle"),
-    "goal_achieved": Variant("goal.achieved", "lifecycle"),
-    "context_compacted": Variant("context.compacted", "lifecycle"),
-    "persistence_failed": Variant("persistence.failed", "error"),
-}
-ALIASES: Final[dict[str, str]] = {"agent_start": "start", "agent_end": "end"}
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 # What the wire spells otherwise than a TraceEvent does. `id` and `name` belong to tools only.
 _RENAMED: Final[dict[str, str]] = {"tool_name": "tool.name", "agent": "agent.name", "message": "error.message", "error": "error.message"}
-_OWN: Final = frozenset({"type", "timestamp", "session_id", "seq", "id", "name", "usage", "event_id"})
+_OWN: Final = frozenset({"type", "timestamp", "session_id", "parent_session_id", "seq", "id", "name", "usage", "event_id"})
+# Variants whose own field `session_id` is not the subscription's.
+_NAMES_A_SESSION: Final = frozenset(
+    {"external_task_pending", "external_task_completed", "task_updated", "context_compacted", "persistence_failed"}
+)
+_SUBAGENT: Final = frozenset({"subagent_start", "subagent_progress", "subagent_end"})
+_YES: Final = frozenset({"approve", "approved", "auto_approve", "auto_approved", "autoapprove", "allow"})
 
 
 class A3S(Reader):
-    """Reads AgentEvents; every `Start` in a session begins a new run."""
+    """Reads AgentEvents."""
 
     name = "a3s"
+    tickable = frozenset({"text_delta"})
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
-        self._run = 1
+        self._sessions = Sessions(stream)
 
     def read(self, raw: Fields) -> Iterable[TraceEvent]:
-        """One TraceEvent for one AgentEvent."""
+        """The TraceEvents of one AgentEvent."""
         tag, fields = _unwrap(raw)
         variant = VARIANTS.get(tag, Variant(f"a3s.{tag}", "lifecycle"))
-        name = variant.name.replace(".finish", ".failed") if variant.fails(fields) else variant.name
-        yield TraceEvent(name, variant.type, instant(raw.get("timestamp")), None, self._attributes(tag, variant, fields))
-        if tag == "end":
-            self._run += 1
+        if tag in _SUBAGENT:
+            return (self._subagent(tag, variant, raw, fields),)
+        own_session = None if tag in _NAMES_A_SESSION and raw is fields else optional_text(raw, "session_id")
+        session = self._sessions.of(own_session, optional_text(fields, "session_id") if tag in _NAMES_A_SESSION else None)
+        return self._events(tag, variant, raw, fields, session)
 
-    def _attributes(self, tag: str, variant: Variant, fields: Fields) -> dict[str, object]:
-        session = optional_text(fields, "parent_session_id", "session_id") or self._stream
-        common = present(event__source=self.name, event__kind=tag, event__id=optional_text(fields, "event_id"), session__id=session)
-        return {**_plain(fields), **common, "run.id": f"{self._stream}-{self._run}", **_step(variant, fields), **_facts(tag, fields)}
+    def _events(self, tag: str, variant: Variant, raw: Fields, fields: Fields, session: Session) -> Iterable[TraceEvent]:
+        moment = instant(raw.get("timestamp"))
+        if tag == "start" and (left := session.begin()):
+            # An earlier run of this session never ended: its process is gone, or the end was lost.
+            abandoned = {**self._common(tag, raw, session), "run.id": left, "run.outcome": "closed"}
+            yield TraceEvent("invocation.abandoned", "run", moment, None, abandoned)
+        name = variant.name.replace(".finish", ".failed") if variant.fails(fields) else variant.name
+        within = _within(tag, fields, session)
+        attributes = {**_plain(fields), **self._common(tag, raw, session), **_step(variant, fields), **_facts(tag, fields), **within}
+        if tag == "end":
+            if session.child:
+                # The run of a sub-agent ends with SubagentEnd, which also says whether it succeeded.
+                name = "invocation.summary"
+            else:
+                session.end()
+        yield TraceEvent(name, variant.type, moment, None, attributes)
+
+    def _subagent(self, tag: str, variant: Variant, raw: Fields, fields: Fields) -> TraceEvent:
+        child_id = text(fields, "session_id", "task_id")
+        parent_id = optional_text(fields, "parent_session_id")
+        child = self._sessions.child(child_id, parent_id if tag == "subagent_start" else None)
+        if tag == "subagent_start":
+            child.resume()
+        facts: dict[str, object] = {**_plain(fields), **self._common(tag, raw, child), "run.id": child.run}
+        if tag == "subagent_start":
+            above = self._sessions.above(child)
+            facts |= present(parent__run__id=above.run if above else None, parent__id=above.innermost() if above else None)
+        if tag == "subagent_end":
+            facts["run.outcome"] = "completed" if flag(fields, "success") is not False else "failed"
+            child.end()
+        name = variant.name.replace(".finish", ".failed") if variant.fails(fields) else variant.name
+        return TraceEvent(name, variant.type, instant(raw.get("timestamp")), None, facts)
+
+    def _common(self, tag: str, raw: Fields, session: Session) -> dict[str, object]:
+        known = present(event__id=optional_text(raw, "event_id"), event__seq=integer(raw, "seq"), session__id=session.id)
+        return {"event.source": self.name, "event.kind": tag, "run.id": session.run, "run.announced": True, **known}
 
 
 def _unwrap(raw: Fields) -> tuple[str, Fields]:
@@ -144,28 +119,74 @@ def _step(variant: Variant, fields: Fields) -> dict[str, object]:
     return {attribute: f"{prefix}{text(fields, field) if number is None else number}"}
 
 
-def _facts(tag: str, fields: Fields) -> dict[str, object]:
+def _within(tag: str, fields: Fields, session: Session) -> dict[str, object]:
+    """Which step of its run an event belongs to, or stands under, by what is open in its session."""
     match tag:
-        case "tool_start" | "tool_end" | "tool_output_delta":
-            return present(tool__name=optional_text(fields, "name"))
-        case "turn_end" | "end":
-            return _usage(fields, total=tag == "end")
-        case "confirmation_received":
-            return {"approval.outcome": "approved" if flag(fields, "approved") else "denied"}
-        case "confirmation_timeout":
-            # The upstream default on a timeout is to reject; anything but a clear yes is taken as no.
-            return {"approval.outcome": "approved" if fields.get("action_taken") in ("approve", "approved", "auto_approve") else "expired"}
-        case "permission_denied":
-            return {
-                "policy.decision": "deny",
-                **present(policy__reason=optional_text(fields, "reason"), tool__call_id=optional_text(fields, "tool_id")),
-            }
-        case "command_retry":
-            return {"policy.decision": "retryable-failure"}
-        case "subagent_start" | "subagent_end" | "subagent_progress":
-            return present(child__session__id=optional_text(fields, "session_id"))
-        case _:
-            return {}
+        case "turn_start":
+            session.resume()
+            session.turn = f"turn-{integer(fields, 'turn') or 0}"
+        case "turn_end":
+            session.turn = None
+        case "tool_start":
+            session.tools[text(fields, "id")] = None
+            return present(parent__id=session.turn)
+        case "tool_end":
+            session.tools.pop(text(fields, "id"), None)
+        case "tool_input_delta":
+            return _input_delta(fields, session)
+        case "text_delta":
+            return present(step__id=session.turn)
+        case (
+            "step_start" | "planning_start" | "context_resolving" | "confirmation_required" | "permission_denied" | "external_task_pending"
+        ):
+            return present(parent__id=session.turn)
+    return {}
+
+
+def _input_delta(fields: Fields, session: Session) -> dict[str, object]:
+    """It names no tool: the only open one is meant, else it is the turn's and ambiguous."""
+    size = _size(fields)
+    if len(session.tools) == 1:
+        return {"tool.id": next(iter(session.tools)), "delta.bytes": size}
+    return {**present(step__id=session.turn), "delta.ambiguous": True, "delta.bytes": size}
+
+
+def _facts(tag: str, fields: Fields) -> dict[str, object]:
+    read = _FACTS.get(tag)
+    return {} if read is None else read(fields)
+
+
+def _tool(fields: Fields) -> dict[str, object]:
+    return present(tool__name=optional_text(fields, "name"), exit_code=integer(fields, "exit_code"))
+
+
+def _output(fields: Fields) -> dict[str, object]:
+    return {**present(tool__name=optional_text(fields, "name")), "delta.bytes": _size(fields)}
+
+
+def _question(fields: Fields) -> dict[str, object]:
+    return present(approval__timeout_ms=integer(fields, "timeout_ms"), tool__call_id=optional_text(fields, "tool_id"))
+
+
+def _answer(fields: Fields) -> dict[str, object]:
+    return {"approval.outcome": "approved" if flag(fields, "approved") else "denied"}
+
+
+def _timeout(fields: Fields) -> dict[str, object]:
+    # The upstream default on a timeout is to reject; anything but a clear yes is taken as no.
+    return {"approval.outcome": "approved" if str(fields.get("action_taken")).lower() in _YES else "expired"}
+
+
+def _denial(fields: Fields) -> dict[str, object]:
+    told = present(policy__reason=optional_text(fields, "reason"), tool__call_id=optional_text(fields, "tool_id"))
+    return {"policy.decision": "deny", **told}
+
+
+def _level(value: object) -> str:
+    told = str(value).lower()
+    if told in ("critical", "error", "fatal", "high"):
+        return "error"
+    return "warning" if told in ("warning", "warn", "medium") else "info"
 
 
 def _usage(fields: Fields, *, total: bool) -> dict[str, object]:
@@ -176,3 +197,25 @@ def _usage(fields: Fields, *, total: bool) -> dict[str, object]:
         "output_tokens": integer(usage, "completion_tokens", "output_tokens"),
     }
     return {f"{scope}.{name}": count for name, count in found.items() if count is not None}
+
+
+def _size(fields: Fields) -> int:
+    return len(str(fields.get("delta", "")).encode("utf-8", "replace"))
+
+
+_FACTS: Final[Mapping[str, Callable[[Fields], dict[str, object]]]] = {
+    "tool_start": _tool,
+    "tool_end": _tool,
+    "tool_output_delta": _output,
+    "turn_end": lambda fields: _usage(fields, total=False),
+    "end": lambda fields: _usage(fields, total=True),
+    "confirmation_required": _question,
+    "confirmation_received": _answer,
+    "confirmation_timeout": _timeout,
+    "permission_denied": _denial,
+    "command_retry": lambda _: {"policy.decision": "retryable-failure"},
+    "error": lambda _: {"run.tentative": True},
+    "command_dead_lettered": lambda _: {"log.level": "error"},
+    "persistence_failed": lambda _: {"log.level": "error"},
+    "queue_alert": lambda fields: {"log.level": _level(fields.get("level"))},
+}

@@ -1,106 +1,34 @@
 """Dreadnode runtime events: the thirteen envelope kinds of the seed page, and the agent events inside `turn.event`.
 
 Both shapes are read: an EventEnvelope (`kind`, `payload`, `session_id`, `turn_id`, ...) and a bare agent event (`type`, `agent_id`,
-`data`), as a worker inside an agent sees it. A turn is a run; without envelopes the agent is.
+`data`), as a worker inside an agent sees it. A turn is a run; without envelopes the agent is. Another agent inside a turn is a run of
+its own under it.
 
 Truths of the real system that this module knows: a generation's end event comes after its tools, so the end of the model's own work
-is taken from the first sign after it (`step.ended_at`); usage comes twice (end and step) and is taken from the end only; a refused
-tool still says `toolstart`; `seq` counts over the whole bus, so gaps within one session mean nothing.
+is taken from the first sign after it (`step.ended_at`), and the tools stand under their generation; usage comes twice (end and step)
+and is taken from the end only; a refused tool still says `toolstart`; `seq` counts over the whole bus, so gaps within one session mean
+nothing; a session that is closed in the middle of a turn emits no terminal event.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final
 
+from otel_runtime.sources.dreadnode_state import Turn, Turns
+from otel_runtime.sources.dreadnode_table import AGENT_EVENTS, DECISIONS, KINDS, AgentEvent, Kind
 from otel_runtime.sources.reading import Reader, instant, integer, mapping, optional_text, present, text
-from otel_runtime.values.trace import TraceEvent, TraceEventType
+from otel_runtime.values.trace import TraceEvent
 
 __all__ = ["AGENT_EVENTS", "DECISIONS", "KINDS", "AgentEvent", "Dreadnode", "Kind"]
 
 Fields = Mapping[str, object]
 
-
-class Kind(NamedTuple):
-    """What an envelope of one kind becomes.
-
-    Args:
-        name: Name of the TraceEvent.
-        type: Type of the TraceEvent.
-        outcome: Set for the kinds that end a turn.
-    """
-
-    name: str
-    type: TraceEventType
-    outcome: str = ""
-
-
-class AgentEvent(NamedTuple):
-    """What an agent event becomes.
-
-    Args:
-        name: Name of the TraceEvent.
-        type: Type of the TraceEvent.
-        step: `tool` or `model` when it belongs to a tool call or a generation.
-        often: True for what comes in numbers or repeats other events: it is counted, not recorded one by one.
-    """
-
-    name: str
-    type: TraceEventType = "run"
-    step: str = ""
-    often: bool = False
-
-
-# turn.event is missing here on purpose: it is opened, and what is inside decides.
-KINDS: Final[dict[str, Kind]] = {
-    "turn.accepted": Kind("turn.accepted", "run"),
-    "turn.started": Kind("turn.started", "run"),
-    "turn.completed": Kind("turn.completed", "run", "completed"),
-    "turn.failed": Kind("turn.failed", "error", "failed"),
-    "turn.cancelled": Kind("turn.cancelled", "run", "cancelled"),
-    "prompt.required": Kind("approval.request", "approval"),
-    "session.created": Kind("session.created", "lifecycle"),
-    "session.deleted": Kind("session.deleted", "lifecycle"),
-    "session.warning": Kind("session.warning", "lifecycle"),
-    "capabilities.reloaded": Kind("capabilities.reloaded", "capability"),
-    "component.state_changed": Kind("component.state_changed", "lifecycle"),
-    "transport.heartbeat": Kind("transport.heartbeat", "lifecycle"),
-}
-AGENT_EVENTS: Final[dict[str, AgentEvent]] = {
-    "agentstart": AgentEvent("agent.start", often=True),
-    "agentend": AgentEvent("agent.finish", often=True),
-    "generationstart": AgentEvent("model.start", "run", "model"),
-    "generationcontent": AgentEvent("model.output", "run", "model", often=True),
-    "generationend": AgentEvent("model.finish", "run", "model"),
-    "generationerror": AgentEvent("model.failed", "error", "model"),
-    "generationretry": AgentEvent("model.retry", "run"),
-    # Comes after generationend and repeats it, usage too.
-    "generationstep": AgentEvent("model.summary", often=True),
-    "toolstart": AgentEvent("tool.start", "run", "tool"),
-    "toolend": AgentEvent("tool.finish", "run", "tool"),
-    "toolerror": AgentEvent("tool.failed", "error", "tool"),
-    # Comes after toolend and repeats it.
-    "toolstep": AgentEvent("tool.summary", often=True),
-    "reactstep": AgentEvent("agent.reaction", "policy"),
-    "compaction": AgentEvent("context.compacted", "lifecycle"),
-    "stalled": AgentEvent("agent.stalled", "lifecycle"),
-    "userinputrequired": AgentEvent("approval.request", "approval"),
-}
-# events.md, "Decision map".
-DECISIONS: Final[dict[str, str]] = {
-    "allow": "allow",
-    "continue": "allow",
-    "skip": "allow",
-    "deny": "deny",
-    "block": "deny",
-    "ask": "require-approval",
-    "escalate": "require-approval",
-    "retry": "retryable-failure",
-}
-# Generations and questions whose end is awaited; forgotten oldest first.
-_RUNS: Final = 1024
+# What an envelope's payload holds that is read elsewhere, or is content.
+_READ: Final = frozenset({"turn_id", "session_id", "agent", "model", "error", "usage", "raw_event", "tool_calls", "duration_ms"})
+# Signs that a model has said what it had to say, though its end event is still to come.
+_AFTER_THINKING: Final = frozenset({"generationcontent", "toolstart", "generationend", "generationerror", "userinputrequired"})
 
 
 class Dreadnode(Reader):
@@ -110,114 +38,158 @@ class Dreadnode(Reader):
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
-        self._thinking: OrderedDict[str, str] = OrderedDict()
-        self._asking: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._turns = Turns()
 
     def read(self, raw: Fields) -> Iterable[TraceEvent]:
         """The TraceEvents of one envelope or agent event."""
-        if "kind" not in raw:
-            run = optional_text(raw, "agent_id") or self._stream
-            return self._agent_event(raw, {"event.source": self.name, "run.id": run}, ends_run=True)
-        return self._envelope(raw)
+        if "kind" in raw:
+            return self._envelope(raw)
+        run = optional_text(raw, "agent_id") or self._stream
+        return self._agent_event(raw, {"event.source": self.name, "run.id": run}, self._turns.of(run), ends_run=True)
 
     def _envelope(self, raw: Fields) -> Iterable[TraceEvent]:
         kind, payload = text(raw, "kind"), mapping(raw.get("payload") or {}, "payload")
+        run = optional_text(raw, "turn_id") or optional_text(payload, "turn_id")
         common = present(
             event__source=self.name,
             event__kind=kind,
             event__id=optional_text(raw, "event_id"),
+            event__seq=integer(raw, "seq"),
             session__id=optional_text(raw, "session_id") or optional_text(payload, "session_id"),
-            run__id=optional_text(raw, "turn_id") or optional_text(payload, "turn_id"),
+            run__id=run,
+            run__announced=True if run and kind.startswith(("turn.", "prompt.")) else None,
         )
+        turn = self._turns.of(run or self._stream)
         if kind == "turn.event":
             inner = dict(mapping(payload.get("raw_event"), "raw_event"))
             inner.setdefault("type", payload.get("event_type"))
-            return self._agent_event(inner, common, ends_run=False)
+            # The envelope's own time stands in for that of an event without one.
+            inner["timestamp"] = inner.get("timestamp") or raw.get("timestamp")
+            return self._agent_event(inner, common, turn, ends_run=False)
         row = KINDS.get(kind, Kind(kind, "lifecycle"))
-        facts = self._prompt(payload, common) if kind == "prompt.required" else _kind_facts(row, payload)
-        return (TraceEvent(row.name, row.type, instant(raw.get("timestamp")), None, {**common, **facts}),)
+        facts = _prompt(payload, turn) if kind == "prompt.required" else _kind_facts(row, payload)
+        if kind == "session.deleted":
+            facts["session.ended"] = True
+        if row.outcome and run:
+            self._turns.forget(run)
+        moment = instant(raw.get("timestamp"))
+        return (*self._end_of_thinking(kind, moment, common, turn), TraceEvent(row.name, row.type, moment, None, {**common, **facts}))
 
-    def _agent_event(self, raw: Fields, common: dict[str, object], *, ends_run: bool) -> Iterable[TraceEvent]:
+    def _agent_event(self, raw: Fields, common: dict[str, object], turn: Turn, *, ends_run: bool) -> Iterable[TraceEvent]:
         kind = text(raw, "type").lower()
         data = mapping(raw.get("data") or {}, "data")
         row = AGENT_EVENTS.get(kind, AgentEvent(f"agent.{kind}", "lifecycle"))
         moment = instant(raw.get("timestamp"))
         base = {**common, "event.kind": kind, **present(agent__name=optional_text(raw, "agent_name"), event__often=row.often or None)}
-        yield from self._end_of_thinking(kind, moment, base)
+        if not ends_run and (inner := turn.other_agent(optional_text(raw, "agent_id"), kind)):
+            base |= {"run.id": f"{base.get('run.id', self._stream)}:{inner}", "parent.run.id": base.get("run.id", self._stream)}
+            base |= present(parent__id=turn.place())
+            turn, ends_run = self._turns.of(str(base["run.id"])), True
+        if ends_run and kind == "agentstart":
+            # Here it is the start of a run, not a repetition of one.
+            base.pop("event.often", None)
+        yield from self._end_of_thinking(kind, moment, base, turn)
         if kind in ("toolend", "toolerror"):
-            yield from self._end_of_asking(moment, base, data)
-        yield self._unit(kind, row, moment, base, data, ends_run=ends_run)
-
-    def _unit(
-        self, kind: str, row: AgentEvent, moment: datetime | None, base: dict[str, object], data: Fields, *, ends_run: bool
-    ) -> TraceEvent:
-        if row.step == "tool":
-            return _tool(row, moment, base, data)
-        if row.step == "model":
-            return self._generation(kind, row, moment, base, data)
-        if kind == "userinputrequired":
-            return TraceEvent(row.name, row.type, moment, None, {**base, **self._prompt({"raw_event": {"data": data}}, base)})
-        facts = _errors(data) if kind == "agentend" else {}
+            yield from _end_of_asking(moment, base, data, turn)
+        yield _unit(kind, row, moment, base, data, turn, ends_run=ends_run)
         if kind == "agentend" and ends_run:
-            facts["run.outcome"] = "failed" if facts else "completed"
-        return TraceEvent(row.name, row.type, moment, None, {**base, **facts})
+            self._turns.forget(str(base.get("run.id", self._stream)))
 
-    def _generation(self, kind: str, row: AgentEvent, moment: datetime | None, base: dict[str, object], data: Fields) -> TraceEvent:
-        step = f"generation-{integer(data, 'step') or 0}"
-        run = self._run(base)
-        if kind == "generationstart":
-            self._thinking[run] = step
-            if len(self._thinking) > _RUNS:
-                self._thinking.popitem(last=False)
-        facts = present(model__name=optional_text(data, "model"), finish_reason=optional_text(data, "stop_reason"))
-        usage = mapping(data.get("usage") or {}, "usage")
-        facts |= present(usage__input_tokens=integer(usage, "input_tokens"), usage__output_tokens=integer(usage, "output_tokens"))
-        return TraceEvent(row.name, row.type, moment, None, {**base, "model.call.id": step, **facts, **_errors(data)})
-
-    def _prompt(self, payload: Fields, common: dict[str, object]) -> dict[str, object]:
-        facts = _prompt(payload)
-        if "approval.id" in facts and "tool.call_id" in facts:
-            self._asking[self._run(common), str(facts["tool.call_id"])] = str(facts["approval.id"])
-            if len(self._asking) > _RUNS:
-                self._asking.popitem(last=False)
-        return facts
-
-    def _end_of_asking(self, moment: datetime | None, base: dict[str, object], data: Fields) -> Iterable[TraceEvent]:
-        """The end of the tool that asked: that system has no event of its own for an answer."""
-        call = optional_text(mapping(data.get("tool_call") or {}, "tool_call"), "id") or ""
-        approval = self._asking.pop((self._run(base), call), None)
-        if approval is not None:
-            # Which answer it was shows in the tool's result only, and that is content.
-            facts = {**base, "approval.id": approval, "approval.outcome": "answered"}
-            yield TraceEvent("approval.resolved", "approval", moment, None, facts)
-
-    def _run(self, base: dict[str, object]) -> str:
-        return str(base.get("run.id", self._stream))
-
-    def _end_of_thinking(self, kind: str, moment: datetime | None, base: dict[str, object]) -> Iterable[TraceEvent]:
+    def _end_of_thinking(self, kind: str, moment: datetime | None, base: dict[str, object], turn: Turn) -> Iterable[TraceEvent]:
         """The first tool or content after a generation's start: its own work is over, though its end event is still to come."""
-        run = self._run(base)
-        if kind not in ("generationcontent", "toolstart", "generationend", "generationerror") or run not in self._thinking:
-            return
-        step = self._thinking.pop(run)
-        if moment is not None:
-            yield TraceEvent(
-                "model.progress", "run", moment, None, {**base, "event.kind": "", "model.call.id": step, "step.ended_at": moment}
-            )
+        if kind in _AFTER_THINKING and turn.thinking is not None:
+            step, turn.thinking = turn.thinking, None
+            if moment is not None:
+                facts = {**base, "event.kind": "", "event.often": True, "model.call.id": step, "step.ended_at": moment}
+                yield TraceEvent("model.progress", "run", moment, None, facts)
 
 
-def _tool(row: AgentEvent, moment: datetime | None, base: dict[str, object], data: Fields) -> TraceEvent:
+def _unit(
+    kind: str, row: AgentEvent, moment: datetime | None, base: dict[str, object], data: Fields, turn: Turn, *, ends_run: bool
+) -> TraceEvent:
+    if row.step == "tool":
+        return _tool(row, moment, base, data, turn)
+    if row.step == "model":
+        return _generation(kind, row, moment, base, data, turn)
+    if kind == "userinputrequired":
+        return TraceEvent(row.name, row.type, moment, None, {**base, **_prompt({"raw_event": {"data": data}}, turn)})
+    facts = _errors(data) if kind == "agentend" else {}
+    if kind == "agentend" and ends_run:
+        facts["run.outcome"] = "failed" if facts else "completed"
+    if kind == "agentstart" and ends_run:
+        params = mapping(mapping(data.get("params") or {}, "params"), "params")
+        facts = present(session__id=base.get("session.id") or optional_text(params, "session_id"))
+    return TraceEvent(row.name, row.type, moment, None, {**base, **facts})
+
+
+def _generation(kind: str, row: AgentEvent, moment: datetime | None, base: dict[str, object], data: Fields, turn: Turn) -> TraceEvent:
+    step = f"generation-{integer(data, 'step') or 0}"
+    if kind == "generationstart":
+        turn.thinking = turn.generation = step
+    # Tokens of one generation count once, whichever of its events repeats them.
+    usage = mapping(data.get("usage") or {}, "usage") if kind == "generationend" and turn.counts(step) else {}
+    facts = present(
+        step__ended_at=moment if kind == "generationcontent" else None,
+        model__name=optional_text(data, "model"),
+        finish_reason=optional_text(data, "stop_reason"),
+        usage__input_tokens=integer(usage, "input_tokens"),
+        usage__output_tokens=integer(usage, "output_tokens"),
+    )
+    return TraceEvent(row.name, row.type, moment, None, {**base, "model.call.id": step, **facts, **_errors(data)})
+
+
+def _tool(row: AgentEvent, moment: datetime | None, base: dict[str, object], data: Fields, turn: Turn) -> TraceEvent:
     call = mapping(data.get("tool_call"), "tool_call")
+    call_id = text(call, "id")
     verdict = mapping(data.get("policy_decision") or {}, "policy_decision")
     decision = DECISIONS.get(str(verdict.get("runtime_action")).lower())
-    facts = present(tool__name=optional_text(call, "name"), policy__decision=decision, policy__reason=optional_text(verdict, "reason"))
+    facts = present(
+        tool__name=optional_text(call, "name"),
+        policy__decision=decision,
+        policy__reason=optional_text(verdict, "reason"),
+        policy__asked=DECISIONS.get(str(verdict.get("judge_action")).lower()),
+        policy__kind=optional_text(verdict, "kind"),
+        policy__source=optional_text(verdict, "source"),
+        parent__id=turn.generation,
+    )
     if row.name == "tool.start" and decision not in (None, "allow"):
         # Refused before it ran: a decision, not an executed tool.
-        refused = {**base, **facts, **present(tool__call_id=optional_text(call, "id"))}
-        return TraceEvent("policy.decision", "policy", moment, None, refused)
+        turn.refuse(call_id)
+        return TraceEvent("policy.decision", "policy", moment, None, {**base, **facts, "tool.call_id": call_id})
     errors = _errors(data)
-    name = "tool.failed" if errors else row.name
-    return TraceEvent(name, row.type, moment, None, {**base, "tool.id": text(call, "id"), **facts, **errors})
+    if row.name != "tool.start" and turn.refused(call_id):
+        return TraceEvent(
+            "tool.refused.summary", row.type, moment, None, {**base, **facts, **errors, "tool.call_id": call_id, "event.often": True}
+        )
+    if row.name == "tool.start":
+        turn.accept(call_id)
+    elif not row.often:
+        turn.calls.pop(call_id, None)
+    name = "tool.failed" if errors and not row.often else row.name
+    return TraceEvent(name, row.type, moment, None, {**base, "tool.id": call_id, **facts, **errors})
+
+
+def _prompt(payload: Fields, turn: Turn) -> dict[str, object]:
+    data = mapping(mapping(payload.get("raw_event") or {}, "raw_event").get("data") or {}, "data")
+    facts = present(
+        approval__id=optional_text(data, "request_id", "source_tool_call_id"),
+        approval__kind="permission" if data.get("tool_approval") else "input",
+        tool__name=optional_text(data, "source_tool_name"),
+        tool__call_id=optional_text(data, "source_tool_call_id"),
+        parent__id=optional_text(data, "source_tool_call_id") or turn.generation,
+    )
+    if "approval.id" in facts and "tool.call_id" in facts:
+        turn.asking[str(facts["tool.call_id"])] = str(facts["approval.id"])
+    return facts
+
+
+def _end_of_asking(moment: datetime | None, base: dict[str, object], data: Fields, turn: Turn) -> Iterable[TraceEvent]:
+    """The end of the tool that asked: that system has no event of its own for an answer."""
+    call = optional_text(mapping(data.get("tool_call") or {}, "tool_call"), "id") or ""
+    approval = turn.asking.pop(call, None)
+    if approval is not None:
+        # Which answer it was shows in the tool's result only, and that is content.
+        yield TraceEvent("approval.resolved", "approval", moment, None, {**base, "approval.id": approval, "approval.outcome": "answered"})
 
 
 def _errors(data: Fields) -> dict[str, object]:
@@ -227,22 +199,12 @@ def _errors(data: Fields) -> dict[str, object]:
     return {"error.type": kind or "_OTHER", **present(error__message=message)}
 
 
-def _prompt(payload: Fields) -> dict[str, object]:
-    data = mapping(mapping(payload.get("raw_event") or {}, "raw_event").get("data") or {}, "data")
-    return present(
-        approval__id=optional_text(data, "request_id", "source_tool_call_id"),
-        tool__name=optional_text(data, "source_tool_name"),
-        tool__call_id=optional_text(data, "source_tool_call_id"),
-    )
-
-
 def _kind_facts(row: Kind, payload: Fields) -> dict[str, object]:
-    plain = {
-        key: value
-        for key, value in payload.items()
-        if key not in ("turn_id", "session_id", "agent", "model", "error", "usage", "raw_event")
-    }
+    plain = {key: value for key, value in payload.items() if key not in _READ}
     facts = {**plain, **present(agent__name=optional_text(payload, "agent"), model__name=optional_text(payload, "model"))}
+    if row.log:
+        crashed = row.name == "component.state_changed" and payload.get("error") is not None
+        facts["log.level"] = "error" if crashed else row.log
     if not row.outcome:
         return facts
     error = mapping(payload.get("error") or {}, "error")
@@ -255,5 +217,6 @@ def _kind_facts(row: Kind, payload: Fields) -> dict[str, object]:
             error__message=optional_text(error, "message"),
             usage__total__input_tokens=integer(usage, "input_tokens"),
             usage__total__output_tokens=integer(usage, "output_tokens"),
+            run__duration_ms=integer(payload, "duration_ms"),
         ),
     }

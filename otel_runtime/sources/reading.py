@@ -15,6 +15,7 @@ __all__ = ["Malformed", "Reader", "flag", "instant", "integer", "mapping", "opti
 # A source that meets ever new kinds of rubbish must not grow: further reasons are counted together.
 _REASONS = 64
 _ID_LENGTH = 256
+_TEXTS = frozenset({"text", "delta", "textDelta", "content"})
 
 
 class Malformed(Exception):
@@ -103,14 +104,22 @@ def present(**fields: object) -> dict[str, object]:
     return {name.replace("__", "."): value for name, value in fields.items() if value is not None}
 
 
+def _is_tick(raw: object) -> bool:
+    """True for a delta that says nothing but its text."""
+    return type(raw) is dict and len(raw) == 2 and not _TEXTS.isdisjoint(raw)
+
+
 class Reader:
     """The never-raising shell around a vocabulary's `read`: what cannot be read is counted, by reason."""
 
     name = ""
+    # Kinds whose events are all alike but for their text: the same TraceEvent again costs the projector one comparison.
+    tickable: frozenset[str] = frozenset()
 
     def __init__(self, stream: str) -> None:
         self._stream = stream
         self._malformed: Counter[str] = Counter()
+        self._tick: tuple[str, tuple[TraceEvent, ...]] | None = None
 
     @property
     def malformed(self) -> Mapping[str, int]:
@@ -119,13 +128,21 @@ class Reader:
 
     def translate(self, raw: object) -> tuple[TraceEvent, ...]:
         """The TraceEvents of one raw event; none when it is malformed. Never raises."""
+        tick, kind = self._tick, raw.get("type") if type(raw) is dict else None
+        if tick is not None and tick[0] == kind and _is_tick(raw):
+            return tick[1]
+        self._tick = None
         try:
-            return tuple(self.read(mapping(raw, "event")))
+            events = tuple(self.read(mapping(raw, "event")))
         except Malformed as problem:
             self._count(problem.reason)
         except Exception as problem:  # noqa: BLE001 - see the next line
             # Telemetry fails open: a hostile object (a broken __getitem__, a cycle) is the stream's problem, not the agent's.
             self._count(f"unreadable: {type(problem).__name__}")
+        else:
+            if isinstance(kind, str) and kind in self.tickable and _is_tick(raw):
+                self._tick = kind, events
+            return events
         return ()
 
     def read(self, raw: Mapping[str, object]) -> Iterable[TraceEvent]:

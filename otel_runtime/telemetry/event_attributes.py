@@ -17,7 +17,21 @@ from otel_runtime.telemetry import sanitize
 from otel_runtime.telemetry.run_view import StepKind
 from otel_runtime.values.trace import TraceEvent
 
-__all__ = ["ORPHAN", "SYNTHETIC", "TRUNCATED", "Attributes", "Label", "attributes_of", "error_type", "run_name", "step_name"]
+__all__ = [
+    "AMBIGUOUS",
+    "LATE",
+    "ORPHAN",
+    "PARENT",
+    "QUEUED",
+    "SYNTHETIC",
+    "TRUNCATED",
+    "Attributes",
+    "Label",
+    "attributes_of",
+    "error_type",
+    "run_name",
+    "step_name",
+]
 
 Value = str | bool | int | float | tuple[str, ...]
 Attributes = Mapping[str, Value]
@@ -32,6 +46,14 @@ ORPHAN: Final = "otel_runtime.orphan"
 SYNTHETIC: Final = "otel_runtime.parent.synthetic"
 # How many events of the run were dropped.
 TRUNCATED: Final = "otel_runtime.events.truncated"
+# Seconds between a turn's acceptance and its start.
+QUEUED: Final = "otel_runtime.queue.duration_s"
+# It arrived after its run had ended.
+LATE: Final = "otel_runtime.late"
+# The id that the event named as its parent, where no such unit is known.
+PARENT: Final = "otel_runtime.parent.id"
+# Deltas that named no unit and fitted several.
+AMBIGUOUS: Final = "otel_runtime.events.ambiguous"
 
 _KNOWN: Final[Mapping[str, str]] = {
     "session.id": names.CONVERSATION,
@@ -63,8 +85,19 @@ _CONSUMED: Final = frozenset(
         "run.outcome",
         "step.ended_at",
         "event.id",
+        "event.often",
+        "event.seq",
         "error.type",
         "finish_reason",
+        "parent.id",
+        "run.announced",
+        "run.tentative",
+        "run.duration_ms",
+        "delta.bytes",
+        "delta.ambiguous",
+        "session.ended",
+        "log.level",
+        "approval.timeout_ms",
     }
 )
 _CONTENT: Final = re.compile(
@@ -116,8 +149,8 @@ def attributes_of(event: TraceEvent) -> dict[str, Value]:
 
 def run_name(event: TraceEvent, current: str) -> str:
     """Name of a run's span after this event: the first agent or workflow that is named stays."""
-    if " " in current or event.name.startswith("subagent."):
-        return current or "invoke_agent"
+    if " " in current:
+        return current
     for key, operation in (("workflow.name", "invoke_workflow"), ("agent.name", "invoke_agent")):
         if name := _text(event, key):
             return sanitize.name(f"{operation} {name}")

@@ -1,11 +1,15 @@
 """TraceEvents become spans: a run is a span, a step of it a child span, anything else an event on the span it belongs to.
 
-Theory of operation. A run's span starts with the first event that names the run and ends with a terminal event, at `close()`, or when
-there are too many runs. A run that ended with `invocation.error` or the like lingers a little: another terminal event may follow. Open
-steps take their run's end. Deltas are counted, not recorded. Everything is bounded: runs, steps, events, ids seen.
-
-Not yet here: a reorder window (an end before its start becomes a span of its own, flagged), a reaper for idle runs, parents by
-explicit step id, and exact root spans for given trace ids (a synthetic remote parent stands in, flagged).
+Theory of operation
+- A run's span starts with the first event that names the run and ends with a terminal event, at `close()`, when it was idle for too
+  long, or when there are too many runs. Open steps and child runs take their run's end.
+- Order. A source may announce its runs (`run.announced`): then what comes before the start is held for a window, sorted by time and
+  replayed; a run that was only accepted waits for its start as long as it must, and its span starts there, with the time in the queue.
+  The end of a step without its start is held for the same window. A terminal event ends its run at once, unless something says that
+  more belongs before it (an end without a start, a completed run with open steps, `invocation.error`): then the run lingers for the
+  window. `settle()` and the end of a stream cut every window short.
+- After its end a run takes late steps as children, flagged; it is opened again only by a later start, and never when announced.
+- Deltas are counted, not recorded; the same event object again costs one comparison. Everything is bounded.
 
 Telemetry fails open: `observe` never raises; what it could not do is counted in `problems`.
 """
@@ -17,23 +21,27 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final
 
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry import sanitize
-from otel_runtime.telemetry.event_attributes import ORPHAN, TRUNCATED, Attributes, attributes_of, error_type, run_name, step_name
-from otel_runtime.telemetry.projector_spans import Spans
-from otel_runtime.telemetry.projector_units import Run, Unit
-from otel_runtime.telemetry.run_view import Effect, Seen, is_counted_only, nanoseconds, see
-from otel_runtime.values.trace import TraceEvent
+from otel_runtime.telemetry.event_attributes import LATE, ORPHAN, PARENT, QUEUED, Attributes, attributes_of
+from otel_runtime.telemetry.event_signals import NoSignals, Signals
+from otel_runtime.telemetry.projector_order import Known, began, ending_of_run, is_overdue, is_queued
+from otel_runtime.telemetry.projector_spans import SpanPort, Spans
+from otel_runtime.telemetry.projector_steps import RunWriter
+from otel_runtime.telemetry.projector_units import Ending, Held, Run, Unit
+from otel_runtime.telemetry.run_view import Seen, is_counted_only, nanoseconds, see
+from otel_runtime.telemetry.worker import Worker
+from otel_runtime.values.trace import TraceEvent, TraceRef
 
 __all__ = ["Projector"]
 
 Clock = Callable[[], int]
-_LINGER_NS: Final = 2_000_000_000
 _REASONS: Final = 64
-# A run that has ended is opened again only by these; anything else that still arrives is late.
-_OPENING: Final = (".start", ".started", ".accepted")
+_HELD: Final = 256
+_LATE: Final = 64
+_SWEEP_NS: Final = 200_000_000
 
 
 class Projector:
@@ -41,34 +49,50 @@ class Projector:
 
     Args:
         spans: Where spans come from; `TracerSpans(tracer)` for OpenTelemetry.
-        clock: Nanoseconds since 1970, for events without a time and for lingering runs.
+        signals: Where counts and log records go.
+        clock: Nanoseconds since 1970, for events without a time and for windows.
         max_runs: Runs open at once; the oldest is closed, flagged, when there are more.
         max_steps: Steps open at once in one run.
-        max_events: Span events in one run; later ones are dropped and counted, failures are kept.
+        max_events: Span events in one run; the first and the last are kept, failures and terminal events always.
         max_seen: Event ids remembered to recognise duplicates.
+        window_s: Seconds that an event may come before the one it should follow.
+        idle_s: Seconds without any event or heartbeat after which a run is closed.
+        sweep_every_s: Seconds between looks at windows and idle runs when no event comes; 0 starts no thread.
     """
 
     def __init__(
         self,
         spans: Spans,
+        signals: Signals | None = None,
         *,
         clock: Clock = time.time_ns,
         max_runs: int = 1024,
         max_steps: int = 1024,
         max_events: int = 1024,
         max_seen: int = 8192,
+        window_s: float = 2.0,
+        idle_s: float = 1800.0,
+        sweep_every_s: float = 1.0,
     ) -> None:
         self._spans = spans
+        self._signals = signals or NoSignals()
+        self._writer = RunWriter(spans, self._signals, max_steps, max_events)
         self._clock = clock
-        self._max_runs, self._max_steps, self._max_events, self._max_seen = max_runs, max_steps, max_events, max_seen
+        self._max_runs = max_runs
+        self._window_ns, self._idle_ns = int(window_s * 1e9), int(idle_s * 1e9)
         self._runs: OrderedDict[str, Run] = OrderedDict()
-        self._seen: OrderedDict[tuple[object, ...], None] = OrderedDict()
-        self._ended: OrderedDict[str, None] = OrderedDict()
-        # Runs that ended with a failure that another terminal event may follow: end time, error type, and when that was observed.
-        self._pending: dict[str, tuple[int, str, int]] = {}
+        self._waiting: OrderedDict[str, list[Held]] = OrderedDict()
+        self._ended: OrderedDict[str, Run] = OrderedDict()
+        self._known = Known(max_seen)
         self._problems: Counter[str] = Counter()
         self._lock = threading.RLock()
         self._closed = False
+        self._sweep_at = 0
+        # The last event when it was only counted, where it was counted, and how often it came again.
+        self._again: TraceEvent | None = None
+        self._again_at: tuple[Run, Unit] | None = None
+        self._agains = 0
+        self._worker = Worker("otel-runtime-events", sweep_every_s, self.tick, self._forget_parent) if sweep_every_s else None
 
     @property
     def problems(self) -> Mapping[str, int]:
@@ -84,178 +108,278 @@ class Projector:
         """Project one event. Never raises."""
         try:
             with self._lock:
+                if event is self._again:
+                    self._agains += 1
+                    return
                 self._observe(event)
         except Exception as problem:  # noqa: BLE001 - see the next line
             # Telemetry fails open: a broken exporter or a hostile attribute must not reach the agent.
             self._note(f"error: {type(problem).__name__}")
 
+    def tick(self) -> None:
+        """Look at windows and idle runs; called by a thread of its own, so that silence does not keep a span open."""
+        try:
+            with self._lock:
+                self._forget_again()
+                self._sweep(self._clock())
+        except Exception as problem:  # noqa: BLE001 - as above
+            self._note(f"error: {type(problem).__name__}")
+
+    def settle(self) -> None:
+        """Hold nothing any longer: whatever waits for an earlier event is projected as it is."""
+        with self._lock:
+            self._forget_again()
+            self._settle()
+
     def close(self) -> None:
         """End every open span, flagged as not finished; later events are dropped."""
         with self._lock:
+            self._forget_again()
             self._closed = True
-            for run_id in list(self._runs):
-                self._close(run_id, "closed")
+            if self._worker is not None:
+                self._worker.stop()
+            for run_id in list(self._waiting):
+                self._release(run_id)
+            self._settle()
+            for run in list(self._runs.values()):
+                self._close(run, "closed")
 
     def _observe(self, event: TraceEvent) -> None:
-        self._end_lingering()
+        self._forget_again()
+        clock = self._clock()
+        if clock >= self._sweep_at:
+            self._sweep(clock)
+        if event.attributes.get("stream.ended") is True:
+            self._settle()
+            return
         if reason := self._unwanted(event):
             self._note(reason)
             return
-        now = nanoseconds(event.timestamp) or self._clock()
-        seen = see(event)
-        if seen.run is None:
-            self._without_run(event, now)
+        self._signal(event)
+        seen, now = see(event), nanoseconds(event.timestamp) or clock
+        if event.attributes.get("session.ended") is True:
+            self._close_session(seen.session)
+        run_id = seen.run or self._turn_of(seen.session)
+        if run_id is None:
+            self._without_run(event, seen, now, clock)
             return
-        if seen.run in self._ended and not event.name.endswith(_OPENING):
-            self._note("late")
-            return
-        run = self._run(seen.run, event, now)
-        run.last_ns = max(run.last_ns, now)
-        if seen.step is not None:
-            self._step(run, seen, event, now)
-        else:
-            self._on_run(run, seen, event, now)
+        run = self._runs.get(run_id) or self._arrive(run_id, seen, event, now, clock)
+        if run is not None:
+            self._apply(run, seen, event, now, clock)
+
+    def _forget_again(self) -> None:
+        if self._again is not None and self._again_at is not None and self._agains:
+            event, (run, unit), times = self._again, self._again_at, self._agains
+            name = unit.count(event.name)
+            unit.counts[name] += times - 1
+            run.heard_ns = self._clock()
+            run.last_ns = max(run.last_ns, run.heard_ns)
+            self._signals.event(str(event.attributes.get("event.source", "")), str(event.attributes.get("event.kind", "")), times)
+        self._again = self._again_at = None
+        self._agains = 0
+
+    def _forget_parent(self) -> None:
+        # After a fork the parent process still has these spans and ends them; a copy here would be exported twice.
+        self._lock = threading.RLock()
+        self._runs.clear()
+        self._waiting.clear()
+        self._ended.clear()
+        self._again = self._again_at = None
 
     def _note(self, reason: str) -> None:
         known = reason in self._problems or len(self._problems) < _REASONS
         self._problems[reason if known else "other"] += 1
+
+    def _signal(self, event: TraceEvent) -> None:
+        facts = event.attributes
+        kind, level = facts.get("event.kind"), facts.get("log.level")
+        self._signals.event(str(facts.get("event.source", ""))[:64], kind[:64] if isinstance(kind, str) and kind else event.name[:64])
+        if isinstance(level, str):
+            self._signals.log(level, sanitize.name(event.name), attributes_of(event))
 
     def _unwanted(self, event: TraceEvent) -> str | None:
         if self._closed:
             return "closed"
         if event.trace is not None and event.trace.sampled is False:
             return "unsampled"
-        event_id = event.attributes.get("event.id")
-        if not isinstance(event_id, str):
-            return None
-        # One foreign event may become several TraceEvents, so the name is part of the key.
-        key = (event.attributes.get("event.source"), event_id, event.name)
-        if key in self._seen:
-            return "duplicate"
-        self._seen[key] = None
-        if len(self._seen) > self._max_seen:
-            self._seen.popitem(last=False)
-        return None
+        return "duplicate" if self._known.again(event) else None
 
-    def _without_run(self, event: TraceEvent, now: int) -> None:
+    def _turn_of(self, session: str | None) -> str | None:
+        """The run of a session that was opened last."""
+        if session is None:
+            return None
+        return next((run.id for run in reversed(self._runs.values()) if run.session == session), None)
+
+    def _without_run(self, event: TraceEvent, seen: Seen, now: int, clock: int) -> None:
         if is_counted_only(event):
             self._note(f"counted: {event.name[:64]}")
+            for run in self._runs.values():
+                if seen.session in (None, run.session):
+                    run.heard_ns = clock
             return
-        span = self._spans.start(sanitize.name(event.name), {**attributes_of(event), ORPHAN: True}, now, event.trace)
+        facts = attributes_of(event)
+        if facts.get(names.DECISION) not in (None, "allow"):
+            self._signals.decided(str(facts[names.DECISION]), str(facts.get(names.OWN_TOOL, "")))
+        span = self._spans.start(sanitize.name(event.name), {**facts, ORPHAN: True}, now, event.trace)
         span.end(now, None)
 
-    def _run(self, run_id: str, event: TraceEvent, now: int) -> Run:
-        run = self._runs.get(run_id)
-        if run is None:
-            name = run_name(event, "")
-            facts = {**attributes_of(event), names.OPERATION: name.split(" ")[0]}
-            run = self._runs[run_id] = Run(Unit(self._spans.start(name, facts, now, event.trace), now, name, said=facts))
-            if len(self._runs) > self._max_runs:
-                self._close(next(iter(self._runs)), "evicted")
-        elif (name := run_name(event, run.unit.name)) != run.unit.name:
-            run.unit.name = name
-            run.unit.span.update({}, name)
+    def _arrive(self, run_id: str, seen: Seen, event: TraceEvent, now: int, clock: int) -> Run | None:
+        """The run of an event that belongs to none that is open; None when the event was held or came too late."""
+        ended = self._ended.get(run_id)
+        if ended is not None:
+            if ended.announced or not seen.opens or now < ended.last_ns:
+                self._late(ended, seen, event, now, clock)
+                return None
+            del self._ended[run_id]
+        if not seen.announced:
+            return self._open(run_id, event, seen, now, {})
+        waiting = self._waiting.setdefault(run_id, [])
+        waiting.append(Held(event, now, clock))
+        self._watch()
+        if (seen.opens and not is_queued(event)) or len(waiting) >= _HELD:
+            self._release(run_id)
+        elif len(self._waiting) > self._max_runs:
+            self._release(next(iter(self._waiting)))
+        return None
+
+    def _release(self, run_id: str) -> None:
+        """Open a run with what was held of it, in the order of time, terminal events last."""
+        waiting = self._waiting.pop(run_id)
+        waiting.sort(key=lambda held: (see(held.event).outcome is not None, held.at_ns))
+        accepted = next((held for held in waiting if is_queued(held.event)), None)
+        start = next((held for held in waiting if see(held.event).opens and not is_queued(held.event)), None)
+        first = start or accepted or waiting[0]
+        flags: dict[str, str | bool | int | float | tuple[str, ...]] = {}
+        if start is None and accepted is None:
+            flags[ORPHAN] = True
+        if start is not None and accepted is not None:
+            flags[QUEUED] = max(0, start.at_ns - accepted.at_ns) / 1e9
+        run = self._open(run_id, first.event, see(first.event), began(first), flags)
+        for held in waiting:
+            if run_id in self._runs:
+                self._apply(run, see(held.event), held.event, held.at_ns, held.since_ns)
+            else:
+                self._late(run, see(held.event), held.event, held.at_ns, held.since_ns)
+
+    def _open(self, run_id: str, event: TraceEvent, seen: Seen, now: int, flags: Attributes) -> Run:
+        parent, more = self._parent(run_id, event, seen)
+        run = self._runs[run_id] = self._writer.open(run_id, event, seen, now, parent, {**flags, **more})
+        self._watch()
+        if len(self._runs) > self._max_runs:
+            self._close(next(iter(self._runs.values())), "evicted")
         return run
 
-    def _on_run(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> None:
-        facts = attributes_of(event)
-        run.unit.span.update({key: value for key, value in facts.items() if key.startswith("gen_ai.")})
-        if is_counted_only(event):
-            run.unit.count(event.name)
-        elif facts.get(names.DECISION) not in (None, "allow"):
-            self._decision(run, facts, now)
-        else:
-            self._event(run, run.unit, event, facts, now, keep=seen.failure or seen.outcome is not None)
-        if seen.failure:
-            run.failure = error_type(event)
+    def _parent(self, run_id: str, event: TraceEvent, seen: Seen) -> tuple[SpanPort | TraceRef | None, Attributes]:
+        """Under what a run starts: a step or run of ours that it names, its place in a foreign trace, or nothing."""
+        told = event.attributes.get("parent.run.id")
+        above = (self._runs.get(told) or self._ended.get(told)) if isinstance(told, str) and told != run_id else None
+        if above is not None:
+            if above.id in self._runs:
+                above.children.append(run_id)
+            return above.places.get(seen.parent or "", above.unit.span), {}
+        return event.trace, {ORPHAN: True, PARENT: sanitize.text(told, 128)} if isinstance(told, str) and told != run_id else {}
+
+    def _apply(self, run: Run, seen: Seen, event: TraceEvent, now: int, clock: int) -> None:
+        run.heard_ns = clock
+        run.last_ns = max(run.last_ns, now)
+        counted = self._writer.apply(run, seen, event, now)
         if seen.outcome is not None:
-            self._terminal(run, seen, event, now)
+            self._terminal(run, seen, event, now, clock)
+        elif counted is not None and event.timestamp is None and "event.id" not in event.attributes and "event.seq" not in event.attributes:
+            self._again, self._again_at = event, (run, counted)
 
-    def _terminal(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> None:
-        run_id = seen.run or ""
-        if not seen.final:
-            self._pending[run_id] = (now, error_type(event), self._clock())
-        elif seen.outcome == "failed":
-            self._end(run_id, now, run.failure or error_type(event))
+    def _terminal(self, run: Run, seen: Seen, event: TraceEvent, now: int, clock: int) -> None:
+        if run.ending is not None and run.ending.final:
+            self._note("second terminal event")
+            return
+        ending = ending_of_run(run, seen, event, now, clock)
+        unfinished = seen.outcome == "completed" and any(unit.ended_hint_ns is None for unit in run.units())
+        if not ending.final or run.early or unfinished:
+            run.ending = ending
         else:
-            self._end(
-                run_id, now, run.failure if seen.outcome == "completed" else None, "cancelled" if seen.outcome == "cancelled" else None
-            )
+            self._end(run, ending)
 
-    def _step(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> None:
-        step = seen.step or ""
-        facts, label = attributes_of(event), step_name(event, seen.kind)
-        unit = run.find(step, label.key)
-        if unit is None:
-            parent = run.unit.span
-            flags: Attributes = {} if seen.effect == "running" or seen.kind == "step" else {ORPHAN: True}
-            span = self._spans.start(
-                sanitize.name(label.text), {**facts, **label.attributes, **flags}, now, parent, client=seen.kind == "model"
-            )
-            unit = Unit(span, now, label.text, label.key, facts)
-            run.add(step, unit)
-            self._bound_steps(run, now)
+    def _late(self, run: Run, seen: Seen, event: TraceEvent, now: int, clock: int) -> None:
+        """An event of a run that has ended: a whole step still becomes a span."""
+        facts = attributes_of(event)
+        if seen.step is None or is_counted_only(event) or len(run.late) >= _LATE:
+            if facts.get(names.DECISION) not in (None, "allow"):
+                self._writer.decide(run, seen, {**facts, LATE: True}, now)
+            else:
+                self._note("late")
+            return
+        which = "start" if seen.effect == "running" else "end"
+        other = run.late.pop((seen.step, "end" if which == "start" else "start"), None)
+        held = Held(event, now, clock)
+        if other is None:
+            run.late[seen.step, which] = held
         else:
-            unit.span.update(facts, unit.resolved(event.attributes.get("approval.outcome")) if seen.kind == "approval" else None)
-            if seen.effect == "running":
-                self._progress(run, unit, event, facts, now)
-        unit.ended_hint_ns = nanoseconds(event.attributes.get("step.ended_at")) or unit.ended_hint_ns
-        if seen.effect != "running":
-            run.forget(step, unit)
-            unit.end(unit.ended_hint_ns or now, *_ending(seen.effect, event))
+            start, end = (held, other) if which == "start" else (other, held)
+            self._writer.start_late(run, start, see(start.event), end, {LATE: True})
 
-    def _progress(self, run: Run, unit: Unit, event: TraceEvent, facts: Attributes, now: int) -> None:
-        if is_counted_only(event):
-            unit.count(event.name)
-        elif "step.ended_at" not in event.attributes:
-            self._event(run, unit, event, facts, now)
+    def _sweep(self, clock: int) -> None:
+        self._sweep_at = clock + _SWEEP_NS
+        since = clock - self._window_ns
+        for run_id in [run_id for run_id, held in self._waiting.items() if is_overdue(held, since, clock - self._idle_ns)]:
+            self._release(run_id)
+        for run in list(self._runs.values()):
+            if run.ending is not None and run.ending.since_ns < since:
+                self._end(run, run.ending)
+            elif run.heard_ns < clock - self._idle_ns:
+                self._note("idle")
+                self._close(run, "idle")
+            elif run.early:
+                self._writer.release_early(run, since)
+        self._settle_late(since)
 
-    def _event(self, run: Run, unit: Unit, event: TraceEvent, facts: Attributes, now: int, *, keep: bool = False) -> None:
-        run.events += 1
-        if run.events <= self._max_events or keep:
-            # What the span says already is not said again.
-            unit.span.event(sanitize.name(event.name), unit.news(facts), now)
+    def _settle(self) -> None:
+        for run_id in [run_id for run_id, held in self._waiting.items() if not all(is_queued(each.event) for each in held)]:
+            self._release(run_id)
+        for run in list(self._runs.values()):
+            if run.ending is not None:
+                self._end(run, run.ending)
+            else:
+                self._writer.release_early(run, self._clock())
+        self._settle_late(self._clock())
+
+    def _settle_late(self, since: int) -> None:
+        for run in self._ended.values():
+            for (step, which), held in list(run.late.items()):
+                if held.since_ns <= since:
+                    del run.late[step, which]
+                    if which == "start":
+                        self._writer.start_late(run, held, see(held.event), None, {LATE: True})
+                    else:
+                        self._note("late")
+
+    def _close_session(self, session: str | None) -> None:
+        for run_id, held in list(self._waiting.items()):
+            if any(see(each.event).session == session for each in held):
+                self._release(run_id)
+        for run in [run for run in self._runs.values() if session is not None and run.session == session]:
+            # A run that was closed with another one is gone already.
+            if run.id in self._runs:
+                self._close(run, "closed")
+
+    def _close(self, run: Run, outcome: str) -> None:
+        if run.ending is not None:
+            self._end(run, run.ending)
+        elif run.tentative is not None:
+            self._end(run, Ending(run.tentative[0], run.tentative[1], None, run.heard_ns))
         else:
-            run.truncated += 1
+            self._end(run, Ending(run.last_ns, run.failure, outcome, run.heard_ns))
 
-    def _decision(self, run: Run, facts: Attributes, now: int) -> None:
-        # The facts hold no gen_ai.tool.name: viewers would paint a refused call as an executed tool.
-        name = sanitize.name(f"policy {facts[names.DECISION]} {facts.get(names.OWN_TOOL, '')}")
-        self._spans.start(name, facts, now, run.unit.span).end(now, None)
-
-    def _bound_steps(self, run: Run, now: int) -> None:
-        if run.open_steps > self._max_steps:
-            self._note("step evicted")
-            run.take_oldest().end(now, None, "evicted")
-
-    def _end_lingering(self) -> None:
-        now = self._clock()
-        for run_id in [run_id for run_id, pending in self._pending.items() if now - pending[2] > _LINGER_NS]:
-            self._close(run_id, "closed")
-
-    def _close(self, run_id: str, outcome: Literal["closed", "evicted"]) -> None:
-        run, pending = self._runs[run_id], self._pending.get(run_id)
-        if pending:
-            self._end(run_id, pending[0], pending[1])
-        else:
-            self._end(run_id, run.last_ns, run.failure, outcome)
-
-    def _end(self, run_id: str, at_ns: int, error: str | None, outcome: str | None = None) -> None:
-        run = self._runs.pop(run_id)
-        self._pending.pop(run_id, None)
-        self._ended[run_id] = None
+    def _end(self, run: Run, ending: Ending) -> None:
+        del self._runs[run.id]
+        self._ended[run.id] = run
         if len(self._ended) > self._max_runs:
             self._ended.popitem(last=False)
-        if run.truncated:
-            run.unit.span.update({TRUNCATED: run.truncated})
-        for unit in run.units():
-            # Its own work was over, or it is closed with its run: a failed run's open steps failed with it.
-            over = unit.ended_hint_ns is not None
-            unit.end(unit.ended_hint_ns or at_ns, None if over else error, None if over else outcome or "closed")
-        run.unit.end(at_ns, error, outcome)
+        for child in run.children:
+            if child in self._runs:
+                self._end(self._runs[child], Ending(ending.at_ns, ending.error, ending.outcome or "closed", ending.since_ns))
+        run.last_ns = max(ending.at_ns, run.unit.started_ns)
+        self._writer.finish(run, ending)
 
-
-def _ending(effect: Effect, event: TraceEvent) -> tuple[str | None, str | None]:
-    if effect == "failed":
-        return error_type(event), None
-    return ("cancelled", "cancelled") if effect == "cancelled" else (None, None)
+    def _watch(self) -> None:
+        if self._worker is not None and not self._closed:
+            self._worker.ensure()

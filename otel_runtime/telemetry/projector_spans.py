@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Protocol
 
 from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Tracer as SdkTracer
+from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer, set_span_in_context
 
 from otel_runtime.telemetry import conventions as names
@@ -40,16 +43,52 @@ class Spans(Protocol):
 
 
 class TracerSpans:
-    """Spans of an OpenTelemetry tracer, through its public API."""
+    """Spans of an OpenTelemetry tracer.
+
+    A root in a given trace needs an id generator that gives that trace id: a copy of an SDK tracer has one of its own, and shares
+    everything else. Any other tracer gets a made-up remote parent, flagged.
+
+    Args:
+        tracer: Where spans are started.
+    """
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
+        self._given: _GivenTrace | None = None
+        self._rooted: Tracer | None = None
+        if isinstance(tracer, SdkTracer):
+            self._given = _GivenTrace(tracer.id_generator)
+            rooted = copy.copy(tracer)
+            rooted.id_generator = self._given
+            self._rooted = rooted
 
     def start(self, name: str, attributes: Attributes, at_ns: int, parent: SpanPort | TraceRef | None, *, client: bool = False) -> SpanPort:
         """Start a span under another one, under a place in a foreign trace, or as a root."""
-        context, flags = _context(parent)
         kind = SpanKind.CLIENT if client else SpanKind.INTERNAL
+        if isinstance(parent, TraceRef) and not parent.parent_id and self._given is not None and self._rooted is not None:
+            # The projector's lock keeps this pair of lines together.
+            self._given.trace_id = otel_ids(parent)[0]
+            return _TracerSpan(self._rooted.start_span(name, context=Context(), kind=kind, attributes=attributes, start_time=at_ns))
+        context, flags = _context(parent)
         return _TracerSpan(self._tracer.start_span(name, context=context, kind=kind, attributes={**attributes, **flags}, start_time=at_ns))
+
+
+class _GivenTrace(IdGenerator):
+    """Gives the trace id it was told, and span ids of another generator."""
+
+    def __init__(self, other: IdGenerator) -> None:
+        self._other = other
+        self.trace_id = 0
+
+    def generate_span_id(self) -> int:
+        return self._other.generate_span_id()
+
+    def generate_trace_id(self) -> int:
+        return self.trace_id
+
+    def is_trace_id_random(self) -> bool:
+        # Nobody knows how a foreign system makes its ids.
+        return False
 
 
 class _TracerSpan:

@@ -2,18 +2,53 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry import sanitize
-from otel_runtime.telemetry.event_attributes import Attributes
+from otel_runtime.telemetry.event_attributes import AMBIGUOUS, Attributes
 from otel_runtime.telemetry.projector_spans import SpanPort
+from otel_runtime.values.trace import TraceEvent
 
-__all__ = ["Run", "Unit"]
+__all__ = ["Ending", "Held", "Run", "Unit"]
 
 _COUNTED_NAMES: Final = 32
+# Ended steps of a run that may still be named as a parent.
+_PLACES: Final = 64
+
+
+class Held(NamedTuple):
+    """An event that waits for one that should have come before it.
+
+    Args:
+        event: The event.
+        at_ns: Its time.
+        since_ns: When it was observed.
+    """
+
+    event: TraceEvent
+    at_ns: int
+    since_ns: int
+
+
+class Ending(NamedTuple):
+    """How a run ends, while something that belongs before its end may still come.
+
+    Args:
+        at_ns: Its end.
+        error: `error.type`; None when it did not fail.
+        outcome: `cancelled`, `closed` or None.
+        since_ns: When the ending was observed.
+        final: False when another terminal event may overrule it.
+    """
+
+    at_ns: int
+    error: str | None
+    outcome: str | None
+    since_ns: int
+    final: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -26,8 +61,13 @@ class Unit:
         name: Its name.
         label: Tells two steps of one id apart; empty when nothing does.
         said: Attributes the span started with.
+        model: True for a model call.
         ended_hint_ns: When its own work was over, where that is known before its end event.
+        error: `error.type` of a failure that its end event will not repeat.
         counts: Events that are only counted, by name.
+        sizes: Bytes of those, by name, where the source told them.
+        ambiguous: Deltas that may belong to one of several steps.
+        kept: True when the run's tail holds events of this unit.
     """
 
     span: SpanPort
@@ -35,13 +75,22 @@ class Unit:
     name: str
     label: str = ""
     said: Attributes = field(default_factory=dict)
+    model: bool = False
     ended_hint_ns: int | None = None
-    counts: Counter[str] = field(default_factory=Counter)
+    error: str | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    ambiguous: int = 0
+    kept: bool = False
 
-    def count(self, name: str) -> None:
-        """Count one event of a kind that comes in thousands."""
-        known = name in self.counts or len(self.counts) < _COUNTED_NAMES
-        self.counts[sanitize.name(name) if known else "other"] += 1
+    def count(self, name: str, size: object = None) -> str:
+        """Count one event of a kind that comes in thousands; returns the name it is counted under."""
+        if name not in self.counts and len(self.counts) >= _COUNTED_NAMES:
+            name = "other"
+        self.counts[name] = self.counts.get(name, 0) + 1
+        if type(size) is int and size > 0:
+            self.sizes[name] = self.sizes.get(name, 0) + size
+        return name
 
     def news(self, facts: Attributes) -> Attributes:
         """What the span does not say already."""
@@ -53,11 +102,14 @@ class Unit:
 
     def end(self, at_ns: int, error: str | None, outcome: str | None = None) -> None:
         """End the span, with its counts."""
-        facts: dict[str, str | int] = {f"otel_runtime.events.{name}": count for name, count in self.counts.items()}
+        facts: dict[str, str | int] = {f"otel_runtime.events.{sanitize.name(name)}": count for name, count in self.counts.items()}
+        facts |= {f"otel_runtime.bytes.{sanitize.name(name)}": size for name, size in self.sizes.items()}
+        if self.ambiguous:
+            facts[AMBIGUOUS] = self.ambiguous
         if outcome is not None:
             facts[names.OUTCOME] = outcome
         self.span.update(facts)
-        self.span.end(max(at_ns, self.started_ns), error)
+        self.span.end(max(at_ns, self.started_ns), error or self.error)
 
 
 @dataclass(slots=True, eq=False)
@@ -65,31 +117,66 @@ class Run:
     """One open run.
 
     Args:
+        id: Its id.
         unit: Its own span.
+        session: Its session; None when it has none.
+        announced: True when it has one start and never another.
         steps: Open steps by id, oldest first; a foreign system may use one id for two tools at once.
+        places: Spans by step id, for events that name a parent; those of ended steps stay a while.
+        early: Ends of steps whose start has not come yet, by step id, tool and number.
+        held: Numbers them.
+        late: Starts and ends of steps that came after the run's end, by step id and which of the two.
+        children: Ids of runs that were opened under it.
+        tail: The last span events of a run with too many of them.
         events: Span events seen.
-        truncated: How many of them were dropped.
         failure: `error.type` once it has failed for good.
+        tentative: A failure that counts when no terminal event follows: its time and `error.type`.
+        ending: Set once a terminal event came, while the run lingers.
         last_ns: Latest time heard of.
+        heard_ns: When something of it was observed last.
         open_steps: Units in `steps`.
+        tokens: Sums of what its model calls used, input and output.
+        totalled: True when the source told the sums itself.
     """
 
+    id: str
     unit: Unit
+    session: str | None = None
+    announced: bool = False
     steps: OrderedDict[str, list[Unit]] = field(default_factory=OrderedDict)
+    places: OrderedDict[str, SpanPort] = field(default_factory=OrderedDict)
+    early: OrderedDict[tuple[str, str, int], Held] = field(default_factory=OrderedDict)
+    held: int = 0
+    late: dict[tuple[str, str], Held] = field(default_factory=dict)
+    children: list[str] = field(default_factory=list)
+    tail: deque[tuple[Unit, str, Attributes, int]] = field(default_factory=deque)
     events: int = 0
     truncated: int = 0
     failure: str | None = None
+    tentative: tuple[int, str] | None = None
+    ending: Ending | None = None
     last_ns: int = 0
+    heard_ns: int = 0
     open_steps: int = 0
+    tokens: Counter[str] = field(default_factory=Counter)
+    totalled: bool = False
 
     def add(self, step: str, unit: Unit) -> None:
         """Keep an open step."""
         self.steps.setdefault(step, []).append(unit)
         self.open_steps += 1
+        self.places[step] = unit.span
+        if len(self.places) > _PLACES + self.open_steps:
+            self.places.popitem(last=False)
 
     def find(self, step: str, label: str) -> Unit | None:
         """The oldest open step of that id with that label."""
         return next((unit for unit in self.steps.get(step, []) if not label or not unit.label or unit.label == label), None)
+
+    def innermost(self) -> Unit:
+        """The step that was opened last; the run itself when none is open."""
+        units = self.units()
+        return max(units, key=lambda unit: unit.started_ns) if units else self.unit
 
     def forget(self, step: str, unit: Unit) -> None:
         """Let go of a step."""
@@ -108,3 +195,24 @@ class Run:
     def units(self) -> list[Unit]:
         """Every open step."""
         return [unit for units in self.steps.values() for unit in units]
+
+    def record(self, unit: Unit, name: str, facts: Attributes, at_ns: int, limit: int, *, keep: bool) -> None:
+        """Add a span event: the first half of the limit at once, the last half when its unit ends, what must stay always."""
+        self.events += 1
+        if keep or self.events <= limit // 2:
+            unit.span.event(name, facts, at_ns)
+            return
+        unit.kept = True
+        self.tail.append((unit, name, facts, at_ns))
+        if len(self.tail) > limit - limit // 2:
+            self.tail.popleft()
+            self.truncated += 1
+
+    def write_tail(self, unit: Unit) -> None:
+        """Put the kept events of a unit onto its span, which is about to end."""
+        if not unit.kept:
+            return
+        mine = [item for item in self.tail if item[0] is unit]
+        self.tail = deque(item for item in self.tail if item[0] is not unit)
+        for _, name, facts, at_ns in mine:
+            unit.span.event(name, facts, at_ns)

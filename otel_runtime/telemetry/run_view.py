@@ -11,23 +11,24 @@ from typing import Final, Literal
 
 from otel_runtime.values.trace import TraceEvent, TraceRef
 
-__all__ = ["Effect", "Outcome", "Seen", "StepKind", "is_counted_only", "nanoseconds", "otel_ids", "see"]
+__all__ = ["Effect", "Outcome", "Seen", "StepKind", "effect_of", "is_counted_only", "nanoseconds", "otel_ids", "see"]
 
 Effect = Literal["running", "completed", "failed", "cancelled"]
-Outcome = Literal["completed", "failed", "cancelled"]
+Outcome = Literal["completed", "failed", "cancelled", "closed"]
 StepKind = Literal["tool", "model", "approval", "agent", "step"]
 
 RUN_IDS: Final = ("agent.run.id", "run.id", "runId")
 STEP_IDS: Final = ("step.id", "tool.id", "approval.id", "model.call.id")
 _RUNNING: Final = ("output", "progress", "request", "start", "started", "summary", "updated")
 _FAILED: Final = ("error", "failed")
+_OPENING: Final = (".start", ".started", ".accepted")
 # Too many for a span event each: they are counted on their unit.
 _COUNTED: Final = ("delta", "heartbeat")
 # Names that end a run by themselves. After `invocation.error` the last of them wins; every other failure stays.
 _TERMINAL: Final = frozenset(
     {"finish", "agent.run.finish", "invocation.finish", "invocation.error", "run.finish", "run.completed", "run.error", "run.failed"}
 )
-_OUTCOMES: Final[Mapping[str, Outcome]] = {"completed": "completed", "failed": "failed", "cancelled": "cancelled"}
+_OUTCOMES: Final[Mapping[str, Outcome]] = {"completed": "completed", "failed": "failed", "cancelled": "cancelled", "closed": "closed"}
 _KIND_BY_ID: Final[Mapping[str, StepKind]] = {"tool.id": "tool", "approval.id": "approval", "model.call.id": "model", "step.id": "step"}
 _KIND_BY_NAME: Final[Mapping[str, StepKind]] = {
     "tool": "tool",
@@ -52,6 +53,10 @@ class Seen:
         outcome: Set when the run ends here.
         final: False for a name such as `invocation.error`, after which another terminal event may come.
         failure: True when the run has failed for good, though it may go on.
+        session: Session id; None when the event names none.
+        parent: Id of the step or run that the event names as its parent; None when it names none.
+        opens: True for an event that starts its run.
+        announced: True when the source opens each run by a start, exactly once: what comes before it came too early.
     """
 
     run: str | None
@@ -61,13 +66,17 @@ class Seen:
     outcome: Outcome | None = None
     final: bool = True
     failure: bool = False
+    session: str | None = None
+    parent: str | None = None
+    opens: bool = False
+    announced: bool = False
 
 
 def see(event: TraceEvent) -> Seen:
     """How the run view reads one event."""
     run = _first_text(event.attributes, RUN_IDS) or (event.trace.id if event.trace else None)
     key = next((name for name in STEP_IDS if _text(event.attributes, name)), None)
-    effect = _effect(event.name)
+    effect = effect_of(event.name)
     outcome = None if key else _outcome(event, effect)
     return Seen(
         run=run,
@@ -77,6 +86,10 @@ def see(event: TraceEvent) -> Seen:
         outcome=outcome,
         final=effect != "failed" or "run.outcome" in event.attributes,
         failure=_fails_the_run(event, key, effect),
+        session=_text(event.attributes, "session.id"),
+        parent=_text(event.attributes, "parent.id") or (event.trace.parent_id if event.trace else None),
+        opens=key is None and event.name.endswith(_OPENING) and event.attributes.get("event.often") is not True,
+        announced=event.attributes.get("run.announced") is True,
     )
 
 
@@ -108,7 +121,8 @@ def _hashed(text: str, digits: int) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
 
 
-def _effect(name: str) -> Effect:
+def effect_of(name: str) -> Effect:
+    """What an event of that name does to its step."""
     ending = name.rpartition(".")[2]
     if ending in _FAILED:
         return "failed"
@@ -127,7 +141,8 @@ def _outcome(event: TraceEvent, effect: Effect) -> Outcome | None:
 
 
 def _fails_the_run(event: TraceEvent, key: str | None, effect: Effect) -> bool:
-    if key or event.name == "invocation.error" or event.attributes.get("error.recoverable") is True:
+    facts = event.attributes
+    if key or event.name == "invocation.error" or facts.get("run.tentative") is True or facts.get("error.recoverable") is True:
         return False
     # Only what speaks for the run: a failed queue or store of the host is not the agent's failure.
     return effect == "failed" and event.name.partition(".")[0] in ("agent", "invocation", "run", "stream", "turn", "error")

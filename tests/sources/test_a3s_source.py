@@ -30,10 +30,11 @@ class TestVariants:
     def test_every_spelling_is_the_same_event(self, variant: str) -> None:
         """The wire tag, the Rust name and serde's outer tag give one TraceEvent that is not generic."""
         snake = next(tag for tag in VARIANTS if tag.replace("_", "") == variant.lower())
-        reader = source("a3s", "s")
-        found = {reader.translate(raw)[0].name for raw in ({"type": snake, **IDS}, {"type": variant, **IDS}, {variant: IDS})}
-        assert {VARIANTS[snake].name} == found
-        assert {} == dict(reader.malformed)
+        readers = [source("a3s", "s") for _ in range(3)]
+        raws = ({"type": snake, **IDS}, {"type": variant, **IDS}, {variant: IDS})
+        found = [event.name for reader, raw in zip(readers, raws, strict=True) for event in reader.translate(raw)]
+        assert [VARIANTS[snake].name] * 3 == found
+        assert [{}] * 3 == [dict(reader.malformed) for reader in readers]
 
     @pytest.mark.parametrize(("alias", "name"), [("agent_start", "invocation.start"), ("agent_end", "invocation.finish")])
     def test_the_longer_spelling_of_start_and_end(self, alias: str, name: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import NoOpTracer, Span, SpanKind, StatusCode
 
 from otel_runtime.telemetry.projector import Projector
 from otel_runtime.telemetry.projector_spans import TracerSpans
@@ -19,12 +19,12 @@ BASE = datetime(2026, 11, 20, 8, tzinfo=UTC)
 
 
 class Bench:
-    def __init__(self, **bounds: int) -> None:
+    def __init__(self, **bounds: float) -> None:
         self.exporter = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.now = int(BASE.timestamp()) * 1_000_000_000
-        self.projector = Projector(TracerSpans(provider.get_tracer("test")), clock=lambda: self.now, **bounds)
+        self.projector = Projector(TracerSpans(provider.get_tracer("test")), clock=lambda: self.now, sweep_every_s=0, **bounds)  # type: ignore[arg-type]  # the bounds are whole numbers where they must be
 
     def feed(
         self, name: str, ms: int = 0, run: str | None = "r1", kind: TraceEventType = "run", trace: TraceRef | None = None, **facts: object
@@ -122,12 +122,31 @@ class TestRuns:
         assert {"invoke_agent r1", "invoke_agent r2"} == set(spans)
 
     def test_foreign_trace_ids_are_hashed(self, bench: Bench) -> None:
-        """An id that is no OpenTelemetry id gives the same trace each time, and its made-up parent is flagged."""
+        """An id that is no OpenTelemetry id gives the same trace each time."""
         for run in ("r1", "r2"):
             bench.feed("finish", run=run, trace=TraceRef("vite-77"), agent__name=run)
         spans = bench.spans()
         assert 1 == len({span.context.trace_id for span in spans.values()})
-        assert all(facts(span)["otel_runtime.parent.synthetic"] for span in spans.values())
+
+    def test_a_root_in_a_given_trace_is_a_root(self, bench: Bench) -> None:
+        """The trace id is kept and nothing is made up; the tracer's own roots keep their own ids."""
+        bench.feed("finish", trace=TraceRef("0af7651916cd43dd8448eb211c80319c"), agent__name="given")
+        bench.feed("finish", run="r2", agent__name="own")
+        given, own = bench.spans()["invoke_agent given"], bench.spans()["invoke_agent own"]
+        assert (0x0AF7651916CD43DD8448EB211C80319C, None) == (given.context.trace_id, given.parent)
+        assert own.context.trace_id not in {0, given.context.trace_id}
+
+    def test_without_an_sdk_tracer_the_parent_is_made_up(self) -> None:
+        """Nobody else's tracer takes a trace id, so a remote parent stands in, flagged."""
+        started: list[dict[str, object]] = []
+
+        class Foreign(NoOpTracer):
+            def start_span(self, name: str, *arguments: object, **named: object) -> Span:
+                started.append(named)
+                return super().start_span(name)
+
+        TracerSpans(Foreign()).start("x", {}, 1, TraceRef("vite-77"))
+        assert [{"otel_runtime.parent.synthetic": True}] == [named["attributes"] for named in started]
 
     def test_events_say_what_is_new(self, bench: Bench) -> None:
         """A span event repeats nothing that its span says."""
@@ -197,8 +216,11 @@ class TestSteps:
         assert [2.0, 2.0] == [milliseconds(span) for span in bench.exporter.get_finished_spans()]
 
     def test_an_end_without_a_start(self, bench: Bench) -> None:
-        """It becomes a span of no length, flagged."""
+        """Once its window has passed it becomes a span of no length, flagged."""
         bench.feed("tool.finish", 5, tool__id="c1", tool__name="t")
+        assert {} == bench.spans()
+        bench.now += 2_500_000_000
+        bench.projector.tick()
         span = bench.spans()["execute_tool t"]
         assert (0.0, True) == (milliseconds(span), facts(span)["otel_runtime.orphan"])
 
@@ -248,7 +270,10 @@ class TestBounds:
             root.status.status_code,
             facts(root)["otel_runtime.events.truncated"],
         )
-        assert ["run.error", "run.finish"] == [event.name for event in root.events][-2:]
+        expected = ["note.added"] * 25 + ["run.error"] + ["note.added"] * 25 + ["run.finish"]
+        assert expected == [event.name for event in root.events]
+        stamps = [event.timestamp for event in root.events]
+        assert sorted(stamps) == stamps
 
     def test_deltas_are_counted(self, bench: Bench) -> None:
         """Ten thousand deltas make one number."""

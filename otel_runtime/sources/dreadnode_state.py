@@ -1,0 +1,89 @@
+"""What is open in the turns of one Dreadnode stream: the generation, calls, questions and refusals. Bounded."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+__all__ = ["Turn", "Turns"]
+
+_TURNS: Final = 1024
+_CALLS: Final = 1024
+
+
+class Turn:
+    """One turn, or one agent where there are no turns."""
+
+    __slots__ = ("_agent", "_counted", "_refused", "asking", "calls", "generation", "thinking")
+
+    def __init__(self) -> None:
+        self.generation: str | None = None
+        self.thinking: str | None = None
+        self.asking: Bounded = Bounded()
+        self.calls: Bounded = Bounded()
+        self._refused = Bounded()
+        self._counted = Bounded()
+        self._agent: str | None = None
+
+    def other_agent(self, agent: str | None, kind: str) -> str | None:
+        """The agent's id when it is not the one that the turn began with."""
+        if agent is None:
+            return None
+        if self._agent is None:
+            self._agent = agent
+        # Reactions of hooks carry ids of their own; they start nothing.
+        return None if agent == self._agent or kind == "reactstep" else agent
+
+    def place(self) -> str | None:
+        """The step under which another agent works: the last open call, else the generation."""
+        return next(reversed(self.calls), None) or self.generation
+
+    def refuse(self, call: str) -> None:
+        """A call was refused: what is still said of it is no execution."""
+        self._refused[call] = None
+
+    def accept(self, call: str) -> None:
+        """A call runs, whatever was said of an earlier one of that id."""
+        self._refused.pop(call, None)
+        self.calls[call] = None
+
+    def refused(self, call: str) -> bool:
+        """True for a call that was refused."""
+        return call in self._refused
+
+    def counts(self, step: str) -> bool:
+        """True the first time that a generation tells its usage."""
+        if step in self._counted:
+            return False
+        self._counted[step] = None
+        return True
+
+
+class Bounded(OrderedDict[str, str | None]):
+    """A dict that forgets its oldest entries."""
+
+    def __setitem__(self, key: str, value: str | None) -> None:
+        """Keep an entry."""
+        super().__setitem__(key, value)
+        if len(self) > _CALLS:
+            self.popitem(last=False)
+
+
+class Turns:
+    """The turns of one stream, forgotten when they end."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Turn] = OrderedDict()
+
+    def of(self, run: str) -> Turn:
+        """What is known of a turn."""
+        turn = self._known.get(run)
+        if turn is None:
+            turn = self._known[run] = Turn()
+            if len(self._known) > _TURNS:
+                self._known.popitem(last=False)
+        return turn
+
+    def forget(self, run: str) -> None:
+        """The turn is over."""
+        self._known.pop(run, None)

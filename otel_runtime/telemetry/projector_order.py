@@ -1,0 +1,75 @@
+"""Order of events, pure but for one memory: what was seen before, what waits for a start, when a run began and how it ends."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from otel_runtime.telemetry.event_attributes import error_type
+from otel_runtime.telemetry.projector_units import Ending, Held, Run
+from otel_runtime.telemetry.run_view import Seen
+from otel_runtime.values.trace import TraceEvent
+
+__all__ = ["Known", "began", "ending_of_run", "is_overdue", "is_queued"]
+
+
+class Known:
+    """Events seen before, by id, else by number; the oldest are forgotten.
+
+    Args:
+        limit: How many are remembered.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._keys: OrderedDict[tuple[object, ...], None] = OrderedDict()
+
+    def again(self, event: TraceEvent) -> bool:
+        """True when the event was seen before; one that has neither id nor number never was."""
+        key = _key(event)
+        if key is None:
+            return False
+        if key in self._keys:
+            return True
+        self._keys[key] = None
+        if len(self._keys) > self._limit:
+            self._keys.popitem(last=False)
+        return False
+
+
+def _key(event: TraceEvent) -> tuple[object, ...] | None:
+    facts = event.attributes
+    event_id, seq = facts.get("event.id"), facts.get("event.seq")
+    # One foreign event may become several TraceEvents, so the name is part of the key.
+    if isinstance(event_id, str):
+        return facts.get("event.source"), event_id, event.name
+    if type(seq) is int:
+        return facts.get("event.source"), facts.get("run.id"), seq, event.name
+    return None
+
+
+def is_queued(event: TraceEvent) -> bool:
+    """True for an event by which a run is accepted, but not started."""
+    return event.name.endswith(".accepted")
+
+
+def is_overdue(held: list[Held], since: int, idle: int) -> bool:
+    """True when the window of the first event that needs a start has passed; those that are only queued may wait long."""
+    first = next((each for each in held if not is_queued(each.event)), None)
+    return held[-1].since_ns < idle if first is None else first.since_ns < since
+
+
+def began(first: Held) -> int:
+    """When a run began: with its first event, or before a terminal one that tells how long it took."""
+    took = first.event.attributes.get("run.duration_ms")
+    return first.at_ns - int(took * 1e6) if isinstance(took, int | float) and 0 <= took < 1e10 else first.at_ns
+
+
+def ending_of_run(run: Run, seen: Seen, event: TraceEvent, now: int, clock: int) -> Ending:
+    """How a terminal event ends its run."""
+    if seen.outcome == "failed":
+        return Ending(now, run.failure or error_type(event), None, clock, seen.final)
+    if seen.outcome == "cancelled":
+        return Ending(now, None, "cancelled", clock)
+    if seen.outcome == "closed":
+        return Ending(now, run.failure or (run.tentative[1] if run.tentative else None), "closed", clock)
+    return Ending(now, run.failure, None, clock)

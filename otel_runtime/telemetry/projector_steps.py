@@ -1,0 +1,234 @@
+"""What one event does to its run: steps open and end, decisions become spans, the rest is a span event or a count.
+
+Knows no other run and no clock: which run an event belongs to, and when it is too early or too late, is the projector's.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from otel_runtime.telemetry import conventions as names
+from otel_runtime.telemetry import sanitize
+from otel_runtime.telemetry.event_attributes import ORPHAN, TRUNCATED, Attributes, attributes_of, error_type, run_name, step_name
+from otel_runtime.telemetry.event_signals import Signals
+from otel_runtime.telemetry.projector_spans import SpanPort, Spans
+from otel_runtime.telemetry.projector_units import Ending, Held, Run, Unit
+from otel_runtime.telemetry.run_view import Effect, Seen, effect_of, is_counted_only, nanoseconds, see
+from otel_runtime.values.trace import TraceEvent, TraceRef
+
+__all__ = ["RunWriter", "ending_of"]
+
+_EARLY: Final = 64
+# Endings that have a beginning. Any other name with a step of its own is a step without length.
+_ENDS: Final = (".finish", ".finished", ".end", ".completed", ".failed", ".error", ".cancelled")
+_USAGE: Final = (("usage.input_tokens", names.INPUT_TOKENS), ("usage.output_tokens", names.OUTPUT_TOKENS))
+
+
+class RunWriter:
+    """Writes spans of runs.
+
+    Args:
+        spans: Where spans come from.
+        signals: Where counts and log records go.
+        max_steps: Steps open at once in one run.
+        max_events: Span events in one run.
+    """
+
+    def __init__(self, spans: Spans, signals: Signals, max_steps: int, max_events: int) -> None:
+        self._spans = spans
+        self._signals = signals
+        self._max_steps, self._max_events = max_steps, max_events
+
+    def open(self, run_id: str, event: TraceEvent, seen: Seen, now: int, parent: SpanPort | TraceRef | None, flags: Attributes) -> Run:
+        """Start a run's span."""
+        name = run_name(event, "")
+        facts = {**attributes_of(event), names.OPERATION: name.split(" ")[0], **flags}
+        unit = Unit(self._spans.start(name, facts, now, parent), now, name, said=facts)
+        return Run(run_id, unit, seen.session, seen.announced, last_ns=now)
+
+    def apply(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> Unit | None:
+        """Act on one event of an open run; returns the unit it was counted on, when it was only counted."""
+        if is_counted_only(event):
+            return self._count(run, seen, event, now)
+        if (name := run_name(event, run.unit.name)) != run.unit.name and event.name != "policy.decision":
+            run.unit.name = name
+            run.unit.span.update({}, name)
+        if seen.step is not None:
+            self._step(run, seen, seen.step, event, now)
+        else:
+            self._on_run(run, seen, event, now)
+        return None
+
+    def start_late(self, run: Run, start: Held, seen: Seen, end: Held | None, flags: Attributes) -> None:
+        """A whole step of a run that has ended."""
+        label = step_name(start.event, seen.kind)
+        facts = {**attributes_of(start.event), **label.attributes, **flags}
+        parent = run.places.get(seen.parent or "", run.unit.span)
+        span = self._spans.start(sanitize.name(label.text), facts, start.at_ns, parent, client=seen.kind == "model")
+        unit = Unit(span, start.at_ns, label.text, label.key, facts)
+        if end is None:
+            unit.end(max(run.last_ns, start.at_ns), None, "closed")
+        else:
+            span.update(attributes_of(end.event))
+            unit.end(end.at_ns, *ending_of(end.event))
+
+    def finish(self, run: Run, ending: Ending) -> None:
+        """End a run's span, its open steps first."""
+        for held in list(run.early.values()):
+            self._orphan_end(run, held)
+        run.early.clear()
+        for unit in run.units():
+            # Its own work was over, or it is closed with its run: a failed run's open steps failed with it.
+            over = unit.ended_hint_ns is not None
+            run.write_tail(unit)
+            unit.end(unit.ended_hint_ns or ending.at_ns, None if over else ending.error, None if over else ending.outcome or "closed")
+        run.steps.clear()
+        run.open_steps = 0
+        run.write_tail(run.unit)
+        facts: dict[str, str | bool | int | float | tuple[str, ...]] = {}
+        if run.truncated:
+            facts[TRUNCATED] = run.truncated
+        if not run.totalled:
+            facts |= {name: run.tokens[key] for key, name in _USAGE if key in run.tokens}
+        run.unit.span.update(facts)
+        run.unit.end(ending.at_ns, ending.error, ending.outcome)
+
+    def decide(self, run: Run, seen: Seen, facts: Attributes, now: int) -> None:
+        """A span of no length for a decision that is no plain allow."""
+        # The facts hold no gen_ai.tool.name: viewers would paint a refused call as an executed tool.
+        decision, tool = str(facts[names.DECISION]), str(facts.get(names.OWN_TOOL, ""))
+        parent = run.places.get(seen.parent or "", run.unit.span)
+        self._spans.start(sanitize.name(f"policy {decision} {tool}".rstrip()), facts, now, parent).end(now, None)
+        self._signals.decided(decision, tool)
+
+    def _count(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> Unit:
+        unit = run.unit if seen.step is None else run.find(seen.step, "") or run.unit
+        unit.count(event.name, event.attributes.get("delta.bytes"))
+        if event.attributes.get("delta.ambiguous") is True:
+            unit.ambiguous += 1
+        if hint := nanoseconds(event.attributes.get("step.ended_at")):
+            # The last piece of content is the end of the model's own work.
+            unit.ended_hint_ns = max(unit.ended_hint_ns or 0, hint)
+        if unit is run.unit and " " not in unit.name and (name := run_name(event, unit.name)) != unit.name:
+            unit.name = name
+            unit.span.update({}, name)
+        return unit
+
+    def _on_run(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> None:
+        facts = attributes_of(event)
+        if facts.get(names.DECISION) not in (None, "allow"):
+            self.decide(run, seen, facts, now)
+            return
+        run.totalled = run.totalled or "usage.total.input_tokens" in event.attributes
+        run.unit.span.update({key: value for key, value in facts.items() if key.startswith("gen_ai.")})
+        self._use(run, facts, event)
+        if seen.outcome is not None and seen.final:
+            run.write_tail(run.unit)
+        if event.attributes.get("run.tentative") is True:
+            run.tentative = (now, error_type(event))
+            unit = run.innermost()
+            if unit is not run.unit:
+                unit.error = error_type(event)
+            self._event(run, unit, event, facts, now, keep=True)
+            return
+        self._event(run, run.unit, event, facts, now, keep=seen.failure or seen.outcome is not None)
+        if seen.failure:
+            run.failure = error_type(event)
+
+    def _step(self, run: Run, seen: Seen, step: str, event: TraceEvent, now: int) -> None:
+        facts, label = attributes_of(event), step_name(event, seen.kind)
+        unit = run.find(step, label.key)
+        if unit is None:
+            if seen.effect != "running" and (seen.kind != "step" or event.name.endswith(_ENDS)):
+                self._hold_end(run, step, event, now)
+                return
+            unit = self._open_step(run, seen, step, event, now)
+            early = _early_end(run, step, label.key)
+        else:
+            early = None
+            unit.span.update(facts, unit.resolved(event.attributes.get("approval.outcome")) if seen.kind == "approval" else None)
+            if seen.effect == "running" and "step.ended_at" not in event.attributes:
+                self._event(run, unit, event, facts, now)
+        self._use(run, facts, event)
+        unit.ended_hint_ns = nanoseconds(event.attributes.get("step.ended_at")) or unit.ended_hint_ns
+        if seen.effect != "running":
+            self._end_step(run, step, unit, event, now)
+        elif early is not None:
+            late = attributes_of(early.event)
+            unit.span.update(late, unit.resolved(early.event.attributes.get("approval.outcome")) if seen.kind == "approval" else None)
+            self._use(run, late, early.event)
+            self._end_step(run, step, unit, early.event, early.at_ns)
+
+    def _open_step(self, run: Run, seen: Seen, step: str, event: TraceEvent, now: int, *, orphan: bool = False) -> Unit:
+        label = step_name(event, seen.kind)
+        facts = {**attributes_of(event), **label.attributes, **({ORPHAN: True} if orphan else {})}
+        parent = run.places.get(seen.parent or "", run.unit.span)
+        above = run.find(seen.parent or "", "") if seen.kind == "tool" else None
+        if above is not None and above.model and above.ended_hint_ns is None:
+            # A model that asked for a tool has said what it had to say: its span does not swallow the tool's time.
+            above.ended_hint_ns = now
+        span = self._spans.start(sanitize.name(label.text), facts, now, parent, client=seen.kind == "model")
+        unit = Unit(span, now, label.text, label.key, facts, model=seen.kind == "model")
+        run.add(step, unit)
+        if run.open_steps > self._max_steps:
+            oldest = run.take_oldest()
+            run.write_tail(oldest)
+            oldest.end(now, None, "evicted")
+        return unit
+
+    def _end_step(self, run: Run, step: str, unit: Unit, event: TraceEvent, now: int) -> None:
+        run.forget(step, unit)
+        run.write_tail(unit)
+        unit.end(unit.ended_hint_ns or now, *ending_of(event))
+
+    def _hold_end(self, run: Run, step: str, event: TraceEvent, now: int) -> None:
+        run.early[step, step_name(event, "tool").key, run.held] = Held(event, now, run.heard_ns)
+        run.held += 1
+        if len(run.early) > _EARLY:
+            self._orphan_end(run, run.early.popitem(last=False)[1])
+
+    def release_early(self, run: Run, until_ns: int) -> None:
+        """Make spans of the ends whose start has not come in time."""
+        for key, held in list(run.early.items()):
+            if held.since_ns <= until_ns:
+                del run.early[key]
+                self._orphan_end(run, held)
+
+    def _orphan_end(self, run: Run, held: Held) -> None:
+        seen = see(held.event)
+        step = seen.step or ""
+        unit = self._open_step(run, seen, step, held.event, held.at_ns, orphan=True)
+        self._use(run, attributes_of(held.event), held.event)
+        if seen.kind == "approval" and (name := unit.resolved(held.event.attributes.get("approval.outcome"))):
+            unit.span.update({}, name)
+        self._end_step(run, step, unit, held.event, held.at_ns)
+
+    def _event(self, run: Run, unit: Unit, event: TraceEvent, facts: Attributes, now: int, *, keep: bool = False) -> None:
+        # What the span says already is not said again.
+        run.record(unit, sanitize.name(event.name), unit.news(facts), now, self._max_events, keep=keep)
+
+    def _use(self, run: Run, facts: Attributes, event: TraceEvent) -> None:
+        """Count what one model call used; sums over a run have other names."""
+        found = {key: value for key, name in _USAGE if key in event.attributes and type(value := facts.get(name)) is int}
+        if not found:
+            return
+        run.tokens.update(found)
+        model = event.attributes.get("model.name")
+        self._signals.tokens(model if isinstance(model, str) else None, found.get("usage.input_tokens"), found.get("usage.output_tokens"))
+
+
+def _early_end(run: Run, step: str, tool: str) -> Held | None:
+    """The held end of a step that starts only now."""
+    for key in run.early:
+        its_step, its_tool, _ = key
+        if its_step == step and (not its_tool or not tool or its_tool == tool):
+            return run.early.pop(key)
+    return None
+
+
+def ending_of(event: TraceEvent) -> tuple[str | None, str | None]:
+    """`error.type` and outcome of a step that ends with this event."""
+    effect: Effect = effect_of(event.name)
+    if effect == "failed":
+        return error_type(event), None
+    return ("cancelled", "cancelled") if effect == "cancelled" else (None, None)
