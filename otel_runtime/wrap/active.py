@@ -42,6 +42,7 @@ __all__ = [
     "Unavailable",
     "current_active",
     "forget_failure",
+    "named_active",
     "register_failure",
     "register_runtime",
     "reset_slot",
@@ -224,13 +225,18 @@ def reset_slot() -> None:
 
 
 @contextmanager
-def use_active(active: Active | Unavailable) -> Iterator[None]:
-    """Name the runtime for the calls inside."""
+def use_active(active: Active | Unavailable | None) -> Iterator[None]:
+    """Name the runtime for the calls inside; None leaves it to the process."""
     token = _override.set(active)
     try:
         yield
     finally:
         _override.reset(token)
+
+
+def named_active() -> Active | Unavailable | None:
+    """What this context names; None when it leaves it to the process."""
+    return _override.get()
 
 
 def _install(registered: tuple[Active, ...], failed: Mapping[str, Unavailable], gone: Unavailable | None) -> None:

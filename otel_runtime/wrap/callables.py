@@ -52,7 +52,8 @@ def callable_name(fn: Callable[..., Any] | None) -> str:
         fn = fn.func
     name = getattr(fn, "__name__", None)
     if isinstance(name, str) and name:
-        return name
+        # `<lambda>` is no name that a rule could say.
+        return name.strip("<>")
     return "anonymous" if fn is None else type(fn).__name__
 
 

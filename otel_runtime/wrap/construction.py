@@ -39,7 +39,10 @@ def decorate_class(
     if not isinstance(function, FunctionType):
         function = _inherited_new(cls) if name == "__new__" else _inherited_init(cls)
     plan = CallPlan(kind, replace(options, name=options.name or cls.__name__), function)
-    wrapper = wrapper_of(plan, function)
+    wrapper: Any = wrapper_of(plan, function)
+    if own is None and name == "__init__" and cls.__init__ is vars(object)["__init__"]:
+        # Whoever asks is told what the class says by itself; beside another base class it takes what that one takes.
+        wrapper.__signature__ = inspect.Signature([inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)])
     try:
         setattr(cls, name, staticmethod(wrapper) if name == "__new__" else wrapper)
     except TypeError as error:
@@ -66,10 +69,10 @@ def _inherited_init(owner: type[Any]) -> Any:
             # What Python says of a class that has neither method; with one of ours in place it would speak of `object`.
             raise TypeError(f"{made_of.__name__}() takes no arguments")
 
-    made = _like(__init__, inherited, owner)
-    if inherited is vars(object)["__init__"]:
-        made.__signature__ = inspect.Signature([inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)])
-    return made
+    if inherited is not vars(object)["__init__"]:
+        return _like(__init__, inherited, owner)
+    __init__.__module__, __init__.__qualname__ = owner.__module__, f"{owner.__qualname__}.__init__"
+    return __init__
 
 
 def _like(made: Any, inherited: Any, cls: type[Any]) -> Any:
