@@ -11,12 +11,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from otel_runtime._version import __version__
-from otel_runtime.cli import approvals, audit, doctor, ingest, policy, run, serve, trace
+from otel_runtime.cli import approvals, audit, doctor, hook, ingest, policy, run, serve, trace
 from otel_runtime.errors import OtelRuntimeError
 
 __all__ = ["build_parser", "main"]
 
-_ROOMS = (policy, approvals, trace, doctor, audit, ingest, serve, run)
+_ROOMS = (policy, approvals, trace, doctor, audit, ingest, serve, run, hook)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,0 +1,286 @@
+"""Claude Code's hooks: decide what its tools may do, and trace its sessions.
+
+https://code.claude.com/docs/en/hooks: the host starts a process per event, hands it one JSON object on standard input and reads JSON from
+its standard output. Exit code 2 blocks the event and shows standard error; any other code but 0 is an error that blocks nothing.
+
+Rules
+- Before a tool, whatever goes wrong here blocks it. At any other event nothing of ours stops the host.
+- Heavy modules are imported where a decision or a span is made, never before: the host waits for every event.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from otel_runtime.errors import OtelRuntimeError
+from otel_runtime.integrations.claude_code_session import Closed, Session, Sessions, new_span_id
+
+if TYPE_CHECKING:
+    from otel_runtime.settings.model import Settings
+    from otel_runtime.values.action import Action
+    from otel_runtime.values.decision import Decision
+
+__all__ = ["Answer", "Hooks", "tool_name"]
+
+_AGENT = "claude-code"
+_BLOCKS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the process says to its host.
+
+    Args:
+        out: Standard output: JSON, or nothing for no opinion.
+        err: Standard error.
+        code: Exit code; 2 blocks.
+        session: Session whose spans can be written now; empty when there are none.
+        write: `soon` after the host has its answer, `now` before the process ends, or not at all.
+    """
+
+    out: str = ""
+    err: str = ""
+    code: int = 0
+    session: str = ""
+    write: Literal["no", "soon", "now"] = "no"
+
+
+class Hooks:
+    """Answers the events of one project.
+
+    Args:
+        sessions: Where sessions are kept.
+        load: Reads the project's settings; called only when they are needed.
+        defer_allow: True leaves a call that the policy allows to the host's own permissions, instead of letting it run without a question.
+        clock: Nanoseconds since 1970.
+    """
+
+    def __init__(
+        self, sessions: Sessions, load: Callable[[], Settings], *, defer_allow: bool = False, clock: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._sessions = sessions
+        self._load = load
+        self._defer_allow = defer_allow
+        self._clock = clock
+
+    def answer(self, raw: bytes) -> Answer:
+        """Answer one event. Never raises."""
+        try:
+            event = _event(raw)
+        except ValueError as error:
+            # It cannot be said which event this was: it may have been a tool's.
+            return Answer(err=f"otel-runtime: {error}; the call was blocked", code=_BLOCKS)
+        name = event["hook_event_name"]
+        if name == "PreToolUse":
+            return self._guarded(event)
+        try:
+            return self._observed(name, event)
+        except Exception as error:  # noqa: BLE001  # telemetry fails open: the host goes on
+            return Answer(err=f"otel-runtime: the event `{name}` was not traced: {error}")
+
+    def write(self, session: str) -> bool:
+        """Send the spans of a session that are finished; False when they did not all leave."""
+        with self._sessions.opened(session, self._clock()) as state:
+            spans = state.take()
+        if state.turn is None and not state.open and any(span.kind == "session" for span in spans):
+            self._sessions.forget(session)
+        if not spans:
+            return True
+        from otel_runtime.integrations.claude_code_spans import write_spans
+
+        return write_spans(self._load(), session, state.trace, spans)
+
+    def _guarded(self, event: Mapping[str, Any]) -> Answer:
+        try:
+            return self._before_tool(event)
+        except OtelRuntimeError as error:
+            return _fault(str(error))
+        except Exception as error:  # noqa: BLE001  # policy fails closed: any failure is a block
+            return _fault(f"the decision failed ({type(error).__name__}: {error})")
+
+    def _before_tool(self, event: Mapping[str, Any]) -> Answer:
+        session, tool, args = event["session_id"], event.get("tool_name"), event.get("tool_input")
+        if not isinstance(tool, str) or not tool or not isinstance(args, dict):
+            raise OtelRuntimeError("expected `tool_name` as text and `tool_input` as an object; is this an event of another version?")
+        now = self._clock()
+        settings = self._load()
+        action, decision = _decided(settings, event, tool, args, now)
+        facts = _facts(event, decision)
+        self._note_tool(session, _key(event), tool_name(tool), now, facts, decision)
+        return _verdict(action, decision, session, defer_allow=self._defer_allow)
+
+    def _note_tool(self, session: str, key: str, name: str, now: int, facts: dict[str, object], decision: Decision | None) -> None:
+        try:
+            with self._sessions.opened(session, now) as state:
+                if decision is not None and decision.value != "allow":
+                    state.close(Closed("policy", name, new_span_id(), state.around, now, self._clock(), facts))
+                if decision is None or decision.value in ("allow", "require-approval"):
+                    state.start_tool(key, name, now, facts)
+        except (OSError, ValueError):
+            # Only the trace is poorer for it: the decision stands.
+            return
+
+    def _observed(self, name: str, event: Mapping[str, Any]) -> Answer:
+        session, now = event["session_id"], self._clock()
+        if name == "SessionStart":
+            self._sessions.prune(now / 1e9)
+        with self._sessions.opened(session, now) as state:
+            write = _observe(state, name, event, now)
+        return Answer(session=session, write=write) if write != "no" else Answer()
+
+
+def tool_name(name: str) -> str:
+    """The name that policies use: `mcp__server__tool` is `mcp:server:tool`, any other stays as it is."""
+    parts = name.split("__", 2)
+    return ":".join(parts) if len(parts) == 3 and parts[0] == "mcp" else name
+
+
+def _observe(state: Session, name: str, event: Mapping[str, Any], now: int) -> Literal["no", "soon", "now"]:
+    if name == "UserPromptSubmit":
+        state.start_turn(now)
+    elif name == "PostToolUse":
+        state.end_tool(_key(event), tool_name(str(event.get("tool_name"))), now)
+        return "soon"
+    elif name == "PostToolUseFailure":
+        state.end_tool(_key(event), tool_name(str(event.get("tool_name"))), now, error="tool_error")
+        return "soon"
+    elif name in ("Stop", "StopFailure"):
+        state.end_turn(now)
+        return "now"
+    elif name == "SessionEnd":
+        state.end(now)
+        return "now"
+    elif name != "SessionStart":
+        state.note(name, now)
+    return "no"
+
+
+def _event(raw: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(raw)
+    except ValueError:
+        raise ValueError("expected a hook event as JSON on standard input") from None
+    if not isinstance(event, dict):
+        raise ValueError(f"expected a hook event as a JSON object, got `{type(event).__name__}`")  # noqa: TRY004  # wrong text, not a wrong call
+    for name in ("hook_event_name", "session_id"):
+        if not isinstance(event.get(name), str) or not event[name]:
+            raise ValueError(f"expected a hook event with `{name}`")
+    return event
+
+
+def _key(event: Mapping[str, Any]) -> str:
+    """What names one call in both its events; hosts before `tool_use_id` named it by nothing but what was called."""
+    given = event.get("tool_use_id")
+    return (
+        given if isinstance(given, str) and given else json.dumps([event.get("tool_name"), event.get("tool_input")], sort_keys=True)[:4096]
+    )
+
+
+def _decided(
+    settings: Settings, event: Mapping[str, Any], tool: str, args: Mapping[str, Any], now: int
+) -> tuple[Action | None, Decision | None]:
+    """The decision of the policy; None when there is no policy."""
+    if not settings.policy:
+        return None, None
+    from otel_runtime.integrations.claude_code_facts import decide_with_facts
+    from otel_runtime.policy.loading import load_policy
+    from otel_runtime.values.action import Action
+    from otel_runtime.values.snapshot import snapshot_arguments
+
+    call_id = event.get("tool_use_id")
+    action = Action(
+        kind="tool",
+        name=tool_name(tool),
+        args=snapshot_arguments(args)[0],
+        agents=(_AGENT,),
+        session=event["session_id"],
+        user=_os_user(),
+        context={name: event[name] for name in ("cwd", "permission_mode") if isinstance(event.get(name), str)},
+        call_id=call_id if isinstance(call_id, str) else None,
+    )
+    engine = load_policy(settings.policy).engine
+    decision = decide_with_facts(
+        engine, action, datetime.fromtimestamp(now / 1e9, UTC), settings.state.parent / "hooks" / "facts.jsonl"
+    ).decision
+    if decision.value != "allow" or decision.would_be not in (None, "allow"):
+        _record(settings, action, decision)
+    return action, decision
+
+
+def _record(settings: Settings, action: Action, decision: Decision) -> None:
+    """Keep a refusal in the audit log, as any other runtime does."""
+    from otel_runtime.approvals.schema import MIGRATIONS
+    from otel_runtime.audit.decisions import DecisionLog
+    from otel_runtime.audit.key import load_or_create_key
+    from otel_runtime.audit.log import AuditLog
+    from otel_runtime.storage.sqlite import Database
+
+    path = Path(settings.state)
+    key = load_or_create_key(path)
+    database = Database(path, MIGRATIONS, busy_timeout_s=3.0)
+    database.open()
+    try:
+        DecisionLog(database, AuditLog(database, key, lambda: datetime.now(UTC))).record(action, decision)
+    finally:
+        database.close()
+
+
+def _facts(event: Mapping[str, Any], decision: Decision | None) -> dict[str, object]:
+    call_id = event.get("tool_use_id")
+    facts: dict[str, object] = {"call_id": call_id} if isinstance(call_id, str) else {}
+    if decision is not None:
+        facts |= {
+            "decision": decision.value,
+            "rule": decision.rule,
+            "reason": decision.reason,
+            "code": decision.code,
+            "place": decision.place,
+        }
+    return facts
+
+
+def _verdict(action: Action | None, decision: Decision | None, session: str, *, defer_allow: bool) -> Answer:
+    if action is None or decision is None:
+        return Answer()
+    if decision.value == "allow":
+        # Shadow mode changes nothing, so it lifts no question of the host's either.
+        return Answer() if defer_allow or decision.shadow else Answer(out=_permission("allow", _reason(decision)))
+    if decision.value == "require-approval":
+        return Answer(out=_permission("ask", _reason(decision)), session=session, write="soon")
+    return Answer(out=_permission("deny", _refusal(action, decision)), session=session, write="soon")
+
+
+def _reason(decision: Decision) -> str:
+    rule = f" (rule `{decision.rule}`)" if decision.rule else ""
+    return f"{decision.reason or decision.code}{rule}"
+
+
+def _refusal(action: Action, decision: Decision) -> str:
+    retry = f"; try again in {decision.retry.after_s:g} s" if decision.retry is not None else ""
+    return f"`{action.name}` was denied by policy: {_reason(decision)}{retry}"
+
+
+def _permission(decision: str, reason: str) -> str:
+    specific = {"hookEventName": "PreToolUse", "permissionDecision": decision, "permissionDecisionReason": reason}
+    return json.dumps({"hookSpecificOutput": specific})
+
+
+def _fault(reason: str) -> Answer:
+    return Answer(err=f"otel-runtime blocked the call because it could not decide: {reason}", code=_BLOCKS)
+
+
+def _os_user() -> str:
+    # The user database, never $USER: a variable is typed by whoever starts the program.
+    import os
+    import pwd
+
+    try:
+        return f"os:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return f"os:uid-{os.getuid()}"

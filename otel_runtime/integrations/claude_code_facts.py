@@ -1,0 +1,131 @@
+"""Counters, labels and history that hold across the hook processes of a project: a journal of what was let run, read again each time.
+
+It is read only for rules that ask for such facts, and under a lock until the decision is written, so two tools at once cannot both take
+the last of a budget.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+from otel_runtime.errors import StoreError
+from otel_runtime.policy.facts_memory import MemoryFacts
+from otel_runtime.policy.protocol import CounterKey, Engine, Reservation, Ruling, Start
+from otel_runtime.values.action import Action
+
+__all__ = ["decide_with_facts"]
+
+_MAX_BYTES: Final = 16 << 20
+_COMPACT_BYTES: Final = 1 << 20
+# Longer than the longest window, a month.
+_KEEP_S: Final = 35 * 86400.0
+_NO_LIMIT: Final = Decimal(10) ** 30
+
+
+def decide_with_facts(engine: Engine, action: Action, now: datetime, journal: Path) -> Ruling:
+    """Decide a call by a policy and by what earlier hook processes let run, and write down what this one does.
+
+    Args:
+        engine: The rules.
+        action: The call.
+        now: Time of the decision, in UTC.
+        journal: The file that keeps the facts.
+
+    Raises:
+        StoreError: The facts cannot be read or written: nothing may run then.
+    """
+    needs = engine.needs(action, now)
+    if needs is None:
+        ruling = engine.decide(action, None, now)
+        if ruling.start is None:
+            return ruling
+    with _opened(journal) as file:
+        facts = file.facts()
+        ruling = engine.decide(action, None if needs is None else facts.peek(needs, now), now)
+        if ruling.start is not None:
+            if facts.begin(ruling.start, now) is None:
+                raise StoreError("a limit was reached between the decision and its record; try again", path=str(journal))
+            file.append(ruling.start, now)
+    return ruling
+
+
+@dataclass(slots=True)
+class _Journal:
+    """The open file, locked.
+
+    Args:
+        path: Its path, for messages.
+        handle: Its descriptor.
+    """
+
+    path: Path
+    handle: int
+
+    def facts(self) -> MemoryFacts:
+        """Everything in it, as a store that can be asked."""
+        facts = MemoryFacts()
+        for entry in self._entries():
+            facts.begin(_start(entry), datetime.fromtimestamp(entry["at"], UTC))
+        return facts
+
+    def append(self, start: Start, now: datetime) -> None:
+        """Write one start down, on the disk before the tool runs."""
+        size = os.fstat(self.handle).st_size
+        if size > _COMPACT_BYTES:
+            size = self._compact(now)
+        if size > _MAX_BYTES:
+            raise StoreError(
+                f"the facts of the hooks in `{self.path}` have grown beyond {_MAX_BYTES} bytes; remove it", path=str(self.path)
+            )
+        os.pwrite(self.handle, json.dumps(_entry(start, now)).encode() + b"\n", size)
+        os.fsync(self.handle)
+
+    def _entries(self) -> list[dict[str, Any]]:
+        content = os.pread(self.handle, os.fstat(self.handle).st_size, 0)
+        try:
+            return [json.loads(line) for line in content.splitlines()]
+        except ValueError:
+            raise StoreError(f"the facts of the hooks in `{self.path}` are damaged; remove it to count anew", path=str(self.path)) from None
+
+    def _compact(self, now: datetime) -> int:
+        kept = [entry for entry in self._entries() if now.timestamp() - entry["at"] < _KEEP_S]
+        content = b"".join(json.dumps(entry).encode() + b"\n" for entry in kept)
+        os.pwrite(self.handle, content, 0)
+        os.ftruncate(self.handle, len(content))
+        return len(content)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Journal]:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StoreError(f"the facts of the hooks in `{path}` cannot be used: {error.strerror or error}", path=str(path)) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield _Journal(path, handle)
+    finally:
+        os.close(handle)
+
+
+def _entry(start: Start, now: datetime) -> dict[str, Any]:
+    held = [[item.key.name, item.key.scope, item.key.window, str(item.amount), item.unit] for item in start.reservations]
+    return {"at": now.timestamp(), "session": start.session, "tool": start.tool, "labels": sorted(start.labels), "held": held}
+
+
+def _start(entry: dict[str, Any]) -> Start:
+    held = tuple(
+        Reservation(CounterKey(name, scope, window), Decimal(amount), _NO_LIMIT, unit)
+        for name, scope, window, amount, unit in entry["held"]
+    )
+    return Start(held, entry["session"], entry["tool"], frozenset(entry["labels"]))

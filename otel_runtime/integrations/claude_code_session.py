@@ -1,0 +1,210 @@
+"""What the hook processes of one Claude Code session tell each other: a small private file, locked while it is used.
+
+Only the standard library is imported here: most events need nothing else, and every one of them is waited for.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+__all__ = ["Closed", "Session", "Sessions", "new_span_id"]
+
+_MAX_OPEN: Final = 256
+_MAX_CLOSED: Final = 1024
+_MAX_NOTES: Final = 50
+_MAX_AGE_S: Final = 7 * 86400.0
+
+
+@dataclass(slots=True)
+class Closed:
+    """A span that can be written.
+
+    Args:
+        kind: `tool`, `turn`, `session` or `policy`.
+        name: Name of the tool; empty for the others.
+        span: Span id, 16 hex digits.
+        parent: Parent's span id; empty for the session's own span.
+        start: Nanoseconds since 1970.
+        end: Nanoseconds since 1970.
+        facts: What else is known, plain data.
+        notes: Moments inside: name and nanoseconds.
+    """
+
+    kind: str
+    name: str
+    span: str
+    parent: str
+    start: int
+    end: int
+    facts: dict[str, Any] = field(default_factory=dict)
+    notes: list[Any] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Session:
+    """The state of one session.
+
+    Args:
+        id: Session id as the host gives it.
+        trace: Trace id, the same in every process: 32 hex digits.
+        root: Span id of the session's own span.
+        started: Nanoseconds since 1970.
+        turn: The running turn (`span`, `started`, `notes`), or None.
+        open: Tools that run, by call id (`name`, `span`, `started`, `parent`, `facts`).
+        closed: Spans that wait to be written.
+        dropped: Spans that no room was left for.
+    """
+
+    id: str
+    trace: str
+    root: str
+    started: int
+    turn: dict[str, Any] | None = None
+    open: dict[str, dict[str, Any]] = field(default_factory=dict)
+    closed: list[dict[str, Any]] = field(default_factory=list)
+    dropped: int = 0
+
+    @classmethod
+    def new(cls, id: str, now: int) -> Session:
+        """A session that starts now; its trace id is a function of its id."""
+        return cls(id, hashlib.sha256(b"otel-runtime/claude-code/" + id.encode()).hexdigest()[:32], new_span_id(), now)
+
+    @property
+    def around(self) -> str:
+        """Span id that a tool hangs under."""
+        return self.turn["span"] if self.turn is not None else self.root
+
+    def start_turn(self, now: int) -> None:
+        """A prompt was given; a turn that had not ended ends here."""
+        self.end_turn(now)
+        self.turn = {"span": new_span_id(), "started": now, "notes": []}
+
+    def end_turn(self, now: int, **facts: object) -> None:
+        """The host has finished its answer."""
+        if self.turn is not None:
+            self.close(Closed("turn", "", self.turn["span"], self.root, self.turn["started"], now, dict(facts), self.turn["notes"]))
+            self.turn = None
+
+    def note(self, name: str, now: int) -> None:
+        """Something happened in the running turn."""
+        if self.turn is not None and len(self.turn["notes"]) < _MAX_NOTES:
+            self.turn["notes"].append([name, now])
+
+    def start_tool(self, key: str, name: str, now: int, facts: Mapping[str, object]) -> None:
+        """A tool may run now."""
+        while len(self.open) >= _MAX_OPEN:
+            del self.open[next(iter(self.open))]
+            self.dropped += 1
+        self.open[key] = {"name": name, "span": new_span_id(), "started": now, "parent": self.around, "facts": dict(facts)}
+
+    def end_tool(self, key: str, name: str, now: int, **facts: object) -> None:
+        """A tool has ended; one whose start nobody saw gets a span without duration."""
+        known = self.open.pop(key, None)
+        if known is None:
+            known = {"name": name, "span": new_span_id(), "started": now, "parent": self.around, "facts": {"orphan": True}}
+        self.close(Closed("tool", known["name"], known["span"], known["parent"], known["started"], now, {**known["facts"], **facts}))
+
+    def end(self, now: int, **facts: object) -> None:
+        """The session is over, and with it whatever still ran."""
+        for key in list(self.open):
+            self.end_tool(key, "", now, outcome="cancelled")
+        self.end_turn(now, outcome="closed")
+        self.close(Closed("session", "", self.root, "", self.started, now, dict(facts)))
+
+    def close(self, span: Closed) -> None:
+        """Keep a span until somebody writes it."""
+        if len(self.closed) >= _MAX_CLOSED:
+            del self.closed[0]
+            self.dropped += 1
+        self.closed.append(asdict(span))
+
+    def take(self) -> list[Closed]:
+        """The spans to write; nobody else gets them."""
+        taken, self.closed = self.closed, []
+        return [Closed(**item) for item in taken]
+
+
+class Sessions:
+    """The files of every session.
+
+    Args:
+        directory: Where they lie; created private.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    @contextmanager
+    def opened(self, id: str, now: int) -> Iterator[Session]:
+        """One session, nobody else's until the block ends; what the block changed is stored.
+
+        Raises:
+            OSError: The file cannot be used.
+        """
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = _locked(self._path(id))
+        try:
+            session = _read(handle, id) or Session.new(id, now)
+            yield session
+            _write(handle, session)
+        finally:
+            os.close(handle)
+
+    def forget(self, id: str) -> None:
+        """Remove a session that is over."""
+        self._path(id).unlink(missing_ok=True)
+
+    def prune(self, now_s: float) -> None:
+        """Remove what sessions left behind that never ended."""
+        if self._directory.is_dir():
+            for path in self._directory.glob("*.json"):
+                if now_s - path.stat().st_mtime > _MAX_AGE_S:
+                    path.unlink(missing_ok=True)
+
+    def _path(self, id: str) -> Path:
+        # Never the id itself: it comes from outside and is no file name.
+        return self._directory / f"{hashlib.sha256(id.encode()).hexdigest()[:32]}.json"
+
+
+def new_span_id() -> str:
+    """16 hex digits, never all zero."""
+    return secrets.token_hex(8).replace("0" * 16, "0" * 15 + "1")
+
+
+def _locked(path: Path) -> int:
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            if os.fstat(handle).st_ino == path.stat().st_ino:
+                return handle
+        except FileNotFoundError:
+            pass  # the session was forgotten while this waited: the lock is on a file that is gone
+        os.close(handle)
+        time.sleep(0)
+
+
+def _read(handle: int, id: str) -> Session | None:
+    content = os.pread(handle, os.fstat(handle).st_size, 0)
+    try:
+        session = Session(**json.loads(content)) if content else None
+    except (ValueError, TypeError):
+        # Cut off by a full disk or a kill: the session goes on in the same trace, without what was open.
+        return None
+    return session if session is not None and session.id == id else None
+
+
+def _write(handle: int, session: Session) -> None:
+    content = json.dumps(asdict(session)).encode()
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, content, 0)
