@@ -26,6 +26,7 @@ __all__ = ["follow_async_generator", "follow_awaitable", "follow_generator", "fo
 Follow = Callable[[StreamLife, Any], Any]
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset})
 _CONTEXTS = (contextlib._GeneratorContextManager, contextlib._AsyncGeneratorContextManager)  # noqa: SLF001  # what @contextmanager gives
+_HTTP = ("httpx", "httpx2", "requests")
 _CLOSING = ("close", "aclose", "__exit__", "__aexit__")
 # By type; the answer for one type and kind never changes.
 _known: WeakKeyDictionary[type, dict[Kind, Follow | None]] = WeakKeyDictionary()
@@ -61,7 +62,8 @@ def is_stream(shape: type) -> bool:
         return False
     if hasattr(shape, "__next__") or hasattr(shape, "__anext__"):
         return True
-    named = "stream" in shape.__name__.lower() or shape.__module__ in ("httpx", "httpx._models", "requests.models")
+    package = shape.__module__.partition(".")[0]
+    named = "stream" in shape.__name__.lower() or (package in _HTTP and shape.__name__.endswith("Response"))
     return named and any(hasattr(shape, name) for name in _CLOSING)
 
 

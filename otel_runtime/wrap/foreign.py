@@ -37,8 +37,10 @@ def followed(life: StreamLife, source: Any) -> Any:
     shape = type(source)
     made = _classes.get(shape)
     if made is None:
-        own = {name: method for name, method in _METHODS.items() if hasattr(shape, name)}
-        closers = {name: _closer(name) for name in ("close", "aclose") if hasattr(shape, name)}
+        # Asked of the classes, not of the class: every class can be called, its instances need not be.
+        defined = {name for cls in shape.__mro__ for name in vars(cls)}
+        own: dict[str, Any] = {name: method for name, method in _METHODS.items() if name in defined}
+        closers: dict[str, Any] = {name: _closer(name) for name in ("close", "aclose") if name in defined}
         made = _classes[shape] = type(shape.__name__, (_Followed,), {**own, **closers})
     return made(life, source)
 
