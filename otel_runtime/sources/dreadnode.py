@@ -49,7 +49,9 @@ class Dreadnode(Reader):
 
     def _envelope(self, raw: Fields) -> Iterable[TraceEvent]:
         kind, payload = text(raw, "kind"), mapping(raw.get("payload") or {}, "payload")
-        run = optional_text(raw, "turn_id") or optional_text(payload, "turn_id")
+        # Only what speaks of a turn opens one; a heartbeat that names it belongs to whatever its session has open.
+        of_turn = kind.startswith(("turn.", "prompt."))
+        run = (optional_text(raw, "turn_id") or optional_text(payload, "turn_id")) if of_turn else None
         common = present(
             event__source=self.name,
             event__kind=kind,
@@ -57,7 +59,7 @@ class Dreadnode(Reader):
             event__seq=integer(raw, "seq"),
             session__id=optional_text(raw, "session_id") or optional_text(payload, "session_id"),
             run__id=run,
-            run__announced=True if run and kind.startswith(("turn.", "prompt.")) else None,
+            run__announced=True if run else None,
         )
         turn = self._turns.of(run or self._stream)
         if kind == "turn.event":
@@ -91,6 +93,9 @@ class Dreadnode(Reader):
         yield from self._end_of_thinking(kind, moment, base, turn)
         if kind in ("toolend", "toolerror"):
             yield from _end_of_asking(moment, base, data, turn)
+        if kind == "reactstep":
+            yield from _stopped_by_judge(moment, base, data, turn)
+        turn.starting = None
         yield _unit(kind, row, moment, base, data, turn, ends_run=ends_run)
         if kind == "agentend" and ends_run:
             self._turns.forget(str(base.get("run.id", self._stream)))
@@ -163,6 +168,7 @@ def _tool(row: AgentEvent, moment: datetime | None, base: dict[str, object], dat
         )
     if row.name == "tool.start":
         turn.accept(call_id)
+        turn.starting = (call_id, optional_text(call, "name"))
     elif not row.often:
         turn.calls.pop(call_id, None)
     name = "tool.failed" if errors and not row.often else row.name
@@ -172,7 +178,7 @@ def _tool(row: AgentEvent, moment: datetime | None, base: dict[str, object], dat
 def _prompt(payload: Fields, turn: Turn) -> dict[str, object]:
     data = mapping(mapping(payload.get("raw_event") or {}, "raw_event").get("data") or {}, "data")
     facts = present(
-        approval__id=optional_text(data, "request_id", "source_tool_call_id"),
+        approval__id=optional_text(data, "request_id", "id", "tool_call_id", "source_tool_call_id"),
         approval__kind="permission" if data.get("tool_approval") else "input",
         tool__name=optional_text(data, "source_tool_name"),
         tool__call_id=optional_text(data, "source_tool_call_id"),
@@ -190,6 +196,18 @@ def _end_of_asking(moment: datetime | None, base: dict[str, object], data: Field
     if approval is not None:
         # Which answer it was shows in the tool's result only, and that is content.
         yield TraceEvent("approval.resolved", "approval", moment, None, {**base, "approval.id": approval, "approval.outcome": "answered"})
+
+
+def _stopped_by_judge(moment: datetime | None, base: dict[str, object], data: Fields, turn: Turn) -> Iterable[TraceEvent]:
+    """A judge that failed stops the call that was about to start, without a decision of its own: a denial, and no execution."""
+    reaction = str(mapping(data.get("reaction") or {}, "reaction").get("type"))
+    if turn.starting is None or "judge" not in str(data.get("hook_name")) or reaction not in ("Finish", "Fail"):
+        return
+    call, tool = turn.starting
+    turn.calls.pop(call, None)
+    facts = {**base, "parent.id": turn.generation, **present(tool__name=tool), "policy.reason": "the judge failed"}
+    yield TraceEvent("policy.decision", "policy", moment, None, {**facts, "policy.decision": "deny", "tool.call_id": call})
+    yield TraceEvent("tool.failed", "policy", moment, None, {**facts, "tool.id": call, "error.type": "PolicyDenied"})
 
 
 def _errors(data: Fields) -> dict[str, object]:

@@ -14,11 +14,13 @@ _CALLS: Final = 1024
 class Turn:
     """One turn, or one agent where there are no turns."""
 
-    __slots__ = ("_agent", "_counted", "_refused", "asking", "calls", "generation", "thinking")
+    __slots__ = ("_agent", "_counted", "_refused", "asking", "calls", "generation", "starting", "thinking")
 
     def __init__(self) -> None:
         self.generation: str | None = None
         self.thinking: str | None = None
+        # The call whose start was the last thing heard, and its tool.
+        self.starting: tuple[str, str | None] | None = None
         self.asking: Bounded = Bounded()
         self.calls: Bounded = Bounded()
         self._refused = Bounded()

@@ -1,4 +1,4 @@
-"""What foreign events say besides spans: token metrics, decision counts, log records. A protocol, nothing, and the real one."""
+"""What foreign events say besides spans: token metrics, decision counts, log records. A protocol, logs only, and the real one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from otel_runtime.telemetry.meters import Meters
 from otel_runtime.telemetry.metrics import Labels, Recorder
 from otel_runtime.values.usage import TokenUsage, UsageRecord
 
-__all__ = ["EVENT_COUNTER", "EventSignals", "NoSignals", "Signals"]
+__all__ = ["EVENT_COUNTER", "EventSignals", "LogSignals", "Signals"]
 
 EVENT_COUNTER: Final = "otel_runtime.events"
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -40,8 +40,8 @@ class Signals(Protocol):
         ...
 
 
-class NoSignals:
-    """Spans only."""
+class LogSignals:
+    """No metrics; log records go to the logger `otel_runtime.events`."""
 
     def event(self, source: str, kind: str, times: int = 1) -> None:
         """Nothing."""
@@ -53,10 +53,11 @@ class NoSignals:
         """Nothing."""
 
     def log(self, level: str, name: str, facts: Attributes) -> None:
-        """Nothing."""
+        """Write a log record with the event's attributes beside it; content is not among them."""
+        _log.log(_LEVELS.get(level, logging.INFO), "%s", name, extra={"otel_runtime_event": dict(facts)})
 
 
-class EventSignals:
+class EventSignals(LogSignals):
     """The metrics of decorated code, and the logger `otel_runtime.events`.
 
     Args:
@@ -84,10 +85,6 @@ class EventSignals:
         # A tool's name in a foreign event may be one that a model made up.
         facts = {names.DECISION: decision, names.DECISION_RULE: "foreign", names.OWN_TOOL: self._tools.of(tool) if tool else names.OTHER}
         self._put("otel_runtime.policy.decisions", facts)
-
-    def log(self, level: str, name: str, facts: Attributes) -> None:
-        """Write a log record with the event's attributes beside it; content is not among them."""
-        _log.log(_LEVELS.get(level, logging.INFO), "%s", name, extra={"otel_runtime_event": dict(facts)})
 
     def _put(self, name: str, labels: dict[str, str], times: int = 1) -> None:
         record = self._recorder.record(name)

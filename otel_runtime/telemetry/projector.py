@@ -26,7 +26,7 @@ from typing import Final
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry import sanitize
 from otel_runtime.telemetry.event_attributes import LATE, ORPHAN, PARENT, QUEUED, Attributes, attributes_of
-from otel_runtime.telemetry.event_signals import NoSignals, Signals
+from otel_runtime.telemetry.event_signals import LogSignals, Signals
 from otel_runtime.telemetry.projector_order import Known, began, ending_of_run, is_overdue, is_queued
 from otel_runtime.telemetry.projector_spans import SpanPort, Spans
 from otel_runtime.telemetry.projector_steps import RunWriter
@@ -75,7 +75,7 @@ class Projector:
         sweep_every_s: float = 1.0,
     ) -> None:
         self._spans = spans
-        self._signals = signals or NoSignals()
+        self._signals = signals or LogSignals()
         self._writer = RunWriter(spans, self._signals, max_steps, max_events)
         self._clock = clock
         self._max_runs = max_runs
@@ -217,6 +217,9 @@ class Projector:
                 if seen.session in (None, run.session):
                     run.heard_ns = clock
             return
+        if isinstance(event.attributes.get("log.level"), str):
+            # It is a log record, and there is no span for it to stand on.
+            return
         facts = attributes_of(event)
         if facts.get(names.DECISION) not in (None, "allow"):
             self._signals.decided(str(facts[names.DECISION]), str(facts.get(names.OWN_TOOL, "")))
@@ -357,9 +360,7 @@ class Projector:
             if any(see(each.event).session == session for each in held):
                 self._release(run_id)
         for run in [run for run in self._runs.values() if session is not None and run.session == session]:
-            # A run that was closed with another one is gone already.
-            if run.id in self._runs:
-                self._close(run, "closed")
+            self._close(run, "closed")
 
     def _close(self, run: Run, outcome: str) -> None:
         if run.ending is not None:
@@ -370,7 +371,9 @@ class Projector:
             self._end(run, Ending(run.last_ns, run.failure, outcome, run.heard_ns))
 
     def _end(self, run: Run, ending: Ending) -> None:
-        del self._runs[run.id]
+        if self._runs.pop(run.id, None) is None:
+            # It was closed with the run above it.
+            return
         self._ended[run.id] = run
         if len(self._ended) > self._max_runs:
             self._ended.popitem(last=False)

@@ -135,7 +135,7 @@ def _outcome(event: TraceEvent, effect: Effect) -> Outcome | None:
     told = event.attributes.get("run.outcome")
     if isinstance(told, str) and told in _OUTCOMES:
         return _OUTCOMES[told]
-    if event.name not in _TERMINAL:
+    if event.name not in _TERMINAL or event.attributes.get("run.tentative") is True:
         return None
     return "failed" if effect == "failed" else "completed"
 

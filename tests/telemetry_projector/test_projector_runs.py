@@ -162,9 +162,9 @@ class TestRuns:
 
     def test_events_without_a_run(self, bench: Bench) -> None:
         """They stand alone, flagged; heartbeats are only counted."""
-        bench.feed("capabilities.reloaded", run=None)
+        bench.feed("session.created", run=None)
         bench.feed("transport.heartbeat", run=None)
-        assert {"capabilities.reloaded": True} == {name: facts(span)["otel_runtime.orphan"] for name, span in bench.close().items()}
+        assert {"session.created": True} == {name: facts(span)["otel_runtime.orphan"] for name, span in bench.close().items()}
 
 
 class TestSteps:
