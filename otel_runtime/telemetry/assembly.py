@@ -17,6 +17,7 @@ from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExport
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler
 from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
 from otel_runtime._version import __version__
@@ -108,7 +109,7 @@ def _tracers(around: _Surroundings, given: TracerProvider | None, pipes: list[Pi
         return known, "global" if given is None else "given"
     pipes.extend(_standard_pipes(around))
     _check_sampler(around)
-    provider = SdkTracerProvider(resource=_resource(around), shutdown_on_exit=False, id_generator=OwnIds())
+    provider = SdkTracerProvider(sampler=_sampler(around), resource=_resource(around), shutdown_on_exit=False, id_generator=OwnIds())
     for pipe in pipes:
         provider.add_span_processor(pipe)
     return provider, "own"
@@ -254,6 +255,13 @@ def _flushes(provider: TracerProvider | MeterProvider | None) -> list[_Flush]:
 def _resource(around: _Surroundings) -> Resource:
     named = around.environ.get("OTEL_SERVICE_NAME") or "service.name=" in around.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     return Resource.create({} if named else {SERVICE_NAME: around.settings.name})
+
+
+def _sampler(around: _Surroundings) -> Sampler | None:
+    """What OTEL_TRACES_SAMPLER names; without it everything, whatever a caller's `traceparent ...-00` would have."""
+    if around.environ.get("OTEL_TRACES_SAMPLER", "").strip():
+        return None
+    return ParentBased(ALWAYS_ON, remote_parent_not_sampled=ALWAYS_ON)
 
 
 def _check_sampler(around: _Surroundings) -> None:

@@ -16,11 +16,10 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
 from itertools import islice
-from typing import TypeVar
 from uuid import UUID
 
 from otel_runtime.telemetry.redaction import MASK, Redactor
-from otel_runtime.telemetry.sanitize import text
+from otel_runtime.telemetry.sanitize import text, type_name
 
 __all__ = ["MAX_BYTES", "Capture", "Mode", "capture_mode"]
 
@@ -30,11 +29,14 @@ _MAX_DEPTH = 8
 _MAX_ITEMS = 32
 _MAX_NODES = 600
 _MAX_SECONDS = 0.01
+# Bytes of a mark such as `"…(5000000 characters)"`, and what is kept for closing everything that is open when the room is used up.
+_MARK = 32
+_CLOSING = 64
+_EDGE = 256
 _HIDDEN = frozenset({"self", "cls"})
 _MODES = ("NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT")
 _OLDER = {"true": "SPAN_ONLY", "1": "SPAN_ONLY", "false": "NO_CONTENT", "0": "NO_CONTENT", "": "NO_CONTENT"}
 Mode = str
-_T = TypeVar("_T")
 _Items = list[object] | tuple[object, ...] | set[object] | frozenset[object]
 _Container = dict[object, object] | _Items
 
@@ -58,13 +60,16 @@ def capture_mode(setting: str | None, variable: str | None) -> tuple[Mode, str |
 
 @dataclass(slots=True)
 class _Budget:
-    characters: int
+    """What may still be spent. `mask` is True on the second way, when the first found a text that needs it."""
+
+    room: int
     deadline: float
+    mask: bool
     nodes: int = _MAX_NODES
 
     def spent(self) -> bool:
         self.nodes -= 1
-        return self.nodes < 0 or self.characters <= 0 or time.perf_counter() > self.deadline
+        return self.nodes < 0 or self.room <= 0 or time.perf_counter() > self.deadline
 
 
 class Capture:
@@ -78,9 +83,11 @@ class Capture:
 
     def __init__(self, mode: Mode, redactor: Redactor, max_bytes: int = MAX_BYTES) -> None:
         self.on_spans: bool = mode in ("SPAN_ONLY", "SPAN_AND_EVENT")
+        self.on_events: bool = mode in ("EVENT_ONLY", "SPAN_AND_EVENT")
+        self.on: bool = self.on_spans or self.on_events
         self.mode = mode
+        self.max_bytes: int = max_bytes
         self._redactor = redactor
-        self._max_bytes = max_bytes
 
     def arguments(self, given: Mapping[str, object]) -> str:
         """JSON of bound arguments; `self` and `cls` are left out."""
@@ -92,23 +99,32 @@ class Capture:
 
     def json(self, given: object) -> str:
         """JSON of any value, at most `max_bytes` bytes."""
-        budget = self._max_bytes
+        room = self.max_bytes - _CLOSING
         deadline = time.perf_counter() + _MAX_SECONDS
-        for _ in range(4):
+        mask = self._redactor.always
+        for _ in range(7):
             try:
-                shown = self._show(given, _Budget(budget, deadline), 0, ())
-                found = json.dumps(shown, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+                found = json.dumps(
+                    self._show(given, _Budget(room, deadline, mask), 0, ()), ensure_ascii=False, allow_nan=False, separators=(",", ":")
+                )
             except Exception:  # noqa: BLE001 - changed under our hands by another thread, or stranger: the call goes on
-                return json.dumps(f"<{type(given).__name__}: not captured>")
-            if len(found.encode("utf-8", "replace")) <= self._max_bytes:
+                return json.dumps(f"<{type_name(given)}: not captured>")
+            if not mask and self._redactor.suspicious(found):
+                mask = True
+            elif len(found) <= self.max_bytes and (found.isascii() or len(found.encode("utf-8", "replace")) <= self.max_bytes):
                 return found
-            budget //= 2
-        return json.dumps(f"<{type(given).__name__}: too large>")
+            else:
+                room = room * 2 // 3
+        return json.dumps(f"<{type_name(given)}: too large>")
 
     def _show(self, given: object, budget: _Budget, depth: int, seen: tuple[int, ...]) -> object:
         if budget.spent():
             return "…"
-        if given is None or isinstance(given, bool):
+        kind = type(given)
+        if kind is str:
+            return self._string(given, budget)  # type: ignore[arg-type]  # its type has just been looked at
+        if given is None or kind is bool:
+            budget.room -= 6
             return given
         if isinstance(given, str):
             return self._string(given, budget)
@@ -120,45 +136,57 @@ class Capture:
 
     def _string(self, given: str, budget: _Budget) -> str:
         size = str.__len__(given)
-        room = max(16, min(budget.characters, self._max_bytes))
-        # Looked at a little further than shown, so that a secret on the edge is still recognised.
-        shown = self._redactor.mask(text(given, room + 256))
-        budget.characters -= min(len(shown), room) + 4
-        if len(shown) <= room and size <= room + 256:
+        room = max(16, budget.room - _MARK)
+        if size <= room:
+            shown = text(given, room)
+            shown = self._redactor.mask(shown) if budget.mask else shown
+            budget.room -= _cost(shown)
             return shown
+        # Looked at a little further than shown, so that a secret on the edge is still recognised.
+        shown = self._redactor.mask(text(given, room + _EDGE))
+        budget.room -= _cost(shown[:room]) + _MARK
         return f"{shown[:room]}…({size} characters)"
 
     def _container(self, given: _Container, budget: _Budget, depth: int, seen: tuple[int, ...]) -> object:
         if id(given) in seen:
             return "<cycle>"
         if depth >= _MAX_DEPTH:
-            return f"<{type(given).__name__}: deeper than {_MAX_DEPTH}>"
+            return f"<{type_name(given)}: deeper than {_MAX_DEPTH}>"
         inner = (*seen, id(given))
+        # Held back for the mark that says what was cut.
+        budget.room -= _MARK
         if isinstance(given, dict):
             return self._mapping(dict.items(given), dict.__len__(given), budget, depth, inner)
         items, size = _plain_items(given)
-        shown = [self._show(part, budget, depth + 1, inner) for part in self._within(items, budget)]
-        return shown if len(shown) == size else [*shown, f"…({size} items)"]
+        shown: list[object] = []
+        for part in islice(items, _MAX_ITEMS):
+            if budget.room <= 0:
+                break
+            budget.room -= 1
+            shown.append(self._show(part, budget, depth + 1, inner))
+        if len(shown) < size:
+            shown.append(f"…({size} items)")
+        else:
+            budget.room += _MARK - 2
+        return shown
 
     def _mapping(self, items: Iterable[tuple[object, object]], size: int, budget: _Budget, depth: int, seen: tuple[int, ...]) -> object:
         shown: dict[str, object] = {}
-        for key, value in self._within(items, budget):
+        for key, value in islice(items, _MAX_ITEMS):
+            if budget.room <= 0:
+                break
             label = _key(key)
-            budget.characters -= len(label) + 4
-            shown[label] = MASK if self._redactor.secret_key(label) else self._show(value, budget, depth + 1, seen)
+            budget.room -= _cost(label) + 2
+            shown[label] = MASK if self._redactor.secret(label, value) else self._show(value, budget, depth + 1, seen)
         if len(shown) < size:
             shown["…"] = f"({size} entries)"
+        else:
+            budget.room += _MARK - 2
         return shown
-
-    def _within(self, items: Iterable[_T], budget: _Budget) -> Iterable[_T]:
-        for item in islice(items, _MAX_ITEMS):
-            if budget.characters <= 0:
-                return
-            yield item
 
     def _object(self, given: object, budget: _Budget, depth: int, seen: tuple[int, ...]) -> object:
         if type(given) in (Decimal, datetime, date, UUID):
-            budget.characters -= 32
+            budget.room -= 36
             return text(str(given), 64)
         if isinstance(given, Enum):
             return self._show(given.value, budget, depth, seen)
@@ -169,13 +197,15 @@ class Capture:
         own = _model_fields(given)
         if own is not None:
             return self._guarded(given, list(islice(own.items(), _MAX_ITEMS)), len(own), budget, depth, seen)
-        return f"<{text(type(given).__module__, 64)}.{text(type(given).__qualname__, 64)}>"
+        budget.room -= 64
+        return f"<{_qualified(given)}>"
 
     def _guarded(
         self, given: object, parts: list[tuple[str, object]], size: int, budget: _Budget, depth: int, seen: tuple[int, ...]
     ) -> object:
         if id(given) in seen or depth >= _MAX_DEPTH:
-            return f"<{type(given).__name__}>"
+            return f"<{type_name(given)}>"
+        budget.room -= _MARK
         return self._mapping(parts, size, budget, depth, (*seen, id(given)))
 
 
@@ -198,7 +228,7 @@ def _model_fields(given: object) -> dict[str, object] | None:
 
 
 def _number_or_bytes(given: float | bytes | bytearray, budget: _Budget) -> object:
-    budget.characters -= 8
+    budget.room -= 8 if type(given) is int and -1_000_000 < given < 1_000_000 else 20
     if isinstance(given, bytes | bytearray):
         return f"<{len(given)} bytes>"
     if isinstance(given, float):
@@ -208,9 +238,25 @@ def _number_or_bytes(given: float | bytes | bytearray, budget: _Budget) -> objec
     return whole if whole.bit_length() <= 63 else f"<int of {whole.bit_length()} bits>"
 
 
+def _qualified(given: object) -> str:
+    try:
+        return f"{text(type(given).__module__, 64)}.{text(type(given).__qualname__, 64)}"
+    except Exception:  # noqa: BLE001 - a metaclass may make even these raise
+        return type_name(given)
+
+
+def _cost(shown: str) -> int:
+    """Bytes in JSON, with quotes and a comma; control characters and quotes are rare enough to be guessed."""
+    if shown.isascii():
+        return len(shown) + shown.count("\n") + shown.count('"') + 3
+    return len(shown.encode("utf-8", "replace")) + shown.count("\n") + shown.count('"') + 3
+
+
 def _key(key: object) -> str:
+    if type(key) is str and len(key) <= 128 and key.isascii():
+        return key
     if isinstance(key, str):
         return text(key, 128)
     if key is None or isinstance(key, bool | float) or (isinstance(key, int) and int.bit_length(key) < 64):
         return text(str(key), 64)
-    return f"<{text(type(key).__name__, 64)}>"
+    return f"<{type_name(key)}>"

@@ -97,8 +97,15 @@ ORPHAN = "otel_runtime.orphan"
 SYNTHETIC = "otel_runtime.parent.synthetic"
 TRUNCATED = "otel_runtime.events.truncated"
 
+EVENT_PARENT = "otel_runtime.parent.id"
+EVENT_LATE = "otel_runtime.late"
+EVENT_QUEUED = "otel_runtime.queue.duration_s"
+EVENT_AMBIGUOUS = "otel_runtime.events.ambiguous"
 EVENT_EXCEPTION = "exception"
 EVENT_ATTEMPT = "otel_runtime.attempt"
+# https://github.com/open-telemetry/semantic-conventions-genai: there a log event; as a span event it is seen by every back end of spans.
+EVENT_DETAILS = "gen_ai.client.inference.operation.details"
+EVENT_CONTENT = "otel_runtime.content"
 
 SPANS: Mapping[str, str] = {
     "invoke_workflow {name}": "a workflow; INTERNAL",
@@ -185,6 +192,10 @@ ATTRIBUTES: Mapping[str, str] = {
     EVENT_KIND: "foreign events: the source's own name of the event",
     OMITTED: "foreign events: keys whose values were left out",
     ORPHAN: "foreign events: true when the event belongs to no run, or its start was never seen",
+    EVENT_PARENT: "foreign events: the parent that the event named, where no such unit is known",
+    EVENT_LATE: "foreign events: true when the event came after its run had ended",
+    EVENT_QUEUED: "foreign events: seconds between a turn's acceptance and its start",
+    EVENT_AMBIGUOUS: "foreign events: how many deltas named no unit and fitted several",
     SYNTHETIC: "foreign events: true when the parent was made up from the trace id",
     TRUNCATED: "foreign events: how many events of the run were dropped",
     "otel_runtime.attr.{key}": "foreign events: plain attributes that have no name of their own here",
@@ -194,6 +205,8 @@ ATTRIBUTES: Mapping[str, str] = {
 EVENTS: Mapping[str, str] = {
     EVENT_EXCEPTION: "once per raise, on the innermost span it left",
     EVENT_ATTEMPT: "one attempt of a retried call",
+    EVENT_DETAILS: "a model call's messages, with capture `EVENT_ONLY` or `SPAN_AND_EVENT`",
+    EVENT_CONTENT: "arguments and result of anything else, with the same",
 }
 
 ERROR_TYPES: Mapping[str, str] = {

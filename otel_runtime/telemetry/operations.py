@@ -21,6 +21,7 @@ from otel_runtime.values.trace import TraceRef
 from otel_runtime.values.usage import Cost, TokenUsage, UsageRecord
 
 __all__ = [
+    "AttributeValues",
     "Attributes",
     "Plan",
     "approval_outcome",
@@ -36,7 +37,8 @@ __all__ = [
     "usage_attributes",
 ]
 
-Attributes = dict[str, AttributeValue | tuple[str, ...]]
+AttributeValues = AttributeValue | tuple[str, ...]
+Attributes = dict[str, AttributeValues]
 _RESERVED = ("otel_runtime.policy.", "otel_runtime.approval.")
 _SAME_TRACE_S = 3600.0
 _DECISION_KEYS_LIMIT = 256

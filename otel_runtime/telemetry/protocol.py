@@ -5,7 +5,7 @@ Everything here fails open: no method raises, whatever the SDK, a processor or a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
@@ -39,7 +39,7 @@ class SpanStart(NamedTuple):
         approval_id: The request that was approved for it.
         links: Spans that led here, such as `approval approved X`.
         parent: Parent to use instead of the current span (a resumed run); None for the current one.
-        arguments: Bound arguments, read only when content capture is on; None when they were not bound.
+        arguments: Bound arguments, or what binds them: called, and read, only when content capture is on and the span is recorded.
         attributes: Attributes of the application's own.
         unguarded: True when no policy is configured, said once per root span.
     """
@@ -56,7 +56,7 @@ class SpanStart(NamedTuple):
     approval_id: str | None = None
     links: tuple[TraceRef, ...] = ()
     parent: TraceRef | None = None
-    arguments: Mapping[str, object] | None = None
+    arguments: Mapping[str, object] | Callable[[], Mapping[str, object] | None] | None = None
     attributes: Mapping[str, AttributeValue] = _EMPTY
     unguarded: bool = False
 
@@ -106,7 +106,7 @@ class Tracing(Protocol):
 
     @property
     def captures(self) -> bool:
-        """True when content goes onto spans: only then are arguments handed over."""
+        """True when content is captured: only then are arguments handed over."""
         ...
 
     def open(self, start: SpanStart) -> OpenSpan:

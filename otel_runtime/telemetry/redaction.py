@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import re2
 
@@ -15,31 +16,44 @@ MASK = "[redacted]"
 _MEMORY_LIMIT = 4096
 # Whole key names, written without case, dashes or underscores. Plural `tokens` and `max_tokens` are counts, no secrets.
 _KEYS = frozenset(
-    "accesskey accesstoken apikey apitoken auth authorization authtoken awssecretaccesskey bearertoken clientsecret connectionstring "
-    "cookie credential credentials csrftoken databaseurl dsn encryptionkey idtoken jwt passphrase passwd password pin privatekey "
-    "proxyauthorization pwd refreshtoken secret secretaccesskey secretkey secrets securitytoken sessioncookie sessiontoken setcookie "
-    "signature signingkey ssn token webhooksecret xapikey cvv cvc cardnumber creditcard".split()
+    "accesskey accesstoken accountkey apikey apitoken auth authorization authtoken awssecretaccesskey bearertoken clientsecret "
+    "connectionstring cookie cookies credential credentials csrftoken databaseurl dsn encryptionkey idtoken jwt passphrase passwd password "
+    "pin privatekey proxyauthorization pwd refreshtoken secret secretaccesskey secretkey secrets securitytoken sessioncookie sessionid "
+    "sessiontoken setcookie signature signingkey ssn token webhooksecret xapikey cvv cvc cardnumber creditcard".split()
 )
 _KEY_ENDINGS = ("password", "passphrase", "secret", "apikey", "accesskey", "privatekey", "token")
-_PATTERNS = (
-    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]*(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?",
-    r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?",
-    r"\bsk-[A-Za-z0-9_-]{16,}",
-    r"\b(?:ghp|gho|ghu|ghs|ghr)_[A-Za-z0-9]{20,}",
-    r"\bgithub_pat_[A-Za-z0-9_]{20,}",
-    r"\bglpat-[A-Za-z0-9_-]{16,}",
-    r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
-    r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
-    r"\bAIza[A-Za-z0-9_-]{30,}",
-    r"\b(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}",
-    r"(?i)\b(?:bearer|basic) [A-Za-z0-9._~+/=-]{8,}",
+# The whole match is masked. Every alternative begins with fixed letters, so that one pass over the text finds all of them.
+_SHAPES = (
+    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----[^-]*(?:-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?",
+    r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?",
+    r"(?:sk|xai|pplx)-[A-Za-z0-9_-]{16,}",
+    r"(?:ghp|gho|ghu|ghs|ghr|hf|gsk|npm|r8|shpat|shpss|dop_v1|whsec)_[A-Za-z0-9]{20,}",
+    r"(?:github_pat|lsv2_pt|lsv2_sk)_[A-Za-z0-9_]{20,}",
+    r"(?:glpat|GOCSPX|pypi)-[A-Za-z0-9_-]{16,}",
+    r"(?:xox[abeoprs]|xapp)-[A-Za-z0-9-]{10,}",
+    r"(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{16}\b",
+    r"AIza[A-Za-z0-9_-]{30,}",
+    r"ya29\.[A-Za-z0-9_-]{20,}",
+    r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",
+    r"(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}",
+    # Words follow `basic` too: a digit, or more letters than a word has, tells a credential.
+    r"(?i:bearer|basic) (?:[A-Za-z._~+/=-]*[0-9][A-Za-z0-9._~+/=-]{7,}|[A-Za-z._~+/=-]{24,})",
 )
-# `password=...`, `"api_key": "..."`, also inside JSON that is itself a string.
-_ASSIGNED = (
-    r"(?i)(\b(?:password|passwd|passphrase|secret|client_secret|api[_-]?key|access[_-]?key|private[_-]?key|token|access[_-]?token|"
-    r"refresh[_-]?token|auth[_-]?token|authorization)\\{0,3}[\"']?\s{0,4}[:=]\s{0,4}\\{0,3}[\"']?)[^\s\"'\\,;&}\]]+"
-)
+# What follows is masked and the first group stays. Backslashes and quotes: also inside JSON that is itself a string.
+_OPEN = r"\\{0,3}[\"']?\s{0,4}[:=]\s{0,4}\\{0,3}[\"']?"
+_HEADER = rf"(?i)((?:proxy-)?authorization{_OPEN}(?:[a-z][a-z-]{{1,19}} )?)[^\s\"'\\,;]+"
+_COOKIE = rf"(?i)(cookie{_OPEN})[^\s=;\"'\\]+=[^\r\n\"'\\]+"
 _URL_LOGIN = r"(\b[A-Za-z][A-Za-z0-9+.-]{1,20}://)[^\s/@:]*:[^\s/@]+@"
+_SIGNED_URL = r"([?&](?:sig|signature|X-Amz-Signature|X-Goog-Signature)=)[^\s&\"']{8,}"
+# Name, separator and value; a number behind `..._token` is a count or a rate, such as time_to_first_token.
+_ASSIGNED = (
+    r"(?i)([A-Za-z0-9_-]{0,40})(password|passwd|passphrase|pwd|secret|api[_-]?key|access[_-]?key|account[_-]?key|private[_-]?key|token)"
+    rf"({_OPEN})([^\s\"'\\,;&}}\]]+)"
+)
+# A letter before it makes it another word; what stands there is kept.
+_WHOLE = "(^|[^A-Za-z0-9_])(?:" + "|".join(_SHAPES) + ")"
+_NUMBERS = (int, float, type(None))
+_ANY = "|".join(f"(?:{part})" for part in (*_SHAPES, _HEADER, _COOKIE, _URL_LOGIN.replace(r"\b", ""), _SIGNED_URL, _ASSIGNED))
 
 
 class Redactor:
@@ -48,6 +62,9 @@ class Redactor:
     Args:
         keys: More key names; case, dashes and underscores do not matter.
         patterns: More RE2 expressions whose matches are masked.
+
+    Attributes:
+        always: True with patterns of the user's, for which no cheap test is known.
 
     Raises:
         ConfigError: A pattern is no RE2 expression.
@@ -58,14 +75,28 @@ class Redactor:
         self._known: dict[str, bool] = {}
         own = tuple(patterns)
         _refuse_bad(own)
-        tokens: Callable[[str, str], str] = re2.compile("|".join(f"(?:{pattern})" for pattern in _PATTERNS)).sub
-        assigned, login = re2.compile(_ASSIGNED).sub, re2.compile(_URL_LOGIN).sub
+        self._suspicious: Callable[[str], object] = re2.compile(_ANY).search
+        shapes: Callable[[str, str], str] = re2.compile(_WHOLE).sub
+        header, cookie, login, signed = (re2.compile(part).sub for part in (_HEADER, _COOKIE, _URL_LOGIN, _SIGNED_URL))
+        assigned = re2.compile(_ASSIGNED).sub
         self._steps: tuple[Callable[[str], str], ...] = (
-            lambda given: tokens(MASK, given),
-            lambda given: assigned(rf"\1{MASK}", given),
+            lambda given: shapes(rf"\1{MASK}", given),
+            lambda given: header(_after, given),
+            lambda given: cookie(_after, given),
             lambda given: login(rf"\1{MASK}@", given),
-            *(_masking(pattern) for pattern in own),
+            lambda given: signed(_after, given),
+            lambda given: assigned(_value, given),
         )
+        self._own = tuple(_masking(pattern) for pattern in own)
+        self.always: bool = bool(own)
+
+    def suspicious(self, given: str) -> bool:
+        """True when our own patterns might change the text, or JSON that holds it; one pass, much cheaper than masking.
+
+        Args:
+            given: A text, or JSON of texts: escaped characters hide no secret from it.
+        """
+        return self._suspicious(given) is not None
 
     def secret_key(self, key: str) -> bool:
         """True when the value under this key must not leave."""
@@ -81,11 +112,18 @@ class Redactor:
         """The text with everything masked that looks like a secret."""
         clean = text(given, 1 << 20)
         try:
-            for step in self._steps:
+            if self._suspicious(clean) is not None:
+                for step in self._steps:
+                    clean = step(clean)
+            for step in self._own:
                 clean = step(clean)
         except Exception:  # noqa: BLE001 - a text that cannot be searched must not leave unsearched
             return MASK
         return clean
+
+    def secret(self, key: str, value: object) -> bool:
+        """The same for a value that is known: a number under `..._token` is a count or a rate."""
+        return self.secret_key(key) and not (type(value) in _NUMBERS and _plain(key).endswith("token"))
 
     def _is_secret(self, key: str) -> bool:
         plain = _plain(key)
@@ -94,6 +132,18 @@ class Redactor:
 
 def _plain(key: str) -> str:
     return key[:256].lower().replace("-", "").replace("_", "").replace(" ", "").replace(".", "")
+
+
+def _after(match: Any) -> str:
+    """Keep the first group; what was masked before stays as it is."""
+    kept: str = match.group(1)
+    return match.group(0) if match.group(0)[len(kept) :].startswith(MASK[:-1]) else kept + MASK
+
+
+def _value(match: Any) -> str:
+    prefix, word, between, value = match.groups()
+    counted = prefix and word.lower() == "token" and value.replace(".", "", 1).isdigit()
+    return match.group(0) if counted or value.startswith(MASK[:-1]) else f"{prefix}{word}{between}{MASK}"
 
 
 def _masking(pattern: str) -> Callable[[str], str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-__all__ = ["NAME_LIMIT", "TEXT_LIMIT", "attributes", "name", "text", "value"]
+__all__ = ["NAME_LIMIT", "TEXT_LIMIT", "attributes", "name", "text", "type_name", "value"]
 
 NAME_LIMIT = 128
 TEXT_LIMIT = 2000
@@ -25,10 +25,15 @@ def text(given: object, limit: int = TEXT_LIMIT) -> str:
     if type(given) is str and len(given) <= limit and given.isascii():
         return given
     if not isinstance(given, str):
-        return f"<{type(given).__name__}>"
+        return f"<{type_name(given)}>"
     # str.__str__ and slicing of a subclass would run the subclass' code.
     cut = str.__getitem__(given, slice(0, limit))
     return str.encode(cut, "utf-8", "replace").decode("utf-8")
+
+
+def type_name(given: object) -> str:
+    """Name of a value's type; neither the value nor its metaclass is asked."""
+    return text(type.__dict__["__name__"].__get__(type(given)), NAME_LIMIT)
 
 
 def name(given: object) -> str:

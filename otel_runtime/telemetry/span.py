@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
@@ -55,10 +55,14 @@ class OtelSpan:
         started: `time.time_ns()` of its start.
         decision: Set again at the end when attributes were evicted.
         labels: Metric labels known at the start.
+
+    Attributes:
+        recording: False when the span is sampled out: then only metrics are recorded.
     """
 
     __slots__ = (
         "_clock",
+        "_content",
         "_context",
         "_counted",
         "_decision",
@@ -71,6 +75,7 @@ class OtelSpan:
         "_plan",
         "_span",
         "_started",
+        "recording",
     )
 
     def __init__(
@@ -86,7 +91,9 @@ class OtelSpan:
         self._labels = labels
         self._late: Attributes = {}
         self._first: float | None = None
-        self._counted: set[str] = set()
+        self._counted: set[str] | None = None
+        self._content: Attributes = {}
+        self.recording: bool = span.is_recording()
         # One element that the first `end` takes: popping is atomic, a flag would not be.
         self._live = [None]
         self._generation = len(_forks)
@@ -105,7 +112,7 @@ class OtelSpan:
 
     def event(self, name: str, attributes: Mapping[str, AttributeValue]) -> None:
         """Add a span event now."""
-        if not self._live:
+        if not self._live or not self.recording:
             return
         try:
             self._span.add_event(clean_name(name), clean_all(attributes))
@@ -114,6 +121,8 @@ class OtelSpan:
 
     def attribute(self, name: str, value: AttributeValue) -> None:
         """Set one attribute."""
+        if not self.recording:
+            return
         found = clean_value(value)
         if found is not None:
             self._late[clean_name(name)] = found
@@ -126,11 +135,9 @@ class OtelSpan:
     def usage(self, record: UsageRecord) -> None:
         """What a model call used: attributes and metrics; one message counts once."""
         try:
-            self._late.update(usage_attributes(record))
-            message = record.run.message or record.response.id
-            if message is None or message not in self._counted:
-                if message is not None:
-                    self._counted.add(message)
+            if self.recording:
+                self._late.update(usage_attributes(record))
+            if self._is_new(record.run.message or record.response.id):
                 self._parts.meters.usage(record, self._labels, self._context)
             if self._plan.operation == "chat":
                 self._labels = self._parts.meters.model_labels(record, self._labels)
@@ -139,7 +146,17 @@ class OtelSpan:
 
     def totals(self, usage: TokenUsage, finish_reasons: tuple[str, ...] = ()) -> None:
         """Sums of an agent's model calls: attributes only."""
-        self._late.update(totals_attributes(usage, finish_reasons))
+        if self.recording:
+            self._late.update(totals_attributes(usage, finish_reasons))
+
+    def given(self, arguments: Mapping[str, object] | Callable[[], Mapping[str, object] | None]) -> None:
+        """Capture the arguments now, before the body can change them."""
+        try:
+            known = arguments() if callable(arguments) else arguments
+            if known is not None:
+                self._content[self._plan.keys[0]] = self._captured_arguments(known)
+        except Exception as error:  # noqa: BLE001 - telemetry fails open
+            self._parts.losses.problem("capture", error)
 
     def end(self, outcome: Outcome, error: BaseException | None = None, result: object = NOTHING) -> None:
         """End it once."""
@@ -160,7 +177,7 @@ class OtelSpan:
         """Write what is known at the end and end the span; returns the metrics' error label."""
         span, label = self._span, None
         try:
-            if span.is_recording():
+            if self.recording and span.is_recording():
                 if outcome != "ok":
                     label = self._describe(outcome, error)
                 self._write(result)
@@ -174,12 +191,36 @@ class OtelSpan:
             self._parts.losses.problem("processor", failure)
         return label
 
+    def _is_new(self, message: str | None) -> bool:
+        if message is None:
+            return True
+        if self._counted is None:
+            self._counted = set()
+        if message in self._counted:
+            return False
+        self._counted.add(message)
+        return True
+
+    def _captured_arguments(self, known: Mapping[str, object]) -> str:
+        parts = self._parts
+        return parts.messages.asked(known) if self._plan.operation == "chat" else parts.capture.arguments(known)
+
+    def _write_content(self, result: object) -> None:
+        """Content goes where the capture mode says: attributes, an event, or both."""
+        parts, content = self._parts, self._content
+        if result is not NOTHING and parts.capture.on:
+            content[self._plan.keys[1]] = parts.messages.answered(result) if self._plan.operation == "chat" else parts.capture.json(result)
+        if content and parts.capture.on_spans:
+            self._late.update(content)
+        if content and parts.capture.on_events:
+            self._span.add_event(c.EVENT_DETAILS if self._plan.operation == "chat" else c.EVENT_CONTENT, content)
+
     def _write(self, result: object) -> None:
         late = self._late
         if self._first is not None:
             late[c.FIRST_CHUNK] = self._first
-        if result is not NOTHING and self._parts.capture.on_spans:
-            late[self._plan.keys[1]] = self._parts.capture.json(result)
+        if self._content or result is not NOTHING:
+            self._write_content(result)
         if late:
             self._span.set_attributes(late)
         # The SDK evicts the oldest attributes first, and the decision came first of all.

@@ -16,7 +16,9 @@ from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry import operations as ops
 from otel_runtime.telemetry.capture import Capture
 from otel_runtime.telemetry.failure import Failures
+from otel_runtime.telemetry.lazy_attributes import LazyAttributes
 from otel_runtime.telemetry.losses import Losses
+from otel_runtime.telemetry.message_capture import MessageCapture
 from otel_runtime.telemetry.meters import Meters
 from otel_runtime.telemetry.metrics import Recorder
 from otel_runtime.telemetry.noop import NOOP_SPAN
@@ -45,6 +47,7 @@ class Parts:
         losses: Counts and problems.
         meters: Measurements.
         capture: Content.
+        messages: Content of model calls.
         failures: Exceptions.
         redactor: Secrets.
     """
@@ -52,6 +55,7 @@ class Parts:
     losses: Losses
     meters: Meters
     capture: Capture
+    messages: MessageCapture
     failures: Failures
     redactor: Redactor
 
@@ -87,7 +91,7 @@ class OtelTracing:
         self._tracer = tracer
         self._recorder = recorder
         self._outlets = outlets
-        self._parts = Parts(losses, Meters(recorder), capture, Failures(redactor), redactor)
+        self._parts = Parts(losses, Meters(recorder), capture, MessageCapture(capture, redactor), Failures(redactor), redactor)
         self._all_decisions = decision_spans == "all"
         self._resume: Literal["auto", "same", "new"] = resume_trace
         self._plans: dict[tuple[str, str], ops.Plan] = {}
@@ -96,8 +100,8 @@ class OtelTracing:
 
     @property
     def captures(self) -> bool:
-        """True when content goes onto spans: only then are arguments handed over."""
-        return self._parts.capture.on_spans
+        """True when content is captured: only then are arguments handed over."""
+        return self._parts.capture.on
 
     def open(self, start: SpanStart) -> OpenSpan:
         """Start a span; the caller enters and ends it."""
@@ -207,27 +211,17 @@ class OtelTracing:
         plan = self._plans.get((start.kind, start.name)) or self._plan(start.kind, start.name)
         self._recorder.ensure()
         parent = context.get_current() if start.parent is None else remote_parent(start.parent)
-        attributes = ops.start_attributes(start, plan)
-        if plan.operation == "chat" and c.REQUEST_MODEL not in attributes:
-            attributes[c.REQUEST_MODEL] = clean_name(start.name)
-        if start.arguments is not None and parts.capture.on_spans:
-            attributes[plan.keys[0]] = self._captured(plan, start.arguments)
-        if start.unguarded and not trace.get_current_span(parent).get_span_context().is_valid:
-            attributes[c.GUARDED] = False
         links = [link for ref in start.links for link in link_to(ref)] if start.links else []
         labels = plan.labels
         if plan.operation == "chat":
             labels = parts.meters.model(start.model or start.name, start.provider, labels)
         started = time.time_ns()
-        span = self._start(plan.span_name, parent, plan.kind, attributes, links, started)
+        span = self._start(plan.span_name, parent, plan.kind, LazyAttributes(start, plan, parent), links, started)
         entered = trace.set_span_in_context(span, parent)
-        return OtelSpan(parts, plan, span, entered, started, start.decision, labels)
-
-    def _captured(self, plan: ops.Plan, arguments: Mapping[str, object]) -> str:
-        capture = self._parts.capture
-        if plan.operation == "chat" and "messages" in arguments:
-            return capture.json(arguments["messages"])
-        return capture.arguments(arguments)
+        opened = OtelSpan(parts, plan, span, entered, started, start.decision, labels)
+        if start.arguments is not None and parts.capture.on and opened.recording:
+            opened.given(start.arguments)
+        return opened
 
     def _plan(self, kind: str, name: str) -> ops.Plan:
         plan = ops.plan(kind, name, bounded=self._parts.meters.name(name))
@@ -235,7 +229,9 @@ class OtelTracing:
             self._plans[kind, name] = plan
         return plan
 
-    def _start(self, name: str, parent: Context, kind: SpanKind, attributes: ops.Attributes, links: list[Link], started: int) -> Span:
+    def _start(
+        self, name: str, parent: Context, kind: SpanKind, attributes: Mapping[str, ops.AttributeValues], links: list[Link], started: int
+    ) -> Span:
         try:
             # The last two: exceptions are recorded by us.
             return self._tracer.start_span(name, parent, kind, attributes, links, started, False, False)

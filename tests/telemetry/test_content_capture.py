@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from pydantic import BaseModel, ValidationError
 
 from otel_runtime.errors import ConfigError
+from otel_runtime.settings.model import Settings
 from otel_runtime.telemetry.capture import MAX_BYTES, Capture, capture_mode
 from otel_runtime.telemetry.protocol import SpanStart
 from otel_runtime.telemetry.redaction import Redactor
@@ -62,11 +64,57 @@ class TestSwitch:
         bench = make_bench(capture="SPAN_ONLY")
         bench.tracing.open(SpanStart("tool", "x", arguments={"self": object(), "a": 1})).end("ok", result=[2])
         bench.tracing.open(SpanStart("agent", "y", arguments={"a": 1})).end("ok", result=[2])
-        bench.tracing.open(SpanStart("model", "z", arguments={"messages": [{"role": "user"}], "n": 1})).end("ok", result="hi")
+        bench.tracing.open(SpanStart("model", "z", arguments={"messages": [{"role": "user", "content": "q"}], "n": 1})).end(
+            "ok", result="hi"
+        )
         tool, agent, model = (bench.span(name).attributes for name in ("execute_tool x", "invoke_agent y", "chat z"))
         assert ('{"a":1}', "[2]") == (tool["gen_ai.tool.call.arguments"], tool["gen_ai.tool.call.result"])
         assert ('{"a":1}', "[2]") == (agent["otel_runtime.arguments"], agent["otel_runtime.result"])
-        assert ('[{"role":"user"}]', '"hi"') == (model["gen_ai.input.messages"], model["gen_ai.output.messages"])
+        assert '[{"role":"user","parts":[{"type":"text","content":"q"}]}]' == model["gen_ai.input.messages"]
+        assert '[{"role":"assistant","parts":[{"type":"text","content":"hi"}],"finish_reason":"stop"}]' == model["gen_ai.output.messages"]
+
+    @pytest.mark.parametrize(("mode", "on_span", "events"), [("EVENT_ONLY", False, 1), ("SPAN_AND_EVENT", True, 1), ("SPAN_ONLY", True, 0)])
+    def test_where_content_goes(self, make_bench: Any, mode: str, on_span: bool, events: int) -> None:
+        """Content is on the span, in an event of it, or both, as the mode says; other than model calls use an event of our own name."""
+        bench = make_bench(environ={VARIABLE: mode})
+        assert bench.tracing.captures
+        bench.tracing.open(SpanStart("model", "m", arguments={"prompt": "hi"})).end("ok", result="ho")
+        bench.tracing.open(SpanStart("tool", "t", arguments={"a": 1})).end("ok", result=2)
+        model, tool = bench.span("chat m"), bench.span("execute_tool t")
+        assert (on_span, on_span) == ("gen_ai.input.messages" in model.attributes, "gen_ai.tool.call.result" in tool.attributes)
+        assert ["gen_ai.client.inference.operation.details"] * events == [event.name for event in model.events]
+        assert ["otel_runtime.content"] * events == [event.name for event in tool.events]
+        for event in tool.events:
+            assert {"gen_ai.tool.call.arguments": '{"a":1}', "gen_ai.tool.call.result": "2"} == event.attributes
+
+    def test_arguments_are_bound_only_when_recorded(self, make_bench: Any) -> None:
+        """A call that is sampled out binds nothing; one that is recorded binds once."""
+        asked: list[str] = []
+
+        def bind() -> dict[str, object]:
+            asked.append("bound")
+            return {"a": 1}
+
+        out = make_bench(capture="SPAN_ONLY", sampler=ALWAYS_OFF)
+        out.tracing.open(SpanStart("tool", "x", arguments=bind)).end("ok", result=object())
+        assert [] == asked
+        kept = make_bench(capture="SPAN_ONLY")
+        kept.tracing.open(SpanStart("tool", "x", arguments=bind)).end("ok")
+        assert (["bound"], '{"a":1}') == (asked, kept.span("execute_tool x").attributes["gen_ai.tool.call.arguments"])
+
+    def test_arguments_as_they_were(self, make_bench: Any) -> None:
+        """What the body changes afterwards does not change what was captured."""
+        bench = make_bench(capture="SPAN_ONLY")
+        given = {"rows": [1]}
+        span = bench.tracing.open(SpanStart("tool", "x", arguments=given))
+        given["rows"].append(2)
+        span.end("ok")
+        assert '{"rows":[1]}' == bench.span("execute_tool x").attributes["gen_ai.tool.call.arguments"]
+
+    def test_capture_switch_refuses(self) -> None:
+        """Our own setting with a bad value is refused."""
+        with pytest.raises(ValidationError):
+            Settings(capture="sometimes")  # type: ignore[arg-type]  # that is the test
 
 
 class TestBounds:
