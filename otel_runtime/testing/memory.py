@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -14,15 +16,16 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
+from otel_runtime.errors import Blocked
 from otel_runtime.runtime.build import build_runtime
+from otel_runtime.runtime.instrumenting import patches_for
 from otel_runtime.runtime.runtime import Runtime
 from otel_runtime.settings.model import Settings
 from otel_runtime.telemetry import conventions as names
+from otel_runtime.testing.expecting import Tree, difference, outline
+from otel_runtime.values.decision import Verdict
 
 __all__ = ["DecisionSeen", "MemoryRuntime", "Tree"]
-
-# A span's name, then its children's trees in the order they started.
-Tree = tuple["str | Tree", ...]
 
 
 class DecisionSeen(NamedTuple):
@@ -68,9 +71,13 @@ class MemoryRuntime:
         self._meters = MeterProvider([self._reader], shutdown_on_exit=False)
         # Waiting is for people; a test that wants to wait says how long.
         given = {"name": "test", "otlp": "off", "wait_at_most": 0, "state": state, "policy": tuple(policy), **(settings or {})}
+        checked = Settings.model_validate(given)
+        patches = patches_for(checked)
+        patches.check()
         self.runtime: Runtime = build_runtime(
-            Settings.model_validate(given), tracer_provider=self._tracers, meter_provider=self._meters, capabilities=capabilities
+            checked, tracer_provider=self._tracers, meter_provider=self._meters, capabilities=capabilities
         )
+        self.runtime.instrument(patches)
 
     def use(self) -> AbstractContextManager[None]:
         """Put it in force for the code inside a `with` block."""
@@ -83,13 +90,65 @@ class MemoryRuntime:
 
     def tree(self) -> tuple[Tree, ...]:
         """Finished spans as nested tuples of names: `(("invoke_agent a", ("chat m",), ("execute_tool t",)),)`."""
-        spans = self.spans()
-        known = {span.context.span_id for span in spans if span.context}
-        return _trees(spans, [span for span in spans if span.parent is None or span.parent.span_id not in known])
+        return _forest(self.spans())
 
     def decisions(self) -> tuple[DecisionSeen, ...]:
         """Decisions in the order they were made; an allow is seen on the span of what it let run."""
         return tuple(seen for span in self.spans() if (seen := _decision(span.attributes or {})) is not None)
+
+    def assert_tree(self, expected: str) -> None:
+        """The finished spans are exactly these: one name per line, children two spaces deeper than their parent.
+
+        Args:
+            expected: The outline; the indentation of the whole does not matter.
+
+        Raises:
+            AssertionError: They are not; the message shows which lines differ.
+        """
+        __tracebackhide__ = True
+        self._compare("spans", expected, outline(self.tree()))
+
+    def assert_decisions(self, *expected: tuple[str, Verdict, str | None]) -> None:
+        """The decisions so far are exactly these, in order: tool, decision, id of the deciding rule (None for the default).
+
+        Raises:
+            AssertionError: They are not; the message shows which differ.
+        """
+        __tracebackhide__ = True
+        self._compare("decisions", _decision_lines(expected), _decision_lines(self.decisions()))
+
+    def assert_decided(self, call: Callable[[], object], decision: Verdict, *, rule: str | None = None, span: str | None = None) -> object:
+        """A call is decided so, by this rule, and leaves this span.
+
+        Args:
+            call: Makes the call, such as `lambda: refund(1, 900)`; a coroutine it returns is run to its end.
+            decision: What must be decided, by the last decision that the call led to.
+            rule: Id of the rule that must have decided; None does not look at it.
+            span: Outline of the spans that the call must leave, as for `assert_tree`; None does not look at them.
+
+        Returns:
+            What the call returned, or the `Blocked` error that it raised.
+
+        Raises:
+            AssertionError: It was decided otherwise, by another rule, or left other spans; the message shows what happened.
+        """
+        __tracebackhide__ = True
+        before = {item.context.span_id for item in self.spans() if item.context}
+        result = _outcome(call)
+        new = [item for item in self.spans() if item.context and item.context.span_id not in before]
+        seen = [found for item in new if (found := _decision(item.attributes or {})) is not None]
+        got = seen[-1] if seen else DecisionSeen("", "nothing", None)
+        expected = DecisionSeen(got.tool, decision, rule if rule is not None else got.rule)
+        self._compare("decisions", _decision_lines([expected]), _decision_lines([got]))
+        if span is not None:
+            self._compare("spans", span, outline(_forest(new)))
+        return result
+
+    def _compare(self, what: str, expected: str, got: str) -> None:
+        __tracebackhide__ = True
+        differing = difference(what, expected, got)
+        if differing is not None:
+            raise AssertionError(differing)
 
     def metrics(self) -> Mapping[str, list[tuple[Mapping[str, object], object]]]:
         """Data points (attributes, value) by metric name; of a histogram the value is its sum."""
@@ -102,10 +161,32 @@ class MemoryRuntime:
         return found
 
     def shutdown(self) -> None:
-        """Stop the runtime and its providers."""
+        """Stop the runtime and its providers; what was instrumented is itself again."""
+        self.runtime.uninstrument()
         self.runtime.shutdown()
         self._tracers.shutdown()
         self._meters.shutdown()
+
+
+def _outcome(call: Callable[[], object]) -> object:
+    try:
+        result = call()
+        return asyncio.run(_finished(result)) if inspect.isawaitable(result) else result
+    except Blocked as blocked:
+        return blocked
+
+
+async def _finished(awaitable: Awaitable[object]) -> object:
+    return await awaitable
+
+
+def _decision_lines(decisions: Iterable[tuple[str, str, str | None]]) -> str:
+    return "\n".join(f"{tool or '(no tool)'}: {decision} by {rule or 'no rule'}" for tool, decision, rule in decisions)
+
+
+def _forest(spans: Sequence[ReadableSpan]) -> tuple[Tree, ...]:
+    known = {span.context.span_id for span in spans if span.context}
+    return _trees(spans, [span for span in spans if span.parent is None or span.parent.span_id not in known])
 
 
 def _trees(spans: Sequence[ReadableSpan], roots: Iterable[ReadableSpan]) -> tuple[Tree, ...]:

@@ -1,11 +1,12 @@
-"""The pytest plugin: fixture `otel_runtime_memory`, marker `otel_runtime`. Loads nothing heavy until a test asks for the fixture.
+"""The pytest plugin: fixtures `otel_runtime_memory` and `otel_runtime_receiver`, marker `otel_runtime`.
+
+Loads nothing heavy until a test asks for a fixture.
 
 @pytest.mark.otel_runtime(policy="policy/support.yaml")
 def test_refund_is_denied(otel_runtime_memory):
-    with pytest.raises(rt.PolicyDenied):
-        refund(order_id=1, amount=900)
-    assert otel_runtime_memory.decisions() == (("refund", "deny", "refund.limit"),)
-    assert otel_runtime_memory.tree() == (("policy deny refund",),)
+    otel_runtime_memory.assert_decided(
+        lambda: refund(order_id=1, amount=900), "deny", rule="refund.limit", span="policy deny refund"
+    )
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import pytest
 
 if TYPE_CHECKING:
     from otel_runtime.testing.memory import MemoryRuntime
+    from otel_runtime.testing.receiver import OtlpReceiver
 
-__all__ = ["otel_runtime_memory", "pytest_configure"]
+__all__ = ["otel_runtime_memory", "otel_runtime_receiver", "pytest_configure"]
 
 _MARKER = "otel_runtime"
 _OWN = frozenset({"policy", "policy_text", "capabilities"})
@@ -49,6 +51,15 @@ def otel_runtime_memory(request: pytest.FixtureRequest, tmp_path: Path) -> Itera
             yield memory
     finally:
         memory.shutdown()
+
+
+@pytest.fixture
+def otel_runtime_receiver() -> Iterator[OtlpReceiver]:
+    """An OTLP receiver on loopback, for programs in processes of their own: hand them its `environ`."""
+    from otel_runtime.testing.receiver import OtlpReceiver
+
+    with OtlpReceiver() as receiver:
+        yield receiver
 
 
 def _given(request: pytest.FixtureRequest) -> dict[str, object]:

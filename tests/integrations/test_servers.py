@@ -223,7 +223,7 @@ class TestUwsgi:
         fake.atexit = own  # type: ignore[attr-defined]  # as an application sets it
         flush_at_exit()
         with pytest.raises(ValueError, match="own"):
-            fake.atexit()  # type: ignore[attr-defined]
+            fake.atexit()
         assert ["own", "flushed"] == stopped
 
     def test_outside_of_it(self) -> None:

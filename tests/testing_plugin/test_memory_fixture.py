@@ -116,6 +116,103 @@ class TestFixture:
         result.assert_outcomes(passed=1)
 
 
+class TestExpecting:
+    def test_a_call_is_decided_so(self, pytester: pytest.Pytester) -> None:
+        """Decision, rule and spans of one call, of any kind, with what it returned or raised."""
+        result = run(
+            pytester,
+            """
+    import asyncio
+
+    @rt.tool
+    async def arefund(order_id: int, amount: float) -> str:
+        return "refunded"
+
+    @pytest.mark.otel_runtime(policy="shop.yaml")
+    def test_it(otel_runtime_memory):
+        memory = otel_runtime_memory
+        assert memory.assert_decided(lambda: support(), "allow", rule="small", span='''
+            invoke_agent support
+              execute_tool refund
+        ''') == "refunded"
+        refused = memory.assert_decided(lambda: refund(1, 500.0), "require-approval", rule="large")
+        assert isinstance(refused, rt.ApprovalPending)
+        memory.assert_decided(lambda: arefund(1, 5.0), "deny", span="policy deny arefund")
+        memory.assert_decisions(("refund", "allow", "small"), ("refund", "require-approval", "large"), ("arefund", "deny", None))
+            """,
+        )
+        result.assert_outcomes(passed=1)
+
+    @pytest.mark.parametrize(
+        ("check", "said"),
+        [
+            ("memory.assert_decided(lambda: refund(1, 5.0), 'deny')", ["*- refund: deny by small", "*+ refund: allow by small"]),
+            (
+                "memory.assert_decided(lambda: refund(1, 5.0), 'allow', rule='large')",
+                ["*- refund: allow by large", "*+ refund: allow by small"],
+            ),
+            ("memory.assert_decided(lambda: 1, 'allow')", ["*+ (no tool): nothing by no rule"]),
+            (
+                "support(); memory.assert_tree('execute_tool refund')",
+                ["*+ invoke_agent support", "*- execute_tool refund", "*+   execute_tool refund"],
+            ),
+            ("memory.assert_decided(support, 'allow', span='execute_tool refund')", ["*+ invoke_agent support"]),
+            (
+                "refund(1, 5.0); memory.assert_decisions(('refund', 'deny', None))",
+                ["*- refund: deny by no rule", "*+ refund: allow by small"],
+            ),
+        ],
+    )
+    def test_a_failure_shows_what_differs(self, pytester: pytest.Pytester, check: str, said: list[str]) -> None:
+        """Expected lines with -, what happened with +."""
+        result = run(
+            pytester,
+            f"""
+    @pytest.mark.otel_runtime(policy="shop.yaml")
+    def test_it(otel_runtime_memory):
+        memory = otel_runtime_memory
+        {check}
+            """,
+        )
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(said)
+
+    def test_functions_wrapped_by_configuration(self, pytester: pytest.Pytester) -> None:
+        """`instrument` holds for one test, and is undone after it."""
+        pytester.makepyfile(kiosk="def give(order): return order")
+        result = run(
+            pytester,
+            """
+    import kiosk
+
+    @pytest.mark.otel_runtime(instrument=["kiosk:give"])
+    def test_one(otel_runtime_memory):
+        kiosk.give(1)
+        otel_runtime_memory.assert_tree("execute_tool give")
+
+    def test_two(otel_runtime_memory):
+        kiosk.give(1)
+        otel_runtime_memory.assert_tree("")
+            """,
+        )
+        result.assert_outcomes(passed=2)
+
+    def test_a_program_in_a_process_of_its_own(self, pytester: pytest.Pytester) -> None:
+        """Its spans come over the wire."""
+        result = run(
+            pytester,
+            """
+    import os, subprocess, sys
+
+    def test_it(otel_runtime_receiver):
+        program = "import otel_runtime as rt\\nrt.configure()\\nwith rt.tool('ping'): pass"
+        subprocess.run([sys.executable, "-c", program], env={**os.environ, **otel_runtime_receiver.environ}, check=True)
+        assert otel_runtime_receiver.names() == ["execute_tool ping"]
+            """,
+        )
+        result.assert_outcomes(passed=1)
+
+
 class TestMistakes:
     def test_a_bad_policy_names_its_place(self, pytester: pytest.Pytester) -> None:
         """The test errs with the policy's own fault."""
