@@ -1,12 +1,13 @@
 """The event bus: publish and subscribe by kind, in the shape of the Dreadnode runtime page.
 
-Handlers run in the order of registration where the event is published; a failing one is isolated and counted. Asynchronous handlers
-are handed to `Background`. The last events are kept for replay.
+Synchronous handlers run in the order of registration where the event is published, and see every event. Asynchronous ones, and those
+registered with a queue, get events one after the other from a bounded queue of their own; one that is too slow loses events, is told so
+by `transport.lagged`, and can catch up with `replay(after_seq=...)`. A failing handler is isolated and counted. The last events are kept
+for replay.
 """
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import logging
 import threading
@@ -15,19 +16,37 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from inspect import isawaitable, iscoroutinefunction
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_runtime.hooks.kinds import check_custom_kind
+from otel_runtime.hooks.queued import Queued
 from otel_runtime.values.trace import EventEnvelope
 
 if TYPE_CHECKING:
     from otel_runtime.hooks.background import Background
 
-__all__ = ["EventBus", "Handler", "Subscriptions"]
+__all__ = ["QUEUE", "EventBus", "Handler", "Subscription", "Subscriptions"]
 
 Handler = Callable[[EventEnvelope], object]
 _log = logging.getLogger("otel_runtime.hooks")
+# Events that may wait for an asynchronous handler.
+QUEUE = 1_024
 _TERMINAL = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
+
+
+class Subscription(NamedTuple):
+    """One registration.
+
+    Args:
+        pattern: A kind, `prefix.*` or `*`.
+        handler: Takes each envelope.
+        queue: Events that may wait for it; 0 for a handler that runs where the event is published.
+    """
+
+    pattern: str
+    handler: Handler
+    queue: int = 0
 
 
 class Subscriptions:
@@ -35,13 +54,18 @@ class Subscriptions:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._all: tuple[tuple[str, Handler], ...] = ()
+        self._all: tuple[Subscription, ...] = ()
 
-    def add(self, pattern: str, handler: Handler) -> None:
+    def add(self, pattern: str, handler: Handler, *, queue: int | None = None) -> None:
         """Register a handler.
 
+        Args:
+            pattern: A kind, `prefix.*` or `*`.
+            handler: Takes each envelope; it may be asynchronous.
+            queue: Events that may wait for it, at least 1; None queues for asynchronous handlers only.
+
         Raises:
-            ValueError: The pattern is empty or has a `*` anywhere but at its end.
+            ValueError: The pattern is empty or has a `*` anywhere but at its end; the queue has no place.
             TypeError: The handler cannot be called.
         """
         if (
@@ -53,12 +77,23 @@ class Subscriptions:
             raise ValueError(f"expected an event kind, `prefix.*` or `*`, got `{pattern}`")
         if not callable(handler):
             raise TypeError(f"expected a function for event kind `{pattern}`, got `{type(handler).__name__}`")
+        if queue is not None and queue < 1:
+            raise ValueError(
+                f"expected a queue of at least 1 event for `{pattern}`, got `{queue}`; leave it out to run where events are published"
+            )
+        asynchronous = iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004 - an object with an asynchronous __call__ is meant
+        size = queue if queue is not None else QUEUE if asynchronous else 0
         with self._lock:
-            self._all = (*self._all, (pattern, handler))
+            self._all = (*self._all, Subscription(pattern, handler, size))
 
-    def matching(self, kind: str) -> list[Handler]:
-        """Handlers of a kind, in the order of registration."""
-        return [handler for pattern, handler in self._all if _fits(pattern, kind)]
+    def remove(self, handler: Handler) -> None:
+        """Forget every registration of a handler; an unknown one is no error."""
+        with self._lock:
+            self._all = tuple(known for known in self._all if known.handler != handler)
+
+    def matching(self, kind: str) -> list[Subscription]:
+        """Registrations for a kind, in their order."""
+        return [known for known in self._all if _fits(known.pattern, kind)]
 
 
 class EventBus:
@@ -76,9 +111,17 @@ class EventBus:
         self._own = own
         self._background = background
         self._numbers = itertools.count(1)
-        self._lock = threading.Lock()
+        # Re-entrant: a loop that starts tasks eagerly runs a handler where its event is queued, and that may publish.
+        self._lock = threading.RLock()
         self._past: deque[EventEnvelope] = deque(maxlen=keep)
+        # By identity: a handler need not be hashable.
+        self._queues: dict[int, tuple[Subscription, Queued]] = {}
         self.errors: Counter[str] = Counter()
+
+    @property
+    def lost(self) -> int:
+        """Events that slow subscribers never got."""
+        return sum(queue.lost for _, queue in list(self._queues.values()))
 
     def publish(self, kind: str, payload: Mapping[str, object] | None = None, *, session_id: str | None = None) -> EventEnvelope:
         """Publish an event of the application's own.
@@ -111,7 +154,14 @@ class EventBus:
                 terminal=kind in _TERMINAL,
             )
             self._past.append(envelope)
-        self._deliver(envelope)
+            told = (*self._everywhere.matching(kind), *self._own.matching(kind))
+            # Under the lock: two publishers at once must not swap their events in a queue.
+            for known in told:
+                if known.queue:
+                    self._queue_of(known).offer(envelope)
+        for known in told:
+            if not known.queue:
+                self._call(known.handler, envelope)
         return envelope
 
     def replay(self, handler: Handler, *, after_seq: int = 0, kind: str = "*") -> int:
@@ -131,20 +181,20 @@ class EventBus:
             handler(replace(item, replay=True))
         return len(past)
 
-    def _deliver(self, envelope: EventEnvelope) -> None:
-        for handler in (*self._everywhere.matching(envelope.kind), *self._own.matching(envelope.kind)):
-            try:
-                result = handler(envelope)
-                if inspect.isawaitable(result):
-                    self._background.add(self._guarded(envelope.kind, result))
-            except Exception as error:  # noqa: BLE001  # a handler may raise anything; the publisher must not notice
-                self._count(envelope.kind, error)
+    def _queue_of(self, known: Subscription) -> Queued:
+        found = self._queues.get(id(known))
+        if found is None:
+            found = self._queues[id(known)] = known, Queued(known.handler, known.queue, self._background, self._count)
+        return found[1]
 
-    async def _guarded(self, kind: str, result: Awaitable[object]) -> None:
+    def _call(self, handler: Handler, envelope: EventEnvelope) -> None:
         try:
-            await result
-        except Exception as error:  # noqa: BLE001  # as above
-            self._count(kind, error)
+            result = handler(envelope)
+            if isawaitable(result):
+                # A plain function that returned a coroutine: it could not be known for asynchronous.
+                Queued(_given(result), 1, self._background, self._count).offer(envelope)
+        except Exception as error:  # noqa: BLE001  # a handler may raise anything; the publisher must not notice
+            self._count(envelope.kind, error)
 
     def _count(self, kind: str, error: Exception) -> None:
         self.errors[kind] += 1
@@ -154,3 +204,10 @@ class EventBus:
 
 def _fits(pattern: str, kind: str) -> bool:
     return pattern in ("*", kind) or (pattern.endswith(".*") and kind.startswith(pattern[:-1]))
+
+
+def _given(result: Awaitable[object]) -> Handler:
+    async def wait(_: EventEnvelope) -> object:
+        return await result
+
+    return wait

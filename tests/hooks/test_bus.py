@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -20,11 +23,17 @@ def subscriptions() -> Subscriptions:
 
 
 @pytest.fixture
-def bus(subscriptions: Subscriptions) -> Iterator[EventBus]:
+def background() -> Iterator[Background]:
+    """A loop for asynchronous handlers."""
+    made = Background("test")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def bus(subscriptions: Subscriptions, background: Background) -> EventBus:
     """A bus that keeps three events."""
-    background = Background("test")
-    yield EventBus(Subscriptions(), subscriptions, background, keep=3)
-    background.stop()
+    return EventBus(Subscriptions(), subscriptions, background, keep=3)
 
 
 class TestPublish:
@@ -110,3 +119,88 @@ class TestReplay:
         assert bus.replay(seen.append, after_seq=3) == 2
         assert [(event.seq, event.replay) for event in seen] == [(4, True), (5, True)]
         assert bus.replay(lambda event: None) == 3
+
+
+class TestQueues:
+    """Subscribers that work at their own pace."""
+
+    def test_asynchronous_handlers_get_events_in_order(self, bus: EventBus, subscriptions: Subscriptions, background: Background) -> None:
+        """One after the other, however long each takes."""
+        seen: list[int] = []
+
+        async def handle(event: EventEnvelope) -> None:
+            await asyncio.sleep(0.002 if event.seq % 2 else 0)
+            seen.append(event.seq)
+
+        subscriptions.add("myapp.*", handle)
+        for _ in range(20):
+            bus.publish("myapp.x")
+        assert background.flush(5.0) is True
+        assert list(range(1, 21)) == seen
+
+    def test_several_publishers_keep_the_order_of_numbers(
+        self, bus: EventBus, subscriptions: Subscriptions, background: Background
+    ) -> None:
+        """Events of one session reach a subscriber in the order of their numbers."""
+        seen: list[tuple[str | None, int]] = []
+
+        async def handle(event: EventEnvelope) -> None:
+            seen.append((event.session_id, event.seq))
+
+        subscriptions.add("*", handle)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda n: bus.publish("myapp.x", session_id=f"s{n % 3}"), range(200)))
+        background.flush(5.0)
+        for session in ("s0", "s1", "s2"):
+            numbers = [seq for name, seq in seen if name == session]
+            assert sorted(numbers) == numbers
+        assert 200 == len(seen)
+
+    def test_a_slow_one_loses_events_and_is_told(self, bus: EventBus, subscriptions: Subscriptions, background: Background) -> None:
+        """Its own queue is bounded; others lose nothing; it can ask for what it missed."""
+        gate, slow, quick = threading.Event(), list[EventEnvelope](), list[int]()
+
+        def handle(event: EventEnvelope) -> None:
+            gate.wait(5)
+            slow.append(event)
+
+        subscriptions.add("*", handle, queue=2)
+        subscriptions.add("*", lambda event: quick.append(event.seq))
+        for _ in range(10):
+            bus.publish("myapp.x")
+        gate.set()
+        background.flush(5.0)
+        told = next(event for event in slow if event.kind == "transport.lagged")
+        got = [event.seq for event in slow if event.kind == "myapp.x"]
+        assert list(range(1, 11)) == quick
+        assert (bus.lost, 10 - len(got)) == (told.payload["lost"], told.payload["lost"])
+        assert told.payload["last_seq"] == 10
+        assert bus.replay(lambda event: None, after_seq=9) == 1
+
+    def test_a_failing_queued_handler_is_isolated(self, bus: EventBus, subscriptions: Subscriptions, background: Background) -> None:
+        """The next event still comes, and a flush raises nothing."""
+        seen: list[int] = []
+
+        async def handle(event: EventEnvelope) -> None:
+            seen.append(event.seq)
+            raise ValueError("handler")
+
+        subscriptions.add("*", handle)
+        for _ in range(2):
+            bus.publish("myapp.x")
+        assert background.flush(5.0) is True
+        assert ([1, 2], 2) == (seen, bus.errors["myapp.x"])
+
+    def test_one_that_was_removed_gets_nothing(self, bus: EventBus, subscriptions: Subscriptions) -> None:
+        """Forgetting a handler forgets all its patterns."""
+        seen: list[EventEnvelope] = []
+        subscriptions.add("*", seen.append)
+        subscriptions.add("myapp.*", seen.append)
+        subscriptions.remove(seen.append)
+        bus.publish("myapp.x")
+        assert [] == seen
+
+    def test_an_empty_queue_is_refused(self, subscriptions: Subscriptions) -> None:
+        """It could hold no event at all."""
+        with pytest.raises(ValueError, match="at least 1 event"):
+            subscriptions.add("*", print, queue=0)
