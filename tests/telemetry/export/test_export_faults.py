@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -180,3 +181,27 @@ class TestGrpc:
         telemetry.shutdown(2)
         server.stop(None).wait()
         assert reasons == lost(telemetry)
+
+
+class TestSoak:
+    def test_nothing_grows(self, faulty: Any, otlp_to: Any, tracing: Any, eventually: Any) -> None:
+        """Through many faults the number of threads and of open files stays where it was, and every span is accounted for."""
+        receiver = faulty()
+        otlp_to(receiver.url, OTEL_BSP_SCHEDULE_DELAY="10", OTEL_EXPORTER_OTLP_TIMEOUT="0.2")
+        telemetry = tracing()
+        five_calls(telemetry)
+        assert telemetry.flush(20)
+        before = own_threads()
+        for mode in ("503", "close", "400", "hang", "302", "429", "partial:1", "half-answer", "ok") * 2:
+            receiver.mode = mode
+            five_calls(telemetry)
+            telemetry.flush(0.3)
+        receiver.mode = "ok"
+        assert eventually(lambda: telemetry.flush(5))
+        assert before == own_threads()
+        assert 95 == len(receiver.names) + sum(lost(telemetry).values())
+        assert len(receiver.ids) == len(set(receiver.ids))
+
+
+def own_threads() -> list[str]:
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("otel-runtime"))
