@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,17 @@ def stream(prompt: str) -> Iterator[str]:
         yield prompt
 
 
+async def stream_slowly(prompt: str) -> AsyncIterator[str]:
+    """The same, asynchronous."""
+    for _ in range(ITEMS):
+        yield prompt
+
+
+def returned_stream(prompt: str) -> Iterator[str]:
+    """A model whose client hands back an iterator of its own."""
+    return iter([prompt] * ITEMS)
+
+
 def repeated(call: Callable[[], object]) -> Callable[[int], None]:
     """Call it `n` times."""
 
@@ -65,6 +77,17 @@ def consumed(items: Callable[[str], Iterator[str]]) -> Callable[[int], None]:
     return run
 
 
+def consumed_slowly(items: Callable[[str], AsyncIterator[str]]) -> Callable[[int], None]:
+    """Read the asynchronous stream to its end, `n` times."""
+
+    async def read(times: int) -> None:
+        for _ in range(times):
+            async for _item in items("x"):
+                pass
+
+    return lambda times: asyncio.run(read(times))
+
+
 def wrapped(between: Callable[[], object]) -> list[Case]:
     """A tool, a model and a stream under the decorators, whatever the state of the runtime."""
     tool, model, streamed = rt.tool(refund), rt.model(ask), rt.model(stream)
@@ -73,6 +96,10 @@ def wrapped(between: Callable[[], object]) -> list[Case]:
         Case("model", repeated(lambda: model("hi")), between=between),
         Case("plain item", consumed(stream), operations=ITEMS),
         Case("streamed item", consumed(streamed), operations=ITEMS, between=between),
+        Case("plain async item", consumed_slowly(stream_slowly), operations=ITEMS),
+        Case("streamed async item", consumed_slowly(rt.model(stream_slowly)), operations=ITEMS, between=between),
+        Case("plain returned item", consumed(returned_stream), operations=ITEMS),
+        Case("streamed returned item", consumed(rt.model(returned_stream)), operations=ITEMS, between=between),
     ]
 
 

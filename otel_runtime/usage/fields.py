@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 
 __all__ = ["TOKEN_ALIASES", "count", "field", "first_count", "first_text", "plain", "text"]
 
@@ -81,9 +81,11 @@ def first_count(sources: Iterable[object], names: Iterable[str]) -> int | None:
     """The first finite figure under any of the names, looked for in each source in turn."""
     wanted = tuple(names)
     for source in sources:
+        # Most names are missing from most sources: a plain look-up says so for less than a call.
+        read = source.get if type(source) is dict else partial(field, source)
         for name in wanted:
-            found = count(field(source, name))
-            if found is not None:
+            value = read(name)
+            if value is not None and (found := count(value)) is not None:
                 return found
     return None
 

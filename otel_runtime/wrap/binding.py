@@ -28,7 +28,9 @@ class Binder:
         receiver: True when the first parameter is `self` or `cls`; it is bound apart from the arguments.
     """
 
-    __slots__ = ("_defaults", "_known", "_names", "_receiver", "_required", "_simple", "_variadic", "keywords", "signature")
+    __slots__ = (
+        "_defaults", "_exact", "_known", "_names", "_places", "_receiver", "_required", "_simple", "_variadic", "keywords", "signature",
+    )  # fmt: skip
 
     def __init__(self, signature: inspect.Signature, *, receiver: bool) -> None:
         parameters = list(signature.parameters.values())
@@ -36,10 +38,13 @@ class Binder:
         self._receiver = receiver
         self._simple = all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters)
         self._names = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+        self._places = {p.name: place for place, p in enumerate(parameters) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)}
         self._known = frozenset(p.name for p in parameters)
         self._required = frozenset(p.name for p in parameters if p.default is p.empty)
         # A default that is not plain data (a sentinel object) says "not given": it never enters a decision.
         self._defaults = {p.name: p.default for p in parameters if isinstance(p.default, _PLAIN_DEFAULTS)}
+        # So many positional arguments leave nothing open.
+        self._exact = len(parameters) if self._simple and len(self._names) == len(parameters) else -1
         self._variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
         self.keywords: str | None = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
 
@@ -52,6 +57,8 @@ class Binder:
         if not self._simple or len(args) > len(self._names):
             return self._bind_slowly(args, kwargs)
         bound = dict(zip(self._names, args, strict=False))
+        if len(args) == self._exact and not kwargs:
+            return bound, bound.pop(self._names[0]) if self._receiver else NO_RECEIVER
         if kwargs:
             if not self._known.issuperset(kwargs) or not bound.keys().isdisjoint(kwargs):
                 return self._bind_slowly(args, kwargs)
@@ -60,6 +67,11 @@ class Binder:
             return self._bind_slowly(args, kwargs)
         receiver = bound.pop(self._names[0]) if self._receiver else NO_RECEIVER
         return {**self._defaults, **bound}, receiver
+
+    def value_of(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """One argument without binding the rest; its default, or None, when it was not given."""
+        place = self._places.get(name, len(args))
+        return args[place] if place < len(args) else kwargs.get(name, self._defaults.get(name))
 
     def unbind(self, bound: Mapping[str, Any], receiver: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The other way: positional and keyword arguments that bind to the given ones."""

@@ -117,12 +117,11 @@ class Invocation:
         options = self.plan.options
         if options.model is not None or self.plan.kind != "model":
             return options.model
-        if self.bound is None and (self.plan.binder is None or options.model_from not in self.plan.binder.signature.parameters):
-            return None
-        try:
-            return _text(self.arguments().get(options.model_from))
-        except TypeError:
-            return None
+        if self.bound is not None:
+            return _text(self.bound.get(options.model_from))
+        # Not bound for this: a call that nothing guards and nobody records binds nothing.
+        binder = self.plan.binder
+        return None if binder is None else _text(binder.value_of(options.model_from, self.args, self.kwargs))
 
     def _adopt_names(self) -> None:
         """Session and user that the decorator takes from arguments."""

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import inspect
 import pickle
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, Self
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import otel_runtime as rt
+from otel_runtime.runtime.build import build_runtime
+from otel_runtime.settings.model import Settings
 from otel_runtime.wrap.active import Unavailable, use_active
+from otel_runtime.wrap.binding import Binder
+from otel_runtime.wrap.plan import plan_of
 
 
 @rt.tool
@@ -279,6 +286,152 @@ class TestUnavailable:
         world.runtime.shutdown()
         with world.runtime.use(), pytest.raises(rt.PolicyUnavailable, match="was shut down"):
             plain(1)
+
+
+class TestTwice:
+    """Decorated twice is one call."""
+
+    def test_options_of_both_count(self, traced: Any) -> None:
+        """Name from one, tags and attributes from both."""
+
+        @rt.tool(tags=["b"], attributes={"x": 1})
+        @rt.tool("named", tags=["a"], attributes={"y": 2})
+        def f() -> None: ...
+
+        f()
+        span = traced.one("execute_tool named")
+        plan = plan_of(f)
+        assert plan is not None
+        assert (plan.options.tags, span.attributes["x"], span.attributes["y"]) == (frozenset({"a", "b"}), 1, 2)
+
+    def test_options_that_contradict_are_refused(self) -> None:
+        """Nobody can say which of two names was meant."""
+        with pytest.raises(TypeError, match=r"`one` is decorated twice, with name=`one` and name=`two`; keep one of the two"):
+            rt.tool("two")(rt.tool("one")(lambda: None))
+
+    def test_options_above_another_decorator_are_refused(self) -> None:
+        """The decorator inside cannot learn them any more."""
+
+        @rt.tool
+        def f() -> None: ...
+
+        @functools.wraps(f)
+        def around() -> None:
+            return f()
+
+        assert rt.tool(around) is around
+        with pytest.raises(TypeError, match="with another decorator between; give all options to one of the two"):
+            rt.tool(tags=["a"])(around)
+
+    def test_two_kinds_are_two_spans(self, traced: Any) -> None:
+        """An agent that is also a tool is both."""
+        rt.agent("a")(rt.tool("t")(lambda: None))()
+        assert traced.tree() == {"invoke_agent a": {"execute_tool t": {}}}
+
+    def test_another_decorator_above_is_not_passed_by(self, traced: Any) -> None:
+        """The guarded call by name or function runs what it was given, not only what is inside."""
+        ran: list[str] = []
+
+        @rt.tool
+        def f() -> None:
+            ran.append("inside")
+
+        @functools.wraps(f)
+        def around() -> None:
+            ran.append("around")
+            f()
+
+        rt.run_tool(around, {})
+        assert ran == ["around", "inside"]
+
+
+class TestClasses:
+    """What a decorated class cannot do is said when it is decorated."""
+
+    def test_a_constructor_returns_no_value(self) -> None:
+        """on_refusal= has nothing to put its value into."""
+        with pytest.raises(TypeError, match="a constructor cannot return the value of on_refusal="):
+
+            @rt.tool(on_refusal=str)
+            class Shop: ...
+
+    def test_builtin_classes_stay_as_they_are(self) -> None:
+        """Nobody can change how a dict is made."""
+        with pytest.raises(TypeError, match=r"`dict` cannot be decorated: .*; decorate a function that makes the object"):
+            rt.tool(dict)
+
+    def test_a_refused_one_is_not_made(self, world: Any) -> None:
+        """No code of the constructor runs before the decision."""
+        ran: list[str] = []
+
+        @rt.tool("forbidden")
+        class Shop:
+            def __new__(cls) -> Self:
+                ran.append("new")
+                return super().__new__(cls)
+
+            def __init__(self) -> None:
+                ran.append("init")
+
+        with pytest.raises(rt.PolicyDenied):
+            Shop()
+        assert ran == []
+
+
+class TestRefusedStreams:
+    """The decision falls before any code of the function's own."""
+
+    def test_what_returns_something_that_runs(self, world: Any) -> None:
+        """At the call for functions, at the await for coroutines, at the first item for generators."""
+        ran: list[str] = []
+
+        def returning() -> Any:
+            ran.append("sync")
+            return later()
+
+        async def later() -> Any:
+            ran.append("async")
+            return items()
+
+        async def items() -> AsyncIterator[int]:
+            ran.append("items")
+            yield 1
+
+        def counted() -> Iterator[int]:
+            ran.append("counted")
+            yield 1
+
+        async def first(source: AsyncIterator[int]) -> int:
+            return await anext(source)
+
+        calls: list[Any] = [
+            rt.tool("forbidden")(returning),
+            lambda: asyncio.run(rt.tool("forbidden")(later)()),
+            lambda: asyncio.run(first(rt.tool("forbidden")(items)())),
+            lambda: next(rt.tool("forbidden")(counted)()),
+            rt.tool("forbidden")(functools.partial(returning)),
+        ]
+        for call in calls:
+            with pytest.raises(rt.PolicyDenied):
+                call()
+        assert ran == []
+
+
+class TestUnrecorded:
+    """What nobody will see costs nothing."""
+
+    def test_nothing_is_bound(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A call that nothing guards and the sampler drops binds no arguments, whatever its kind."""
+
+        def refuse(*_: object) -> None:
+            raise AssertionError
+
+        provider = TracerProvider(sampler=ALWAYS_OFF)
+        runtime = build_runtime(Settings(), tracer_provider=provider)
+        calls: list[Any] = [decorator(lambda model, text=1: model) for decorator in (rt.tool, rt.model, rt.agent, rt.workflow)]
+        monkeypatch.setattr(Binder, "bind", refuse)
+        with runtime.use(), runtime:
+            assert [call("m") for call in calls] == ["m"] * 4
 
 
 class TestOptions:
