@@ -1,4 +1,4 @@
-"""`otel-runtime policy`: check rules, explain a decision, print the schema for editors."""
+"""`otel-runtime policy`: check rules, try their cases, explain a decision, print the schema for editors."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+_FAILING_CASE = "P020"
 _FACTS_HELP = 'JSON file with what the session did; a fresh session when left out: {"session": "s1", "labels": [...], "history": [...], "used": {"RULE": 3}}'
 
 
@@ -29,6 +30,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser = commands.add_parser("policy", help="check rules, explain a decision", description="Work with policy files.")
     inner = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_check(inner)
+    _add_test(inner)
     _add_explain(inner)
     schema = inner.add_parser(
         "schema", help="print the JSON Schema of policy files", description="Print the JSON Schema of policy files, for editors."
@@ -48,6 +50,39 @@ def _add_check(inner: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     check.add_argument("--app", metavar="MODULE", help="module to import, so that decorated tools give their signatures")
     check.add_argument("--json", action="store_true", help="print JSON")
     check.set_defaults(run=_check)
+
+
+def _add_test(inner: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    test = inner.add_parser(
+        "test",
+        help="try the cases, and say how well they cover the rules",
+        description="Try `match`, `no_match` and `cases`, and show for every rule how many of them it applies to and how many not. "
+        "Exit code 0 when all pass, 1 when a case fails or too few rules are covered, 2 when the policy cannot be used.",
+    )
+    test.add_argument(
+        "paths", metavar="FILE|DIR", type=Path, nargs="*", help="all paths together are one policy; the configured one when left out"
+    )
+    test.add_argument("--app", metavar="MODULE", help="module to import, so that decorated tools give their signatures")
+    test.add_argument(
+        "--require-coverage",
+        metavar="PERCENT",
+        type=_percent,
+        nargs="?",
+        const=100.0,
+        help="fail when fewer rules are seen both to apply and not to; 100 when no number is given",
+    )
+    test.add_argument("--json", action="store_true", help="print JSON")
+    test.set_defaults(run=_test)
+
+
+def _percent(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"expected a percentage from 0 to 100, got `{text}`")
+    return number
 
 
 def _add_explain(inner: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -100,6 +135,38 @@ def _check(arguments: argparse.Namespace) -> int:
     return 0 if loaded is not None else 2
 
 
+def _test(arguments: argparse.Namespace) -> int:
+    loaded: LoadedPolicy | None = None
+    faults: Sequence[Fault] = ()
+    try:
+        loaded = _load(arguments.paths, arguments.app)
+    except ConfigError as error:
+        faults = error.faults
+    whole = sum(cover.whole for cover in loaded.coverage) if loaded is not None else 0
+    percent = 100 * whole / len(loaded.coverage) if loaded is not None and loaded.coverage else 0.0
+    short = loaded is not None and arguments.require_coverage is not None and percent < arguments.require_coverage
+    if arguments.json:
+        told = [{**asdict(cover), "whole": cover.whole} for cover in loaded.coverage] if loaded is not None else []
+        cases = loaded.cases if loaded is not None else None
+        document = {"ok": loaded is not None and not short, "cases": cases, "coverage_percent": percent, "rules": told}
+        print(json.dumps({**document, "faults": [asdict(fault) for fault in faults]}, indent=2))
+    else:
+        from otel_runtime.cli.policy_view import console, print_coverage, print_fault
+
+        out = console()
+        for fault in faults:
+            print_fault(out, fault)
+        if loaded is not None:
+            print_coverage(out, loaded.coverage, loaded.cases, arguments.require_coverage)
+        else:
+            out.print(
+                f"{_count(len(faults), 'fault')}; no coverage is told for a policy that cannot be used", style="bold red", highlight=False
+            )
+    if loaded is None:
+        return 1 if all(fault.code == _FAILING_CASE for fault in faults) else 2
+    return 1 if short else 0
+
+
 def _print_check(loaded: LoadedPolicy | None, faults: Sequence[Fault]) -> None:
     from otel_runtime.cli.policy_view import console, print_fault
 
@@ -133,7 +200,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     else:
         from otel_runtime.cli.policy_view import console, print_explanation
 
-        print_explanation(console(), action, explanation)
+        print_explanation(console(), action, explanation, told=bool(told) or arguments.session_facts is not None)
     return 0
 
 

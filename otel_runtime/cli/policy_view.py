@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from otel_runtime.errors import Fault
+from otel_runtime.policy.cases import Coverage
 from otel_runtime.policy.explain import ConditionExplanation, Explanation, RuleExplanation
 from otel_runtime.policy.truth import Tri, spell
 from otel_runtime.values.action import Action
 
-__all__ = ["console", "print_explanation", "print_fault"]
+__all__ = ["console", "print_coverage", "print_explanation", "print_fault"]
 
 _STYLES: dict[Tri, str] = {True: "green", False: "dim", None: "yellow"}
+# How conditions on what happened in a session are spelled.
+_OF_SESSION = ("after ", "over ")
 _VERDICTS = {"allow": "bold green", "deny": "bold red", "require-approval": "bold yellow", "retryable-failure": "bold magenta"}
 
 
@@ -30,8 +36,32 @@ def print_fault(out: Console, fault: Fault) -> None:
     out.print(text.append(f"\n{rest}", style="default") if rest else text, soft_wrap=True)
 
 
-def print_explanation(out: Console, action: Action, explanation: Explanation) -> None:
-    """The decision, then every rule about the call."""
+def print_coverage(out: Console, coverage: Sequence[Coverage], cases: int, required: float | None) -> None:
+    """A table of rules, the ones whose cases show too little marked; then the sum."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "rule", "applies", "does not"):
+        table.add_column(name, justify="right" if name in {"applies", "does not"} else "left")
+    for cover in coverage:
+        style = "" if cover.whole else "yellow"
+        table.add_row("ok" if cover.whole else "--", cover.rule, str(cover.hits), str(cover.misses), style=style)
+    out.print(table)
+    whole = sum(cover.whole for cover in coverage)
+    percent = 100 * whole / len(coverage) if coverage else 100.0
+    short = required is not None and percent < required
+    needed = f", {required:g}% are required" if short else ""
+    said = f"{cases} cases pass; {whole} of {len(coverage)} rules are seen both to apply and not to ({percent:.0f}%{needed})"
+    out.print(Text(said, style="bold red" if short else "bold green"), soft_wrap=True)
+
+
+def print_explanation(out: Console, action: Action, explanation: Explanation, *, told: bool = True) -> None:
+    """The decision, then every rule about the call.
+
+    Args:
+        out: Where to print.
+        action: The call.
+        explanation: Its decision and the rules about it.
+        told: False when nobody said what happened in the session before.
+    """
     decision = explanation.decision
     verdict = decision.value if decision.would_be is None else f"{decision.value} (shadow; it would be {decision.would_be})"
     by = f"rule {decision.rule} at {decision.place}" if decision.rule is not None else decision.code
@@ -48,6 +78,19 @@ def print_explanation(out: Console, action: Action, explanation: Explanation) ->
         out.print(_rule(rule))
     if explanation.others:
         out.print(Text(f"{explanation.others} rules are about other names", style="dim"))
+    for hint in explanation.hints:
+        out.print(Text(f"hint: {hint}", style="cyan"), soft_wrap=True)
+    if not told and any(_asks_session(rule) for rule in explanation.rules):
+        hint = "rules ask what happened before; this is a fresh session, so nothing did. Say it with --session-facts FILE"
+        out.print(Text(f"hint: {hint}", style="cyan"), soft_wrap=True)
+
+
+def _asks_session(rule: RuleExplanation) -> bool:
+    return any(condition.label.startswith(_OF_SESSION) or _inside(condition) for condition in rule.conditions)
+
+
+def _inside(condition: ConditionExplanation) -> bool:
+    return any(part.label.startswith(_OF_SESSION) or _inside(part) for part in condition.parts)
 
 
 def _rule(rule: RuleExplanation) -> Tree:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from otel_runtime.policy.truth import Tri, all_of, any_of, spell
 from otel_runtime.policy.walk import Path
 from otel_runtime.values.action import Action, Kind, Parameter, ToolSignature
 
-__all__ = ["CaseReport", "Trial", "assumed_signature", "check_file_cases", "check_rule_cases"]
+__all__ = ["CaseReport", "Coverage", "Trial", "assumed_signature", "check_file_cases", "check_rule_cases"]
 
 # Cases know no clock: windows are looked at in this moment.
 _NOW: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -44,11 +45,39 @@ class CaseReport:
 
     Args:
         findings: One per failing case.
-        covered: Ids of rules that a case made match.
+        hits: How many cases made which rule match.
+        misses: How many cases called something that a rule is about, and did not make it match.
+        tried: How many cases there are.
     """
 
     findings: tuple[Finding, ...]
-    covered: frozenset[str]
+    hits: Mapping[str, int]
+    misses: Mapping[str, int]
+    tried: int
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How well the cases try one rule.
+
+    Args:
+        rule: Its id.
+        place: `file:line`.
+        hits: Cases to which it applies: its `match`, and calls under `cases`.
+        misses: Cases that call what it is about and to which it does not.
+        plain: True when it has no condition besides the name.
+    """
+
+    rule: str
+    place: str
+    hits: int
+    misses: int
+    plain: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """True when it is seen both to apply and, unless it asks for nothing but the name, not to."""
+        return self.hits > 0 and (self.plain or self.misses > 0)
 
 
 def check_rule_cases(rule: Rule, compiled: CompiledRule, path: Path, trial: Trial) -> CaseReport:
@@ -57,23 +86,28 @@ def check_rule_cases(rule: Rule, compiled: CompiledRule, path: Path, trial: Tria
     for key, cases, wanted in (("match", rule.match, True), ("no_match", rule.no_match, False)):
         for at, case in enumerate(cases):
             findings.extend(_tried(rule, compiled, case, (*path, key, at), trial, wanted=wanted))
-    return CaseReport(tuple(findings), frozenset({rule.id}) if rule.match or rule.no_match else frozenset())
+    return CaseReport(tuple(findings), {rule.id: len(rule.match)}, {rule.id: len(rule.no_match)}, len(rule.match) + len(rule.no_match))
 
 
 def check_file_cases(cases: Iterable[FileCase], path: Path, trial: Trial) -> CaseReport:
     """Try calls on the whole policy."""
     findings: list[Finding] = []
-    covered: set[str] = set()
+    hits: Counter[str] = Counter()
+    misses: Counter[str] = Counter()
+    tried = 0
     for at, case in enumerate(cases):
+        tried += 1
         action = _action(case, case.call, case.call.kind, case.call.tool, trial)
         decision = decide(action, trial.policy, _facts(case, action, trial), _NOW).decision
-        covered.update(match.rule for match in decision.matched if match.outcome == "true")
+        hit = {match.rule for match in decision.matched if match.outcome == "true"}
+        hits.update(hit)
+        misses.update({rule.id for rule in trial.policy.index.plan(action).rules} - {match.rule for match in decision.matched})
         got = decision.would_be if trial.policy.defaults.shadow and decision.would_be is not None else decision.value
         if got != case.expect:
             by = f"rule `{decision.rule}`" if decision.rule is not None else decision.code
             message = f"case fails: expected `{case.expect}`, got `{got}` by {by}: {decision.reason}"
             findings.append(Finding((*path, at, "expect"), "P020", message))
-    return CaseReport(tuple(findings), frozenset(covered))
+    return CaseReport(tuple(findings), hits, misses, tried)
 
 
 def _tried(rule: Rule, compiled: CompiledRule, case: Case, path: Path, trial: Trial, *, wanted: bool) -> Iterator[Finding]:

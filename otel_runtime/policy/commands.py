@@ -43,8 +43,10 @@ def reads_only(operand: object) -> Callable[[object, Scope], Tri]:
     """Every command is a call of one of these programs with options that only read."""
     listed = frozenset(operand) if isinstance(operand, tuple) else frozenset()
 
-    def question(_command: Command, programs: frozenset[str] | None) -> Tri:
-        return True if programs is not None and programs <= listed else None
+    def question(command: Command, programs: frozenset[str] | None) -> Tri:
+        if command[0] not in listed:
+            return False
+        return None if programs is None else programs <= listed
 
     return _asking(question, all_of)
 

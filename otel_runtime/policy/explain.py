@@ -7,6 +7,7 @@ from datetime import datetime
 
 from otel_runtime.policy.conditions import Condition
 from otel_runtime.policy.decide import CompiledPolicy, decide, scope_of
+from otel_runtime.policy.nearness import near_misses
 from otel_runtime.policy.probes import Probe
 from otel_runtime.policy.protocol import FactsView
 from otel_runtime.policy.rules import CompiledRule
@@ -66,11 +67,13 @@ class Explanation:
         decision: The engine's own decision.
         rules: Rules about this name; rules about other names are left out.
         others: How many rules were left out.
+        hints: Where no rule is about the name: what may have been meant.
     """
 
     decision: Decision
     rules: tuple[RuleExplanation, ...]
     others: int
+    hints: tuple[str, ...] = ()
 
 
 def explain(action: Action, policy: CompiledPolicy, facts: FactsView | None, now: datetime, attempt: int = 1) -> Explanation:
@@ -83,7 +86,20 @@ def explain(action: Action, policy: CompiledPolicy, facts: FactsView | None, now
             scope = scope_of(action, plan, policy, facts, now)
             scope.agent = agent
             rules.append(explain_rule(rule, scope))
-    return Explanation(decide(action, policy, facts, now, attempt).decision, tuple(rules), len(policy.rules) - len(plan.rules))
+    decision = decide(action, policy, facts, now, attempt).decision
+    hints = () if decision.rule is not None or decision.value == "allow" else (*_nearest(rules), *near_misses(action, policy))
+    return Explanation(decision, tuple(rules), len(policy.rules) - len(plan.rules), hints)
+
+
+def _nearest(rules: list[RuleExplanation]) -> tuple[str, ...]:
+    """The rule that would open the call and fails by the fewest conditions."""
+    opening = [rule for rule in rules if rule.verdict in {"allow", "require-approval"} and not rule.shadow]
+    if not opening:
+        return ()
+    nearest = min(opening, key=lambda rule: sum(condition.outcome is not True for condition in rule.conditions))
+    failing = first_not_true(nearest)
+    why = f", but {spelled(failing)}" if failing is not None else ""
+    return (f"rule `{nearest.rule}` at {nearest.place} says {nearest.verdict}{why}",)
 
 
 def explain_rule(rule: CompiledRule, scope: Scope) -> RuleExplanation:

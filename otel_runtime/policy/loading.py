@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Final, Literal
 
 from otel_runtime.errors import ConfigError, Fault
 from otel_runtime.policy.argtypes import parse_type
-from otel_runtime.policy.cases import Trial, check_file_cases, check_rule_cases
+from otel_runtime.policy.cases import Coverage, Trial, check_file_cases, check_rule_cases
 from otel_runtime.policy.catalogue import ToolEntry
 from otel_runtime.policy.checks import Finding, Known, check_approval, check_rule
 from otel_runtime.policy.decide import CompiledPolicy
@@ -32,6 +33,8 @@ __all__ = ["LoadedPolicy", "load_policy", "load_policy_text"]
 
 _NO_TOOLS: Final[Mapping[str, ToolSignature]] = MappingProxyType({})
 _UNWRITTEN: Final = {"match", "no_match"}
+# A rule of these keys alone asks for nothing but the name.
+_PLAIN_KEYS: Final = frozenset({"id", "kind", "tool", "name", "decision", "mode", "reason", "approval", "retry", "match", "no_match"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class LoadedPolicy:
         tools_catalogue: Tools the policy declares.
         mode: `shadow` records and blocks nothing.
         name: Name for people; empty when none was written.
+        cases: How many cases were tried.
+        coverage: How well they try each rule.
     """
 
     engine: PolicyEngine
@@ -55,6 +60,8 @@ class LoadedPolicy:
     tools_catalogue: Mapping[str, ToolEntry]
     mode: Literal["enforce", "shadow"]
     name: str = ""
+    cases: int = 0
+    coverage: tuple[Coverage, ...] = ()
 
 
 def load_policy(
@@ -122,10 +129,10 @@ class _Loader:
         if faults:
             raise ConfigError(_in_order(faults, self._sources))
         policy = self._compiled()
-        failing, covered = self._tried(policy)
+        failing, coverage, cases = self._tried(policy)
         if failing:
             raise ConfigError(_in_order(failing, self._sources))
-        warnings = [*warnings, *self._linted(covered)]
+        warnings = [*warnings, *self._linted(frozenset(one.rule for one in coverage if one.hits or one.misses))]
         return LoadedPolicy(
             PolicyEngine(policy),
             tuple(_in_order(warnings, self._sources)),
@@ -134,6 +141,8 @@ class _Loader:
             MappingProxyType(self._catalogue),
             "shadow" if policy.defaults.shadow else "enforce",
             next((model.name for _, model in self._models() if model.name), ""),
+            cases,
+            coverage,
         )
 
     def _models(self) -> Iterator[tuple[SourceFile, PolicyFile]]:
@@ -242,17 +251,24 @@ class _Loader:
         }
         return hashlib.sha256(json.dumps(normal, sort_keys=True, default=repr).encode()).hexdigest()
 
-    def _tried(self, policy: CompiledPolicy) -> tuple[list[Fault], frozenset[str]]:
+    def _tried(self, policy: CompiledPolicy) -> tuple[list[Fault], tuple[Coverage, ...], int]:
         trial = Trial(policy, self._known_tools)
         faults: list[Fault] = []
-        covered: set[str] = set()
+        coverage: list[Coverage] = []
         compiled = iter(policy.rules)
-        for source, model in self._models():
-            reports = [check_rule_cases(rule, next(compiled), path, trial) for rule, path in source.rules()]
-            reports.append(check_file_cases(model.cases, ("cases",), trial))
-            faults += [source.fault(finding) for report in reports for finding in report.findings]
-            covered.update(rule for report in reports for rule in report.covered)
-        return faults, frozenset(covered)
+        whole = [(source, check_file_cases(model.cases, ("cases",), trial)) for source, model in self._models()]
+        every_hit, every_miss = [Counter(report.hits) for _, report in whole], [Counter(report.misses) for _, report in whole]
+        for source, _ in self._models():
+            for rule, path in source.rules():
+                ready = next(compiled)
+                own = check_rule_cases(rule, ready, path, trial)
+                faults += [source.fault(finding) for finding in own.findings]
+                hits, misses = (sum(report[rule.id] for report in reports) for reports in (every_hit, every_miss))
+                plain = not (rule.model_fields_set - _PLAIN_KEYS)
+                coverage.append(Coverage(rule.id, ready.place, hits + len(rule.match), misses + len(rule.no_match), plain))
+        faults += [source.fault(finding) for source, report in whole for finding in report.findings]
+        own_cases = sum(len(rule.match) + len(rule.no_match) for source in self._sources for rule, _ in source.rules())
+        return faults, tuple(coverage), own_cases + sum(report.tried for _, report in whole)
 
     def _linted(self, covered: frozenset[str]) -> Iterator[Fault]:
         labels = frozenset(label for entry in self._catalogue.values() for label in entry.adds)

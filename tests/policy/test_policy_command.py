@@ -106,6 +106,94 @@ class TestExplain:
         out = self.explain(good, capsys, "--args", '{"amount": 5}', "--session-facts", str(facts))
         assert ("deny  tool refund" in out, "unknown  over calls 2 by session  (no session is known" in out) == (True, True)
 
+    def test_fresh_session_is_said(self, good: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Where rules ask what happened before and nobody said, the answer says so; with facts it does not."""
+        facts = tmp_path / "facts.json"
+        facts.write_text('{"session": "s1"}')
+        words = [self.explain(good, capsys, "--args", '{"amount": 5}', *more) for more in ((), ("--session-facts", str(facts)))]
+        assert [True, False] == ["--session-facts FILE" in out for out in words]
+
+    def test_nearest_rule(self, good: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """A denial by default names the rule that came nearest, and what failed."""
+        out = self.explain(good, capsys, "--args", '{"amount": 250}')
+        assert "says allow, but `args.amount lte 100` is false (250)" in out
+
+    @pytest.mark.parametrize(
+        ("tool", "words"),
+        [
+            ("refnd", "did you mean `refund`?"),
+            ("REFUND", "another case"),
+            ("search", "`search*` does not fit `search`: `*` is one or more characters"),
+            ("crm.a.b", "`crm.*` does not fit `crm.a.b`: `*` never crosses"),
+            ("Search_x", "names are exact in their case"),
+        ],
+    )
+    def test_nearest_name(self, tool: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A name no rule is about gets the likest ones, and why a glob does not fit."""
+        path = tmp_path / "names.yaml"
+        path.write_text("version: 1\ndefault: deny\nrules:\n  - {id: a, tool: [refund, 'search*', 'crm.*'], decision: allow}\n")
+        assert main(["policy", "explain", "--policy", str(path), "--tool", tool]) == 0
+        assert words in capsys.readouterr().out
+
+    def test_no_hint_far_off(self, good: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """A name like no other gets no hint."""
+        assert main(["policy", "explain", "--policy", good, "--tool", "launch_rocket"]) == 0
+        assert "did you mean" not in capsys.readouterr().out
+
+
+class TestTest:
+    def run(self, text: str, tmp_path: Path, *words: str) -> int:
+        path = tmp_path / "tried.yaml"
+        path.write_text(text)
+        return main(["policy", "test", str(path), *words])
+
+    WHOLE = """version: 1
+default: deny
+tools: {refund: {args: {amount: number}}}
+rules:
+  - {id: small, tool: refund, args: {amount: {lte: 100}}, decision: allow, match: [{args: {amount: 5}}], no_match: [{args: {amount: 500}}]}
+  - {id: never, tool: wipe, decision: deny, match: [{}]}
+"""
+
+    def test_passes(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Cases that pass are counted, rule by rule; a rule of a name alone needs no counterexample."""
+        assert self.run(self.WHOLE, tmp_path, "--require-coverage") == 0
+        assert "3 cases pass; 2 of 2 rules are seen both to apply and not to (100%)" in capsys.readouterr().out
+
+    def test_fails(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A failing case is told at its place, with exit code 1."""
+        assert self.run(self.WHOLE.replace("lte: 100", "lte: 1"), tmp_path) == 1
+        assert "tried.yaml:5:82: error[P020]" in capsys.readouterr().out.replace("\n", "")
+
+    def test_cannot_be_used(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A policy that cannot be used is exit code 2."""
+        assert self.run(self.WHOLE.replace("lte", "lte_"), tmp_path) == 2
+        assert "error[P014]" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("words", "code"), [((), 0), (("--require-coverage",), 1), (("--require-coverage", "50"), 0), (("--require-coverage", "51"), 1)]
+    )
+    def test_coverage(self, words: tuple[str, ...], code: int, tmp_path: Path) -> None:
+        """Too little coverage is exit code 1 only where it is asked for."""
+        assert self.run(self.WHOLE.replace(", no_match: [{args: {amount: 500}}]", ""), tmp_path, *words) == code
+
+    def test_json(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """--json gives the same as data."""
+        assert self.run(self.WHOLE, tmp_path, "--json") == 0
+        said = json.loads(capsys.readouterr().out)
+        assert (True, 3, 100.0, [("small", 1, 1, True), ("never", 1, 0, True)]) == (
+            said["ok"],
+            said["cases"],
+            said["coverage_percent"],
+            [(rule["rule"], rule["hits"], rule["misses"], rule["whole"]) for rule in said["rules"]],
+        )
+
+    @pytest.mark.parametrize("percent", ["-1", "101", "x"])
+    def test_bad_percentage(self, percent: str, tmp_path: Path) -> None:
+        """A percentage that is none is refused."""
+        with pytest.raises(SystemExit):
+            self.run(self.WHOLE, tmp_path, "--require-coverage", percent)
+
 
 class TestSchema:
     def test_committed(self, capsys: pytest.CaptureFixture[str]) -> None:
