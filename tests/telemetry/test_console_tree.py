@@ -249,3 +249,13 @@ class TestExporter:
         bench.tracing.open(SpanStart("tool", "t")).end("ok")
         out.close()
         tree.export(bench.exporter.get_finished_spans())
+
+
+class TestUnknownUsage:
+    def test_absent_is_not_zero(self) -> None:
+        """A run whose model calls told no usage shows how many there were, and no zeros; what one of them told is summed."""
+        agent = view(1, None, "invoke_agent a", 0, 5_000, gen_ai__operation__name="invoke_agent")
+        silent = view(2, 1, "chat m", 0, 10, gen_ai__operation__name="chat")
+        half = view(3, 1, "chat m", 20, 30, gen_ai__operation__name="chat", gen_ai__usage__output_tokens=7)
+        assert "invoke_agent a  5.00 s  1 model call" == printed([agent, silent]).splitlines()[0]
+        assert "invoke_agent a  5.00 s  2 model calls, 7 out" == printed([agent, silent, half]).splitlines()[0]

@@ -128,9 +128,12 @@ class Place:
         for processor in (*processors, SimpleSpanProcessor(self.exporter)):
             provider.add_span_processor(processor)
         self.runtime = build_runtime(Settings(capture="SPAN_AND_EVENT", state=state), tracer_provider=provider)
-        self.problems: Callable[[], Any] = lambda: self.runtime.report()["telemetry"]["problems"]
         stack.callback(self.runtime.shutdown)
         stack.enter_context(self.runtime.use())
+
+    def problems(self) -> Any:
+        report: Any = self.runtime.report()["telemetry"]
+        return report["problems"]
 
     def only(self) -> ReadableSpan:
         (span,) = self.exporter.get_finished_spans()

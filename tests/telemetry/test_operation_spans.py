@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import Decision as Sampling
 
 from otel_runtime.errors import ApprovalPending, PolicyDenied
+from otel_runtime.telemetry import lazy_attributes
 from otel_runtime.telemetry.protocol import AttributeValue, OpenSpan, SpanStart, Tracing
 from otel_runtime.values.action import Action
 from otel_runtime.values.approval import ApprovalRequest, Vote
@@ -349,3 +351,55 @@ class TestSampledOut:
         assert [False] == [ref.sampled for ref in refs if ref]
         assert [] == bench.spans()
         assert ["ValueError"] == [point.attributes["error.type"] for point in bench.points()["gen_ai.execute_tool.duration"]]
+
+    @pytest.mark.parametrize("sampler", [ALWAYS_OFF, ParentBased(ALWAYS_OFF), TraceIdRatioBased(0.0)])
+    def test_nothing_is_built(self, make_bench: Any, monkeypatch: pytest.MonkeyPatch, sampler: Any) -> None:
+        """A span that is sampled out without a look at its attributes builds none, and takes none later; metrics are recorded."""
+        built: list[SpanStart] = []
+
+        def build(start: SpanStart, plan: object) -> dict[str, object]:
+            built.append(start)
+            return {}
+
+        monkeypatch.setattr(lazy_attributes, "start_attributes", build)
+        bench = make_bench(sampler=sampler, capture="SPAN_ONLY")
+        span = bench.tracing.open(SpanStart("model", "m", session="s", unguarded=True, arguments=lambda: pytest.fail("bound")))
+        span.attribute("a", Untouchable())
+        span.event("e", {"a": Untouchable()})
+        span.usage(UsageRecord(usage=TokenUsage(input_tokens=3)))
+        span.totals(TokenUsage(input_tokens=3))
+        span.end("ok", result=Untouchable())
+        assert ([], []) == (built, bench.spans())
+        points = bench.points()
+        assert 3 == points["gen_ai.client.token.usage"][0].sum
+        assert 1 == points["gen_ai.client.operation.duration"][0].count
+
+    def test_a_sampler_that_looks_sees_everything(self, make_bench: Any) -> None:
+        """A sampler that decides by attributes gets the very ones that the span will have."""
+        seen: dict[str, object] = {}
+
+        class Looks(Sampler):
+            def should_sample(
+                self, parent_context: Any, trace_id: int, name: str, kind: Any = None, attributes: Any = None, *more: Any
+            ) -> Any:
+                seen.update(attributes)
+                wanted = attributes.get("gen_ai.tool.name") == "wanted"
+                return SamplingResult(Sampling.RECORD_AND_SAMPLE if wanted else Sampling.DROP, attributes)
+
+            def get_description(self) -> str:
+                return "looks"
+
+        bench = make_bench(sampler=Looks())
+        bench.tracing.open(SpanStart("tool", "unwanted")).end("ok")
+        bench.tracing.open(SpanStart("tool", "wanted", session="s1", unguarded=True)).end("ok")
+        assert seen == bench.span("execute_tool wanted").attributes
+        assert ("s1", False) == (seen["gen_ai.conversation.id"], seen["otel_runtime.guarded"])
+
+
+class Untouchable:
+    """Fails the test when it is shown."""
+
+    def __str__(self) -> str:
+        raise AssertionError("was shown")
+
+    __repr__ = __str__
