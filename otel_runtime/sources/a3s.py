@@ -69,6 +69,7 @@ class A3S(Reader):
                 # The run of a sub-agent ends with SubagentEnd, which also says whether it succeeded.
                 name = "invocation.summary"
             else:
+                attributes["run.outcome"] = "completed"
                 session.end()
         yield TraceEvent(name, variant.type, moment, None, attributes)
 
@@ -165,7 +166,11 @@ def _output(fields: Fields) -> dict[str, object]:
 
 
 def _question(fields: Fields) -> dict[str, object]:
-    return present(approval__timeout_ms=integer(fields, "timeout_ms"), tool__call_id=optional_text(fields, "tool_id"))
+    return present(
+        approval__timeout_ms=integer(fields, "timeout_ms"),
+        approval__arguments=fields.get("args"),
+        tool__call_id=optional_text(fields, "tool_id"),
+    )
 
 
 def _answer(fields: Fields) -> dict[str, object]:

@@ -177,12 +177,16 @@ def _tool(row: AgentEvent, moment: datetime | None, base: dict[str, object], dat
 
 def _prompt(payload: Fields, turn: Turn) -> dict[str, object]:
     data = mapping(mapping(payload.get("raw_event") or {}, "raw_event").get("data") or {}, "data")
+    given = data.get("tool_approval")
+    approval = mapping(given, "tool_approval") if isinstance(given, Mapping) else {}
+    call = optional_text(data, "source_tool_call_id") or optional_text(approval, "tool_call_id")
     facts = present(
         approval__id=optional_text(data, "request_id", "id", "tool_call_id", "source_tool_call_id"),
-        approval__kind="permission" if data.get("tool_approval") else "input",
-        tool__name=optional_text(data, "source_tool_name"),
-        tool__call_id=optional_text(data, "source_tool_call_id"),
-        parent__id=optional_text(data, "source_tool_call_id") or turn.generation,
+        approval__kind="permission" if approval else "input",
+        approval__arguments=approval.get("arguments") if approval else {"questions": data.get("questions")},
+        tool__name=optional_text(data, "source_tool_name") or optional_text(approval, "tool_name"),
+        tool__call_id=call,
+        parent__id=call or turn.generation,
     )
     if "approval.id" in facts and "tool.call_id" in facts:
         turn.asking[str(facts["tool.call_id"])] = str(facts["approval.id"])

@@ -53,6 +53,7 @@ class ViteHub(Reader):
     """Reads TraceEvents and agent stream events."""
 
     name = "vitehub"
+    tickable = frozenset({"text-delta"})
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -68,6 +69,7 @@ class ViteHub(Reader):
         family = _family(kind)
         run = optional_text(raw, "runId", "run_id") or f"{self._stream}-{self._runs}"
         attributes = present(event__source=self.name, event__kind=kind, run__id=run, event__id=optional_text(raw, "eventId", "event_id"))
+        attributes |= present(event__seq=integer(raw, "sequence", "seq"), session__id=optional_text(raw, "sessionId", "session_id"))
         attributes |= self._step(kind, family, raw) | _facts(kind, raw)
         if kind == "finish":
             self._runs += 1
@@ -81,7 +83,9 @@ class ViteHub(Reader):
         if not family.step:
             return {}
         if family.step == "approval.id":
-            return {family.step: text(raw, "approvalId", "requestId", "request_id", "id"), **_tool(raw)}
+            call = optional_text(raw, "toolCallId", "tool_call_id")
+            asked = present(approval__arguments=raw.get("input"), tool__call_id=call, parent__id=call)
+            return {family.step: text(raw, "approvalId", "requestId", "request_id", "id"), **_tool(raw), **asked}
         call = text(raw, "toolCallId", "tool_call_id", "id")
         if kind == "tool-call":
             self._remember(call, optional_text(raw, "toolName", "tool_name", "name"))

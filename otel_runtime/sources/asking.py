@@ -1,0 +1,211 @@
+"""Questions of foreign systems, answered by ours: the rules of who answers, and once.
+
+A foreign event that asks (`approval.request`) opens a durable request at a desk; whoever answers there is handed back through the
+responder that the application gave. Their own answer or timeout, or the end of the run, closes ours. Whichever comes first takes the
+question from the table, under one lock: the other finds it gone. An approval is claimed at the desk before it is handed back, so that
+it counts once over all processes, and for exactly the arguments that were shown.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Literal, Protocol
+
+from otel_runtime.values.trace import TraceEvent, TraceRef
+
+__all__ = ["Asking", "Desk", "Question", "Responder", "Verdict"]
+
+_EMPTY: Mapping[str, object] = MappingProxyType({})
+_OPEN: Final = 256
+_DEFAULT_S: Final = 3600.0
+_log = logging.getLogger("otel_runtime.sources")
+
+Verdict = Literal["approved", "denied"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a foreign system asks.
+
+    Args:
+        source: Vocabulary.
+        id: Its id there.
+        tool: The tool that waits; empty when the event names none.
+        arguments: What it would be called with, as far as the event says.
+        kind: `permission`, or `input` when words are wanted rather than a yes.
+        timeout_s: Seconds that they wait.
+        run: Run id.
+        session: Session id.
+        call_id: The tool call.
+        trace: Where it belongs.
+    """
+
+    source: str
+    id: str
+    tool: str
+    arguments: Mapping[str, object] = field(default_factory=lambda: _EMPTY)
+    kind: str = "permission"
+    timeout_s: float = _DEFAULT_S
+    run: str | None = None
+    session: str | None = None
+    call_id: str | None = None
+    trace: TraceRef | None = None
+
+
+Responder = Callable[[Question, Verdict], object]
+
+
+class Desk(Protocol):
+    """Where durable requests are opened and answered."""
+
+    def open(self, question: Question) -> str:
+        """Open a request, or find the open one of this very question; returns its id."""
+        ...
+
+    def wait(self, request_id: str, timeout_s: float) -> Verdict | None:
+        """Block until it is answered; None when it ended without an answer of ours, or the time is up."""
+        ...
+
+    def claim(self, request_id: str) -> bool:
+        """Take the right to hand an approval back, once over all processes."""
+        ...
+
+    def finish(self, request_id: str, *, delivered: bool) -> None:
+        """Record whether the answer reached them."""
+        ...
+
+    def withdraw(self, request_id: str, why: str) -> None:
+        """Close a request that nobody has answered."""
+        ...
+
+
+class Asking:
+    """Opens and closes questions as the events of one stream say.
+
+    Args:
+        desk: Where they are answered.
+        respond: Hands an answer back to the foreign system.
+    """
+
+    def __init__(self, desk: Desk, respond: Responder) -> None:
+        self._desk = desk
+        self._respond = respond
+        self._open: OrderedDict[tuple[str | None, str], tuple[Question, str]] = OrderedDict()
+        self._lock = threading.Lock()
+        self.problems: Counter[str] = Counter()
+
+    @property
+    def open_questions(self) -> int:
+        """Questions that neither side has answered."""
+        return len(self._open)
+
+    def observe(self, event: TraceEvent) -> None:
+        """Act on one event. Never raises: a question that cannot be opened here is still answered there."""
+        try:
+            if event.name == "approval.request":
+                self._ask(event)
+            elif event.type == "approval":
+                self._close(_run(event), _id(event), str(event.attributes.get("approval.outcome", "answered")))
+            elif event.attributes.get("run.outcome") is not None or event.name == "finish":
+                self._close_run(_run(event))
+        except Exception as error:  # noqa: BLE001  # the store may fail in any way; the stream must go on
+            self._problem("open", error)
+
+    def close(self) -> None:
+        """Withdraw what is open: nobody listens to an answer any more."""
+        for run, name in list(self._open):
+            self._close(run, name, "the stream has ended")
+
+    def _ask(self, event: TraceEvent) -> None:
+        question = _question(event)
+        if question is None:
+            self.problems["no id"] += 1
+            return
+        request_id = self._desk.open(question)
+        key = (question.run, question.id)
+        with self._lock:
+            known = self._open.get(key)
+            if known is not None and known[1] == request_id:
+                return
+            if len(self._open) >= _OPEN:
+                self.problems["too many"] += 1
+                return
+            self._open[key] = (question, request_id)
+        threading.Thread(target=self._await, args=(key, question, request_id), name="otel-runtime-question", daemon=True).start()
+
+    def _await(self, key: tuple[str | None, str], question: Question, request_id: str) -> None:
+        try:
+            verdict = self._desk.wait(request_id, question.timeout_s)
+            if self._take(key, request_id) and verdict is not None and (verdict == "denied" or self._desk.claim(request_id)):
+                self._deliver(question, request_id, verdict)
+        except Exception as error:  # noqa: BLE001  # as above; this thread has no caller
+            self._problem("answer", error)
+
+    def _deliver(self, question: Question, request_id: str, verdict: Verdict) -> None:
+        delivered = False
+        try:
+            self._respond(question, verdict)
+            delivered = True
+        finally:
+            if verdict == "approved":
+                self._desk.finish(request_id, delivered=delivered)
+
+    def _take(self, key: tuple[str | None, str], request_id: str) -> bool:
+        """True for the one who may answer: the question is off the table then."""
+        with self._lock:
+            known = self._open.get(key)
+            if known is None or known[1] != request_id:
+                return False
+            del self._open[key]
+            return True
+
+    def _close(self, run: str | None, name: str, why: str) -> None:
+        known = self._open.get((run, name))
+        if known is not None and self._take((run, name), known[1]):
+            self._desk.withdraw(known[1], why)
+
+    def _close_run(self, run: str | None) -> None:
+        for key in [key for key in list(self._open) if key[0] == run]:
+            self._close(key[0], key[1], "the run has ended")
+
+    def _problem(self, what: str, error: Exception) -> None:
+        self.problems[what] += 1
+        if self.problems[what] == 1:
+            _log.warning("a foreign question failed to %s here; it can still be answered there", what, exc_info=error)
+
+
+def _run(event: TraceEvent) -> str | None:
+    run = event.attributes.get("run.id")
+    return run if isinstance(run, str) else None
+
+
+def _id(event: TraceEvent) -> str:
+    return str(event.attributes.get("approval.id", ""))
+
+
+def _question(event: TraceEvent) -> Question | None:
+    facts = event.attributes
+    if not _id(event):
+        return None
+    arguments, timeout = facts.get("approval.arguments"), facts.get("approval.timeout_ms")
+    return Question(
+        source=str(facts.get("event.source", "")),
+        id=_id(event),
+        tool=str(facts.get("tool.name", "")),
+        arguments=arguments if isinstance(arguments, Mapping) else _EMPTY,
+        kind=str(facts.get("approval.kind", "permission")),
+        timeout_s=timeout / 1000 if isinstance(timeout, int) and timeout > 0 else _DEFAULT_S,
+        run=_run(event),
+        session=_text(facts.get("session.id")),
+        call_id=_text(facts.get("tool.call_id")),
+        trace=event.trace,
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
