@@ -9,10 +9,13 @@ Rules
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import partial
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from otel_runtime.telemetry.protocol import NOTHING, OpenSpan
 from otel_runtime.usage.stream import final_response
@@ -79,10 +82,11 @@ class StreamLife:
         source: What is stepped; None until it is known.
     """
 
-    __slots__ = ("_attachment", "_call", "_meter", "enter", "leave", "see", "source", "stepping")
+    __slots__ = ("__weakref__", "_call", "_meter", "_pid", "enter", "leave", "see", "source", "stepping")
 
     def __init__(self, call: Call, source: object = None) -> None:
         self._call: Call | None = call
+        self._pid = os.getpid()
         self._meter: StreamMeter | None = call.active.stream_meter() if call.plan.kind == "model" else None
         self.source: object = source
         self.stepping: bool = False
@@ -92,6 +96,11 @@ class StreamLife:
         self.leave: Callable[[Any], None] = attachment.leave
         # No method of this object: it must die with the last reference to it, not with a cycle.
         self.see: Callable[[object], None] | None = None if self._meter is None else _watching(span, self._meter)
+        if not _open:
+            # Again for each first one: what is registered last runs first, and must run before the runtime's own end.
+            atexit.unregister(_end_open)
+            atexit.register(_end_open)
+        _open.add(self)
 
     @property
     def call(self) -> Call | None:
@@ -137,13 +146,23 @@ class StreamLife:
 
     def _take(self) -> Call | None:
         call, self._call = self._call, None
-        return call
+        # The copy of a forked child is not the child's to end.
+        return call if self._pid == os.getpid() else None
 
     def _metered(self) -> StreamMeter | None:
         meter = self._meter
         if meter is not None and meter.record() is None and (final := final_response(self.source)) is not None:
             meter.feed(final)
         return meter
+
+
+_open: WeakSet[StreamLife] = WeakSet()
+
+
+def _end_open() -> None:
+    """At exit, while spans can still be sent."""
+    for life in list(_open):
+        life.finish_without_waiting(GeneratorExit())
 
 
 def _watching(span: OpenSpan, meter: StreamMeter) -> Callable[[object], None]:

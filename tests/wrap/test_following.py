@@ -6,6 +6,7 @@ import asyncio
 import copy
 import gc
 import inspect
+import os
 import subprocess
 import sys
 import threading
@@ -392,11 +393,17 @@ class TestEndings:
             assert processor.ended == ["invoke_agent x"]
 
     def test_unfinished_at_exit(self) -> None:
-        """A program that ends with open streams of every kind says nothing about it."""
+        """A program that ends with open streams of every kind sends their spans and says nothing about it."""
         program = """
 import asyncio, otel_runtime as rt
 from opentelemetry.sdk.trace import TracerProvider
-rt.configure(tracer_provider=TracerProvider(), otlp="off")
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
+class Said(SpanExporter):
+    def export(self, spans):
+        print(*[(span.name, span.attributes["otel_runtime.outcome"]) for span in spans])
+provider = TracerProvider(shutdown_on_exit=False)
+provider.add_span_processor(SimpleSpanProcessor(Said()))
+rt.configure(tracer_provider=provider, otlp="off")
 @rt.tool
 def f():
     yield 1
@@ -408,12 +415,41 @@ def h():
     return iter([1, 2])
 async def first(): return await anext(open_async)
 one, open_async, three = f(), g(), h()
-next(one), next(three), asyncio.run(first())
+next(one), next(three)
+loop = asyncio.new_event_loop()
+loop.run_until_complete(first())
 print("done")
+loop.close()
 """
         done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
         said = [line for line in done.stderr.splitlines() if "has no policy" not in line]
-        assert (done.returncode, done.stdout, said) == (0, "done\n", [])
+        assert (done.returncode, said) == (0, [])
+        assert sorted(done.stdout.splitlines()) == [
+            "('execute_tool f', 'closed')",
+            "('execute_tool g', 'closed')",
+            "('invoke_agent h', 'closed')",
+            "done",
+        ]
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    def test_a_forked_child_leaves_the_parents_streams_alone(self, traced: Any) -> None:
+        """The child reads its copy to the end and ends nothing; the parent's span ends in the parent, once."""
+        told_hooks: list[str] = []
+        traced.runtime.on("trace")(lambda event, context: told_hooks.append(event.name))
+        stream = returning("agent", Events())
+        next(stream)
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                list(stream)
+                os.write(writer, str(len(told_hooks)).encode())
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        assert os.read(reader, 10) == b"1"
+        assert len(list(stream)) == 2
+        assert (told(traced), len(told_hooks)) == ([("invoke_agent x", None, None, False)], 2)
 
     @pytest.mark.parametrize("how", ["generator", "async generator", "object"])
     def test_memory_does_not_grow(self, traced: Any, how: str) -> None:
