@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,7 +30,8 @@ def _asking(question: Callable[[Command, frozenset[str] | None], Tri], fold: Cal
 
 
 def _read(text: str) -> list[tuple[Command, frozenset[str] | None]] | None:
-    commands = read_commands(text)
+    # cmd.exe and PowerShell read quotes and % in another way.
+    commands = read_commands(text) if os.name == "posix" else None
     return None if commands is None else [(command, programs_of(command)) for command in commands]
 
 

@@ -35,6 +35,8 @@ _NODES: Final = (
     "Order Ordered Limit Offset Fetch Distinct Union Except Intersect And Or Not EQ NEQ GT GTE LT LTE Is In Between Like ILike Neg Add Sub Mul Div "
     "Mod DPipe Escape Exists Any All Case If Cast DataType DataTypeParam Window WindowSpec Interval Var Filter"
 ).split()
+# There `SELECT 1 SHUTDOWN` is two statements, and a parser that does not know takes the second for a name.
+_WITHOUT_SEPARATORS: Final = frozenset({"tsql", "fabric"})
 # What may hang on a query or table and does more than read.
 _LOOSE: Final = (
     "changes", "cluster", "connect", "distribute", "format", "hint", "into", "laterals", "locks", "match", "pivots", "rows_from", "sample",
@@ -66,7 +68,7 @@ def dialects() -> frozenset[str]:
     Raises:
         ValueError: sqlglot is not installed.
     """
-    return frozenset(str(one.value) for one in _sqlglot().Dialects) - {""}
+    return frozenset(str(one.value) for one in _sqlglot().Dialects) - {""} - _WITHOUT_SEPARATORS
 
 
 def sql(operand: object) -> Callable[[object, Scope], Tri]:

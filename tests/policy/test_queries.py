@@ -124,6 +124,7 @@ class TestOperand:
         ("test", "words"),
         [
             ("{dialect: postgre, schemas: app}", "did you mean `postgres`"),
+            ("{dialect: tsql, schemas: app}", "expected a dialect"),
             ("{dialect: postgres}", "`schemas` is missing"),
             ("{dialect: postgres, schemas: [app.x]}", "without a dot"),
             ("{dialect: postgres, schemas: []}", "expected"),
