@@ -6,21 +6,26 @@ Exit codes: 0 done, 1 refused or negative, 2 the user's mistake (wrong words, ba
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 from otel_runtime._version import __version__
-from otel_runtime.cli import approvals, audit, doctor, hook, ingest, policy, run, serve, trace
 from otel_runtime.errors import OtelRuntimeError
 
 __all__ = ["build_parser", "main"]
 
-_ROOMS = (policy, approvals, trace, doctor, audit, ingest, serve, run, hook)
+# Modules of this room; one command loads its own only, because a host program waits for every hook.
+_ROOMS = ("policy", "approvals", "trace", "doctor", "audit", "ingest", "serve", "run", "hook")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of every command."""
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The parser of every command.
+
+    Args:
+        only: The one command that will be parsed; None for all.
+    """
     parser = argparse.ArgumentParser(
         prog="otel-runtime",
         description="OpenTelemetry tracing and policy middleware for AI agents.",
@@ -28,8 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"otel-runtime {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for room in _ROOMS:
-        room.register(commands)
+    for room in _ROOMS if only is None else (only,):
+        importlib.import_module(f"otel_runtime.cli.{room}").register(commands)
     return parser
 
 
@@ -39,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: Words after the program's name; those of the process when None.
     """
-    arguments = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = build_parser(words[0] if words and words[0] in _ROOMS else None).parse_args(words)
     command: Callable[[argparse.Namespace], int] = arguments.run
     try:
         code = command(arguments)

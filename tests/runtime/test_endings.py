@@ -96,6 +96,19 @@ class TestOrdinary:
         out, err = process.communicate(timeout=60)
         assert (0, "True\n") == (process.returncode, out), err
 
+    def test_waits_for_a_shutdown_in_another_thread(self, here: Path) -> None:
+        """Whoever shuts down second comes back when the first is done, so that the process does not end in between."""
+        program = HEAD + (
+            "runtime = rt.configure(otlp='off', flush_timeout='20s')\n"
+            "began, go, stop = threading.Event(), threading.Event(), runtime._active.tracing.shutdown\n"
+            "def slow(timeout): began.set(); go.wait(); print('stopped', flush=True); return stop(timeout)\n"
+            "object.__setattr__(runtime._active.tracing, 'shutdown', slow)\n"
+            "threading.Thread(target=runtime.shutdown, daemon=True).start(); began.wait()\n"
+            "threading.Timer(0.3, go.set).start(); runtime.shutdown(); print('second', flush=True)\n"
+        )
+        out, err = start(program, here, {}).communicate(timeout=60)
+        assert "stopped\nsecond\n" == out, err
+
 
 class TestSigterm:
     """The handler one may ask for."""
