@@ -1,4 +1,4 @@
-"""`otel-runtime ingest FILE --source NAME`: a recorded stream of foreign events becomes spans."""
+"""`otel-runtime ingest FILE|- --source NAME`: a recorded or piped stream of foreign events becomes spans; `--listen` takes HTTP."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import TextIO
 
 from otel_runtime.errors import ConfigError
 
 __all__ = ["register"]
+
+_MISSING = "otel-runtime ingest --listen needs the extra `web`: pip install 'otel-runtime[web]'"
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -22,13 +25,37 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="turn recorded events of another system into spans",
         description="Turn JSON Lines of another system's events into spans.",
     )
-    parser.add_argument("file", help="a JSONL file, or - for standard input")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("file", nargs="?", help="a JSONL file, or - for standard input")
+    where.add_argument("--listen", type=_port, metavar="PORT", help="take events by HTTP POST on this machine instead; 0 takes a free port")
     parser.add_argument("--source", required=True, help="vocabulary of the events: vitehub, a3s or dreadnode")
     parser.add_argument("--settings", type=Path, default=None, help="settings file; searched for from here when left out")
     parser.set_defaults(run=_run)
 
 
+def _port(text: str) -> int:
+    number = int(text) if text.isdecimal() and len(text) <= 5 else -1
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got `{text}`")
+    return number
+
+
+def _listen(arguments: argparse.Namespace) -> int:
+    try:
+        # By name: the console script and the receiver are neighbours, and only this extra brings its packages.
+        command = import_module("otel_runtime.web.receiver_command")
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.partition(".")[0] not in {"starlette", "uvicorn"}:
+            raise
+        print(_MISSING, file=sys.stderr)
+        return 2
+    code: int = command.receive(arguments.listen, arguments.source, arguments.settings)
+    return code
+
+
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.listen is not None:
+        return _listen(arguments)
     from otel_runtime.runtime.build import build_runtime  # only this command pays for it
     from otel_runtime.settings.loading import load_settings
 

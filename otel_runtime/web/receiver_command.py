@@ -1,0 +1,43 @@
+"""What `otel-runtime ingest --listen PORT` does: take events over HTTP until Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from otel_runtime.runtime.build import build_runtime
+from otel_runtime.runtime.ingesting import feed
+from otel_runtime.settings.loading import load_settings
+from otel_runtime.web.receiver import EventReceiver
+
+__all__ = ["receive"]
+
+
+def receive(port: int, source: str, settings_file: Path | None) -> int:
+    """Serve; returns the exit code.
+
+    Args:
+        port: Port on the loopback interface; 0 takes a free one.
+        source: Vocabulary of the events.
+        settings_file: Settings file instead of the one found from here.
+
+    Raises:
+        ConfigError: The source is unknown, or the settings are wrong.
+        RuntimeStateError: The port is taken.
+    """
+    settings = load_settings(settings_file)
+    # Foreign work was decided elsewhere: our policy and its database have no part in it.
+    with build_runtime(settings.model_copy(update={"policy": ()})) as runtime, runtime.use(), feed(source=source) as into:
+        receiver = EventReceiver(into, port=port)
+
+        def started() -> None:
+            sys.stdout.write(f"POST events to {receiver.url}\nAuthorization: Bearer {receiver.token}\nCtrl-C stops.\n")
+            sys.stdout.flush()
+
+        try:
+            receiver.run(started)
+        except KeyboardInterrupt:
+            # Ctrl-C is how one stops it: no traceback.
+            sys.stderr.write("stopped\n")
+        sys.stdout.write(f"{into.count} events taken\n")
+    return 0

@@ -1,0 +1,119 @@
+"""The HTTP receiver on a real port."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otel_runtime.errors import ConfigError
+from otel_runtime.web.receiver import BODY_LIMIT, EventReceiver
+
+JSON = "application/json"
+LINES = "application/x-ndjson"
+
+
+class Taker:
+    def __init__(self) -> None:
+        self.taken: list[object] = []
+
+    def push(self, raw: object) -> None:
+        self.taken.append(raw)
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.taker = Taker()
+        self.receiver = EventReceiver(self.taker)
+        self.thread = threading.Thread(target=self.receiver.run)
+        self.thread.start()
+
+    def post(self, body: bytes, kind: str = JSON, token: str | None = None) -> tuple[int, dict[str, object]]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.receiver.port, timeout=10)
+        headers = {"content-type": kind, "authorization": f"Bearer {token or self.receiver.token}"}
+        connection.request("POST", "/events", body, headers)
+        answer = connection.getresponse()
+        found: dict[str, object] = json.loads(answer.read())
+        connection.close()
+        return answer.status, found
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """A receiver on a free port."""
+    made = Bench()
+    yield made
+    made.receiver.stop()
+    made.thread.join(10)
+
+
+class TestReceiver:
+    @pytest.mark.parametrize(
+        ("body", "kind", "expected"),
+        [
+            (b'{"type": "start"}', JSON, [{"type": "start"}]),
+            (b'[{"n": 1}, {"n": 2}]', JSON, [{"n": 1}, {"n": 2}]),
+            (b'{"n": 1}\n\n{"n": 2}\n', LINES, [{"n": 1}, {"n": 2}]),
+        ],
+    )
+    def test_one_many_or_lines(self, bench: Bench, body: bytes, kind: str, expected: list[object]) -> None:
+        """An object, a list, or one event per line."""
+        assert (202, {"accepted": len(expected)}) == bench.post(body, kind)
+        assert expected == bench.taker.taken
+
+    @pytest.mark.parametrize(
+        ("body", "kind", "status"),
+        [
+            (b"{", JSON, 400),
+            (b"[" * 100_000, JSON, 400),
+            (b"{}", "text/plain", 415),
+            (b" " * (BODY_LIMIT + 1), JSON, 413),
+            (b"1\n" * 10_001, LINES, 413),
+        ],
+    )
+    def test_what_is_refused(self, bench: Bench, body: bytes, kind: str, status: int) -> None:
+        """Nothing of a refused body is taken."""
+        assert status == bench.post(body, kind)[0]
+        assert [] == bench.taker.taken
+
+    def test_without_the_token_nothing_is_taken(self, bench: Bench) -> None:
+        """Other users of the machine, and pages in its browser, cannot forge events."""
+        assert 401 == bench.post(b"{}", token="guess")[0]
+        assert [] == bench.taker.taken
+
+    def test_other_addresses_are_refused(self) -> None:
+        """It listens on this machine only."""
+        with pytest.raises(ConfigError):
+            EventReceiver(Taker(), "0.0.0.0")
+
+
+class TestCommand:
+    def test_events_posted_to_the_command_become_spans(self, tmp_path: Path) -> None:
+        """`otel-runtime ingest --listen 0` prints address and token, and writes the spans before it ends."""
+        (tmp_path / "otel-runtime.yaml").write_text("trace_file: t.json\notlp: 'off'\n", encoding="utf-8")
+        words = [sys.executable, "-m", "otel_runtime", "ingest", "--listen", "0", "--source", "vitehub"]
+        environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        with subprocess.Popen(words, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            port = int(process.stdout.readline().rpartition(":")[2].partition("/")[0])
+            token = process.stdout.readline().split()[-1]
+            events = [
+                {"type": "tool-call", "toolCallId": "c", "toolName": "look"},
+                {"type": "tool-result", "toolCallId": "c"},
+                {"type": "finish"},
+            ]
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connection.request("POST", "/events", json.dumps(events), {"content-type": JSON, "authorization": f"Bearer {token}"})
+            assert 202 == connection.getresponse().status
+            connection.close()
+            process.send_signal(signal.SIGINT)
+            assert "3 events taken" in process.stdout.read()
+        assert "execute_tool look" in (tmp_path / "t.json").read_text(encoding="utf-8")
