@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, TypeVar, overload
 
 from otel_runtime.errors import Blocked, PolicyDenied
 from otel_runtime.wrap import bodies
 from otel_runtime.wrap.active import Unavailable, current_active
 from otel_runtime.wrap.call import Call
+from otel_runtime.wrap.callables import callable_name
 from otel_runtime.wrap.plan import CallPlan, Options, plan_of
 from otel_runtime.wrap.registry import find_plans
+from otel_runtime.wrap.scope import call as within_call
 from otel_runtime.wrap.scope import current_scope
 
 __all__ = ["arun_tool", "planned_tool", "run_tool"]
@@ -38,6 +41,8 @@ def run_tool(tool: Tool, args: Mapping[str, object], *, call_id: str | None = No
         Blocked: It was not allowed to run. `error.as_tool_result()` is what to hand the model.
         TypeError: The function is asynchronous: use `arun_tool`.
     """
+    if isinstance(tool, type) and _decides_itself(tool):
+        return _made(tool, args, call_id)
     plan, fn = planned_tool(tool)
     if plan.function_kind in ("async", "async-generator"):
         raise TypeError(f"`{plan.name}` is asynchronous: use `await rt.arun_tool(...)`")
@@ -59,6 +64,8 @@ async def arun_tool(tool: Tool, args: Mapping[str, object], *, call_id: str | No
     Raises:
         Blocked: It was not allowed to run.
     """
+    if isinstance(tool, type) and _decides_itself(tool):
+        return _made(tool, args, call_id)
     plan, fn = planned_tool(tool)
     call = _call(plan, args, call_id)
     if plan.function_kind == "async":
@@ -79,6 +86,16 @@ def _as_async(fn: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     return run
 
 
+def _decides_itself(tool: type) -> bool:
+    """True for a decorated class: making one is the call already."""
+    return any(plan_of(getattr(tool, name)) is not None for name in ("__new__", "__init__"))
+
+
+def _made(tool: type, args: Mapping[str, object], call_id: str | None) -> Any:
+    with nullcontext() if call_id is None else within_call(id=call_id):
+        return tool(**args)
+
+
 def planned_tool(tool: Tool) -> tuple[CallPlan, Callable[..., Any]]:
     """The plan and the undecorated function: the call's span and decision are made here, once."""
     if isinstance(tool, str):
@@ -90,7 +107,7 @@ def planned_tool(tool: Tool) -> tuple[CallPlan, Callable[..., Any]]:
     if plan is None:
         if not callable(tool):
             raise TypeError(f"expected a function or the name of a decorated one, got `{type(tool).__name__}`")
-        return CallPlan("tool", Options(name=getattr(tool, "__name__", type(tool).__name__)), tool), tool
+        return CallPlan("tool", Options(name=callable_name(tool)), tool), tool
     if plan.receiver and (owner := getattr(tool, "__self__", None)) is not None and plan.fn is not None:
         # A bound method: the plan is of the function, the call is of the method.
         bound = plan.fn.__get__(owner)

@@ -360,6 +360,17 @@ class TestClasses:
         with pytest.raises(TypeError, match=r"`dict` cannot be decorated: .*; decorate a function that makes the object"):
             rt.tool(dict)
 
+    def test_in_a_tool_loop_it_is_one_call(self, traced: Any) -> None:
+        """The guarded call of a decorated class is the call that the class makes anyway, with the provider's id on it."""
+
+        @rt.tool
+        class Shop:
+            def __init__(self, name: str) -> None:
+                self.name = name
+
+        assert (rt.run_tool(Shop, {"name": "a"}, call_id="c1").name, asyncio.run(rt.arun_tool(Shop, {"name": "b"})).name) == ("a", "b")
+        assert [span.attributes.get("gen_ai.tool.call.id") for span in traced.spans()] == ["c1", None]
+
     def test_a_refused_one_is_not_made(self, world: Any) -> None:
         """No code of the constructor runs before the decision."""
         ran: list[str] = []
