@@ -1,0 +1,102 @@
+"""agent.yaml through outages and kill -9: what was acknowledged arrives."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pytest
+
+from otel_runtime.telemetry.otlp_json_file import read_spans
+
+if TYPE_CHECKING:
+    from tests.backends.conftest import Jaeger, Server
+
+pytestmark = pytest.mark.backends
+BATCHES = 40
+Send: TypeAlias = Callable[..., int]
+MakeSpan: TypeAlias = Callable[..., dict[str, Any]]
+
+
+def new_trace() -> str:
+    return os.urandom(16).hex()
+
+
+def names(jaeger: Jaeger, trace: str) -> list[str]:
+    return sorted(span["name"] for span in jaeger.spans(trace))
+
+
+class TestAgent:
+    """The Collector beside the agents."""
+
+    def test_killed_during_an_outage_loses_nothing(
+        self, collector: Callable[..., Server], jaeger: Jaeger, send: Send, span: MakeSpan, wait: Any, port: Callable[[], int], program: Any
+    ) -> None:
+        """Spans acknowledged while the next hop is away survive kill -9, and arrive once it is back and the Collector too."""
+        hop_port = port()
+        agent = collector("agent.yaml", TRACES_ENDPOINT=f"127.0.0.1:{hop_port}").start()
+        trace = new_trace()
+        assert [200] * BATCHES == [send(agent.url("http"), span(trace, f"s{number:02}")) for number in range(BATCHES)]
+        agent.kill()
+        # Only now the next hop appears: a Collector that hands on to Jaeger.
+        hop = collector("agent.yaml", TRACES_ENDPOINT=jaeger.endpoint, OTLP_GRPC_ENDPOINT=f"127.0.0.1:{hop_port}").start()
+        agent.start()
+        found = wait(lambda: seen if len(set(seen := names(jaeger, trace))) == BATCHES else [], "every acknowledged span")
+        assert [f"s{number:02}" for number in range(BATCHES)] == sorted(set(found))
+        hop.stop()
+
+    def test_killed_while_it_sends_loses_nothing(
+        self, collector: Callable[..., Server], jaeger: Jaeger, send: Send, span: MakeSpan, wait: Any
+    ) -> None:
+        """Killed with -9 again and again in the middle of traffic, every span that was acknowledged arrives, and is shown once."""
+        agent = collector("agent.yaml", TRACES_ENDPOINT=jaeger.endpoint).start()
+        trace = new_trace()
+        acknowledged = []
+        for number in range(BATCHES):
+            if number % 15 == 7:
+                agent.kill()
+                agent.start()
+            if send(agent.url("http"), span(trace, f"s{number:02}")) == 200:
+                acknowledged.append(f"s{number:02}")
+        assert BATCHES == len(acknowledged), "each was sent to a Collector that was ready"
+        wait(lambda: set(acknowledged) <= set(names(jaeger, trace)), "every acknowledged span")
+
+    def test_agents_go_on_while_it_is_away(
+        self, collector: Callable[..., Server], jaeger: Jaeger, tmp_path: Path, wait: Any, port: Callable[[], int]
+    ) -> None:
+        """An agent that runs while no Collector answers is not held up by it, and its spans arrive when the Collector starts."""
+        http = port()
+        program = tmp_path / "agent.py"
+        program.write_text(
+            "import sys, otel_runtime as rt\n"
+            "@rt.tool\n"
+            "def look(n: int) -> int:\n    return n\n"
+            "with rt.configure() as runtime:\n"
+            "    print([look(n) for n in range(5)], flush=True)\n"
+            "    print(sys.stdin.readline(), runtime.flush(30), flush=True)\n"
+        )
+        env = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
+        env |= {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{http}", "OTEL_RUNTIME_TRACE_FILE": str(tmp_path / "t.json")}
+        process = subprocess.Popen(
+            [sys.executable, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, cwd=tmp_path
+        )
+        try:
+            assert process.stdout is not None
+            assert "[0, 1, 2, 3, 4]\n" == process.stdout.readline()
+            with socket.socket() as probe:
+                assert probe.connect_ex(("127.0.0.1", http)) != 0, "nobody listens yet"
+            collector("agent.yaml", TRACES_ENDPOINT=jaeger.endpoint, OTLP_HTTP_ENDPOINT=f"127.0.0.1:{http}").start()
+            printed, _ = process.communicate("go\n", timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+        assert "True" in printed
+        sent = read_spans(tmp_path / "t.json")
+        assert 5 == len(sent)
+        for one in sent:
+            assert ["execute_tool look"] == [found["name"] for found in jaeger.trace(one.trace_id, 1)]

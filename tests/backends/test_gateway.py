@@ -1,0 +1,234 @@
+"""gateway.yaml in the real Collector: what it takes out, what it keeps, what it counts; and its metrics in the real Prometheus."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.backends.conftest import Jaeger, Run, Server
+
+pytestmark = pytest.mark.backends
+CONTENT = re.compile(
+    r"gen_ai\.(input|output)\.messages|gen_ai\.tool\.call\.(arguments|result)|gen_ai\.system_instructions|otel_runtime\.(arguments|result)"
+)
+SECRETS = {
+    "http.request.header.authorization": "Bearer abcdefghijklmnop",
+    "db.password": "hunter2hunter2",
+    "user.api_key": "k-123456789",
+    "oauth.refresh_token": "r-123456789",
+    "note": "the key is sk-abcdefghijklmnopqrstuvwx and AKIAABCDEFGHIJKLMNOP",
+    "query": "login?password=swordfish&x=1",
+}
+COUNTS = {
+    "gen_ai.usage.input_tokens": 120,
+    "gen_ai.usage.output_tokens": 7,
+    "gen_ai.usage.cache_read.input_tokens": 64,
+    "gen_ai.usage.reasoning.output_tokens": 3,
+    "otel_runtime.usage.total_tokens": 127,
+    "gen_ai.request.max_tokens": 900,
+}
+
+
+def told(span: dict[str, Any]) -> dict[str, Any]:
+    """Attributes as plain text, by key."""
+    return {pair["key"]: next(iter(pair["value"].values())) for pair in span.get("attributes", [])}
+
+
+def new_trace() -> str:
+    return os.urandom(16).hex()
+
+
+@pytest.fixture
+def gateway(collector: Callable[..., Server], jaeger: Jaeger) -> Server:
+    """A gateway that keeps every trace."""
+    return collector("gateway.yaml", TRACES_ENDPOINT=jaeger.endpoint, SAMPLE_PERCENT="100").start()
+
+
+class TestRedaction:
+    """Content and secrets stay out of the store, counts of tokens do not."""
+
+    def test_demo_without_its_content(self, gateway: Server, jaeger: Jaeger, demo: Callable[[str], Run]) -> None:
+        """The demo captures content, and none of it reaches the store; every other attribute does, token counts to the last one."""
+        run = demo(gateway.url("http"))
+        found = {span["spanId"]: told(span) for span in jaeger.trace(run.trace_id, len(run.spans))}
+        sent = {span["spanId"]: told(span) for span in run.spans}
+        captured = {key for span in sent.values() for key in span if CONTENT.fullmatch(key)}
+        assert {"gen_ai.input.messages", "gen_ai.tool.call.arguments", "gen_ai.tool.call.result"} <= captured
+        assert set() == {key for span in found.values() for key in span if CONTENT.fullmatch(key)}
+        left = {span_id: {key for key in span if not CONTENT.fullmatch(key)} for span_id, span in sent.items()}
+        assert left == {span_id: set(span) - {"@jaeger@warnings"} for span_id, span in found.items()}
+
+        def counts(spans: dict[str, dict[str, Any]]) -> list[tuple[str, str, Any]]:
+            return sorted((span_id, key, value) for span_id, span in spans.items() for key, value in span.items() if "tokens" in key)
+
+        assert counts(sent) == counts(found) != []
+
+    def test_secrets_are_masked(
+        self, gateway: Server, jaeger: Jaeger, send: Callable[..., int], span: Callable[..., dict[str, Any]], fetch: Any
+    ) -> None:
+        """Values under secret names, and secrets in text, events and the status, are masked; counts of tokens are not."""
+        trace = new_trace()
+        one = span(trace, "chat m", error="401 for Bearer abcdefghijklmnop, password='swordfish1'", **SECRETS, **COUNTS)
+        one["events"] = [
+            {"name": "exception", "timeUnixNano": one["endTimeUnixNano"], "attributes": [
+                {"key": "exception.message", "value": {"stringValue": "refused ghp_abcdefghijklmnopqrstuvwxyz"}}
+            ]}
+        ]  # fmt: skip
+        assert 200 == send(gateway.url("http"), one)
+        (found,) = jaeger.trace(trace, 1)
+        text = json.dumps(found)
+        leaked = ("abcdefghijklmnop", "hunter2", "k-123456789", "r-123456789", "AKIA", "swordfish", "ghp_")
+        assert [] == [secret for secret in leaked if secret in text]
+        assert {key: str(value) for key, value in COUNTS.items()} == {key: told(found)[key] for key in COUNTS}
+        assert told(found).keys() >= SECRETS.keys(), "masked, not lost"
+
+
+class TestTailSampling:
+    """Which traces are kept."""
+
+    def test_what_matters_is_kept_and_the_rest_is_not(
+        self, collector: Callable[..., Server], jaeger: Jaeger, send: Callable[..., int], span: Callable[..., dict[str, Any]]
+    ) -> None:
+        """With nothing of the rest sampled, errors, refusals, approvals, shadow decisions, slow and costly traces are there, whole."""
+        gateway = collector("gateway.yaml", TRACES_ENDPOINT=jaeger.endpoint, SAMPLE_PERCENT="0").start()
+        marks: dict[str, dict[str, Any]] = {
+            "error": {"error": "boom"},
+            "deny": {"otel_runtime.policy.decision": "deny"},
+            "require-approval": {"otel_runtime.policy.decision": "require-approval"},
+            "retryable-failure": {"otel_runtime.policy.decision": "retryable-failure"},
+            "approval": {"otel_runtime.approval.id": "ap-1"},
+            "shadow": {"otel_runtime.policy.would_be": "deny"},
+            "slow": {"seconds": 31},
+            "costly": {"otel_runtime.usage.cost": 0.51},
+        }
+        dull: dict[str, dict[str, Any]] = {
+            "allow": {"otel_runtime.policy.decision": "allow"},
+            "cheap": {"otel_runtime.usage.cost": 0.49},
+            "quick": {"seconds": 29},
+        }
+        traces = {name: new_trace() for name in (*dull, *marks)}
+        for name, marked in {**dull, **marks}.items():
+            root = span(traces[name], "invoke_agent a", seconds=marked.get("seconds", 0.01))
+            child = span(traces[name], name, root["spanId"], **{key: value for key, value in marked.items() if key != "seconds"})
+            assert 200 == send(gateway.url("http"), root, child)
+        for name in marks:
+            assert [2, name] == [len(jaeger.trace(traces[name], 2)), name]
+        # They were sent first, so they were decided first.
+        assert [] == [name for name in dull if jaeger.spans(traces[name])]
+
+    def test_late_span_follows_the_decision(
+        self, collector: Callable[..., Server], jaeger: Jaeger, send: Callable[..., int], span: Callable[..., dict[str, Any]]
+    ) -> None:
+        """An answer that comes long after the decision is kept because its question was; of a dropped trace nothing comes late."""
+        gateway = collector("gateway.yaml", TRACES_ENDPOINT=jaeger.endpoint, SAMPLE_PERCENT="0").start()
+        asked, dropped, marker = new_trace(), new_trace(), new_trace()
+        assert 200 == send(
+            gateway.url("http"), span(asked, "approval requested x", **{"otel_runtime.approval.id": "ap"}), span(dropped, "dull")
+        )
+        jaeger.trace(asked, 1)
+        assert 200 == send(gateway.url("http"), span(asked, "execute_tool x"), span(dropped, "late"), span(marker, "m", error="boom"))
+        jaeger.trace(marker, 1)
+        assert {"approval requested x", "execute_tool x"} == {found["name"] for found in jaeger.trace(asked, 2)}
+        assert [] == jaeger.spans(dropped)
+
+    def test_the_rest_by_ratio(
+        self, collector: Callable[..., Server], jaeger: Jaeger, send: Callable[..., int], span: Callable[..., dict[str, Any]]
+    ) -> None:
+        """Of 400 ordinary traces about as many are kept as configured: at 25 %, 100 give or take five standard deviations."""
+        gateway = collector("gateway.yaml", TRACES_ENDPOINT=jaeger.endpoint, SAMPLE_PERCENT="25").start()
+        traces, marker = [new_trace() for _ in range(400)], new_trace()
+        assert 200 == send(gateway.url("http"), *[span(trace, "invoke_agent a") for trace in traces])
+        assert 200 == send(gateway.url("http"), span(marker, "m", error="boom"))
+        jaeger.trace(marker, 1)
+        assert 57 <= sum(bool(jaeger.spans(trace)) for trace in traces) <= 143
+
+
+def queries(config: Path) -> dict[str, str]:
+    """Every PromQL of the dashboard, its variables filled in, and of the alerts without their thresholds."""
+    found: dict[str, str] = {}
+    for panel in json.loads((config / "grafana" / "dashboards" / "agents.json").read_text())["panels"]:
+        for target in panel.get("targets", []):
+            if "expr" in target:
+                filled = target["expr"].replace("$job", ".+").replace("$__rate_interval", "1m").replace("$__range", "1h")
+                found[f"{panel['title']} {target['refId']}"] = filled
+    for alert, expression in re.findall(r"alert: (\w+)\n +expr: (.+) > [0-9.]+\n", (config / "alerts.yaml").read_text()):
+        found[f"alert {alert}"] = expression
+    return found
+
+
+# Nothing is wrong in a run that goes well.
+MAY_BE_EMPTY = {"Failed runs A", "Spans lost in the agents A", "alert SpansLost", "alert HookFails", "alert GatewayRefusesSpans"}
+
+
+class TestMetrics:
+    """What the gateway counted, asked in the real Prometheus."""
+
+    @pytest.fixture
+    def prometheus(
+        self, program: Callable[[str], Path], config: Path, gateway: Server, port: Callable[[], int], tmp_path: Path, wait: Any, fetch: Any
+    ) -> Iterator[Callable[[str, dict[str, str]], Any]]:
+        """Prometheus on our prometheus.yaml, scraping each second; asks its API."""
+        text = (config / "prometheus.yaml").read_text().replace("15s", "1s")
+        text = text.replace("gateway:8889", f"127.0.0.1:{gateway.ports['metrics']}").replace(
+            "gateway:8888", f"127.0.0.1:{gateway.ports['own']}"
+        )
+        (tmp_path / "prometheus.yaml").write_text(text)
+        (tmp_path / "alerts.yaml").write_text((config / "alerts.yaml").read_text())
+        address = f"127.0.0.1:{port()}"
+        command = [
+            str(program("prometheus")),
+            f"--config.file={tmp_path / 'prometheus.yaml'}",
+            f"--storage.tsdb.path={tmp_path / 'prometheus'}",
+            f"--web.listen-address={address}",
+            "--enable-feature=exemplar-storage",
+        ]
+        with (tmp_path / "prometheus.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+            try:
+                wait(lambda: fetch(f"http://{address}/-/ready")[0] == 200, "Prometheus")
+                yield lambda path, query: json.loads(fetch(f"http://{address}/api/v1/{path}?{urlencode(query)}")[1])["data"]
+            finally:
+                process.kill()
+
+    def test_every_query_answers(
+        self, gateway: Server, jaeger: Jaeger, prometheus: Callable[..., Any], demo: Callable[[str], Run], config: Path, wait: Any
+    ) -> None:
+        """After one demo, the PromQL of every panel and alert gives a number, decisions are those that were made, and exemplars lead to
+        the trace.
+        """
+        run = demo(gateway.url("http"))
+        wait(lambda: prometheus("query", {"query": 'otel_runtime_policy_decisions_total{otel_runtime_policy_decision="deny"}'})["result"])
+        every = queries(config)
+        assert len(every) > 25
+        # `rate` needs two points of a counter; those that were born with their last value show nothing until the next scrape.
+        asked = [name for name in every if name not in MAY_BE_EMPTY]
+        wait(lambda: all(prometheus("query", {"query": every[name]})["result"] for name in asked), "every query answering")
+        decided = prometheus("query", {"query": "sum by (otel_runtime_policy_decision) (otel_runtime_policy_decisions_total)"})["result"]
+        counted = {entry["metric"]["otel_runtime_policy_decision"]: int(entry["value"][1]) for entry in decided}
+        spans = [told(span)["otel_runtime.policy.decision"] for span in run.spans if span["name"].startswith("policy ")]
+        assert {kind: spans.count(kind) for kind in set(spans)} == {kind: number for kind, number in counted.items() if kind != "allow"}
+        exemplars = prometheus("query_exemplars", {"query": "agent_spans_duration_seconds_bucket", "start": "0", "end": "9999999999"})
+        assert {run.trace_id} == {exemplar["labels"]["trace_id"] for entry in exemplars for exemplar in entry["exemplars"]}
+
+    def test_metrics_do_not_depend_on_sampling(
+        self, collector: Callable[..., Server], send: Callable[..., int], span: Callable[..., dict[str, Any]], wait: Any, fetch: Any
+    ) -> None:
+        """Spans of traces that are not kept are counted."""
+        gateway = collector("gateway.yaml", TRACES_ENDPOINT="127.0.0.1:1", SAMPLE_PERCENT="0").start()
+        assert 200 == send(gateway.url("http"), *[span(new_trace(), "invoke_agent a") for _ in range(7)])
+
+        def counted() -> list[str]:
+            text = fetch(gateway.url("metrics") + "/metrics")[1].decode()
+            return re.findall(r'^agent_spans_calls_total\{.*span_name="invoke_agent a".*\} (\d+)', text, re.MULTILINE)
+
+        # A new series is shown with 0 first, so that a rate sees its rise.
+        wait(lambda: counted() not in ([], ["0"]), "the count")
+        assert ["7"] == counted()
