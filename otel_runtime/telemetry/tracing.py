@@ -29,6 +29,7 @@ from otel_runtime.telemetry.protocol import OpenSpan, SpanStart
 from otel_runtime.telemetry.redaction import Redactor
 from otel_runtime.telemetry.sanitize import name as clean_name
 from otel_runtime.telemetry.span import OtelSpan
+from otel_runtime.telemetry.unsampled import dropped
 from otel_runtime.values.action import Action
 from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.decision import Decision
@@ -233,6 +234,9 @@ class OtelTracing:
         self, name: str, parent: Context, kind: SpanKind, attributes: Mapping[str, ops.AttributeValues], links: list[Link], started: int
     ) -> Span:
         try:
+            stands_in = dropped(self._tracer, parent, name, kind, attributes, links)
+            if stands_in is not None:
+                return stands_in
             # The last two: exceptions are recorded by us.
             return self._tracer.start_span(name, parent, kind, attributes, links, started, False, False)
         except Exception as error:  # noqa: BLE001 - a sampler or processor of the application's may raise anything

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, DEFAULT_OFF, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
 from opentelemetry.sdk.trace.sampling import Decision as Sampling
 
 from otel_runtime.errors import ApprovalPending, PolicyDenied
@@ -373,6 +373,52 @@ class TestSampledOut:
         points = bench.points()
         assert 3 == points["gen_ai.client.token.usage"][0].sum
         assert 1 == points["gen_ai.client.operation.duration"][0].count
+
+    @pytest.mark.parametrize("sampler", [ALWAYS_OFF, DEFAULT_OFF, ParentBased(ALWAYS_OFF), ParentBased(TraceIdRatioBased(0.0))])
+    def test_children_stay_in_the_trace(self, make_bench: Any, sampler: Any) -> None:
+        """What is sampled out still has a trace of its own, which its children and the services behind them are told."""
+        bench = make_bench(sampler=sampler)
+        outer = bench.tracing.open(SpanStart("agent", "a"))
+        token = outer.enter()
+        inner = bench.tracing.open(SpanStart("tool", "x"))
+        outer.leave(token)
+        other = bench.tracing.open(SpanStart("agent", "b"))
+        assert outer.ref().id == inner.ref().id != other.ref().id
+        assert {False} == {span.ref().sampled for span in (outer, inner, other)}
+        for span in (inner, outer, other):
+            span.end("ok")
+        assert [] == bench.spans()
+
+    def test_a_sampler_may_take_the_child_of_a_dropped_span(self, make_bench: Any) -> None:
+        """The sampler has the last word also under a span that was dropped."""
+        bench = make_bench(sampler=ParentBased(ALWAYS_OFF, local_parent_not_sampled=ALWAYS_ON))
+        outer = bench.tracing.open(SpanStart("agent", "a"))
+        token = outer.enter()
+        bench.tracing.open(SpanStart("tool", "x")).end("ok")
+        outer.leave(token)
+        outer.end("ok")
+        assert ["execute_tool x"] == bench.tree()
+
+    def test_a_sampler_that_counts_is_asked_once(self, make_bench: Any) -> None:
+        """A sampler that limits a rate is not asked twice about a span."""
+        asked: list[str] = []
+
+        class Counts(Sampler):
+            def should_sample(self, parent_context: Any, trace_id: int, name: str, *more: Any) -> Any:
+                asked.append(name)
+                return SamplingResult(Sampling.RECORD_AND_SAMPLE if len(asked) == 1 else Sampling.DROP)
+
+            def get_description(self) -> str:
+                return "counts"
+
+        bench = make_bench(sampler=Counts())
+        outer = bench.tracing.open(SpanStart("agent", "a"))
+        token = outer.enter()
+        bench.tracing.open(SpanStart("tool", "x")).end("ok")
+        outer.leave(token)
+        outer.end("ok")
+        bench.tracing.open(SpanStart("agent", "b")).end("ok")
+        assert ["invoke_agent a", "execute_tool x", "invoke_agent b"] == asked
 
     def test_a_sampler_that_looks_sees_everything(self, make_bench: Any) -> None:
         """A sampler that decides by attributes gets the very ones that the span will have."""
