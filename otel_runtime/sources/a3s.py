@@ -39,7 +39,7 @@ class A3S(Reader):
     """Reads AgentEvents."""
 
     name = "a3s"
-    tickable = frozenset({"text_delta"})
+    tickable = frozenset({"text_delta", "tool_output_delta"})
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -161,10 +161,6 @@ def _tool(fields: Fields) -> dict[str, object]:
     return present(tool__name=optional_text(fields, "name"), exit_code=integer(fields, "exit_code"))
 
 
-def _output(fields: Fields) -> dict[str, object]:
-    return {**present(tool__name=optional_text(fields, "name")), "delta.bytes": _size(fields)}
-
-
 def _question(fields: Fields) -> dict[str, object]:
     return present(
         approval__timeout_ms=integer(fields, "timeout_ms"),
@@ -211,7 +207,7 @@ def _size(fields: Fields) -> int:
 _FACTS: Final[Mapping[str, Callable[[Fields], dict[str, object]]]] = {
     "tool_start": _tool,
     "tool_end": _tool,
-    "tool_output_delta": _output,
+    "tool_output_delta": lambda fields: present(tool__name=optional_text(fields, "name")),
     "turn_end": lambda fields: _usage(fields, total=False),
     "end": lambda fields: _usage(fields, total=True),
     "confirmation_required": _question,

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
+from typing import NamedTuple
 
 from otel_runtime.values.trace import TraceEvent
 
@@ -16,6 +17,8 @@ __all__ = ["Malformed", "Reader", "flag", "instant", "integer", "mapping", "opti
 _REASONS = 64
 _ID_LENGTH = 256
 _TEXTS = frozenset({"text", "delta", "textDelta", "content"})
+# Fields that deltas of one unit have in common.
+_ALIKE = frozenset({"type", "id", "name", "toolCallId", "runId", "session_id"})
 
 
 class Malformed(Exception):
@@ -32,6 +35,9 @@ class Malformed(Exception):
 
 def mapping(value: object, field: str) -> Mapping[str, object]:
     """The value as a mapping with text keys; keys that are no text are left out."""
+    if type(value) is dict:
+        # Whoever reads a field asks for its type; what is passed on whole is checked key by key.
+        return value
     if not isinstance(value, Mapping):
         raise Malformed(f"{field}: expected an object")
     return {key: value[key] for key in value if isinstance(key, str)}
@@ -104,9 +110,25 @@ def present(**fields: object) -> dict[str, object]:
     return {name.replace("__", "."): value for name, value in fields.items() if value is not None}
 
 
-def _is_tick(raw: object) -> bool:
-    """True for a delta that says nothing but its text."""
-    return type(raw) is dict and len(raw) == 2 and not _TEXTS.isdisjoint(raw)
+class _Tick(NamedTuple):
+    """A delta that may come again.
+
+    Args:
+        size: How many fields it has.
+        fixed: All of them but its text.
+        events: What it was translated to.
+    """
+
+    size: int
+    fixed: tuple[tuple[str, object], ...]
+    events: tuple[TraceEvent, ...]
+
+
+def _tick(raw: dict[str, object], events: tuple[TraceEvent, ...]) -> _Tick | None:
+    """None when something but the text tells one delta from the next, such as a time."""
+    fixed = tuple((key, value) for key, value in raw.items() if key not in _TEXTS)
+    plain = len(fixed) == len(raw) - 1 and all(key in _ALIKE and type(value) is str for key, value in fixed)
+    return _Tick(len(raw), fixed, events) if plain else None
 
 
 class Reader:
@@ -119,7 +141,7 @@ class Reader:
     def __init__(self, stream: str) -> None:
         self._stream = stream
         self._malformed: Counter[str] = Counter()
-        self._tick: tuple[str, tuple[TraceEvent, ...]] | None = None
+        self._tick: _Tick | None = None
 
     @property
     def malformed(self) -> Mapping[str, int]:
@@ -128,9 +150,9 @@ class Reader:
 
     def translate(self, raw: object) -> tuple[TraceEvent, ...]:
         """The TraceEvents of one raw event; none when it is malformed. Never raises."""
-        tick, kind = self._tick, raw.get("type") if type(raw) is dict else None
-        if tick is not None and tick[0] == kind and _is_tick(raw):
-            return tick[1]
+        tick = self._tick
+        if tick is not None and type(raw) is dict and len(raw) == tick.size and all(raw.get(key) == value for key, value in tick.fixed):
+            return tick.events
         self._tick = None
         try:
             events = tuple(self.read(mapping(raw, "event")))
@@ -140,8 +162,8 @@ class Reader:
             # Telemetry fails open: a hostile object (a broken __getitem__, a cycle) is the stream's problem, not the agent's.
             self._count(f"unreadable: {type(problem).__name__}")
         else:
-            if isinstance(kind, str) and kind in self.tickable and _is_tick(raw):
-                self._tick = kind, events
+            if type(raw) is dict and raw.get("type") in self.tickable:
+                self._tick = _tick(raw, events)
             return events
         return ()
 

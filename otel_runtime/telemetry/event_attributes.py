@@ -132,19 +132,38 @@ def attributes_of(event: TraceEvent) -> dict[str, Value]:
     found: dict[str, Value] = {EVENT_TYPE: event.type}
     omitted: list[str] = []
     for key, value in event.attributes.items():
-        if key in _CONSUMED or value is None:
+        # A subclass of str may hash and compare as it likes.
+        if value is None or type(key) is not str:
             continue
-        name = _KNOWN.get(key)
-        plain = _plain(value, number=key in _NUMBERS)
-        if plain is None or (name is None and _CONTENT.search(key)):
+        place = _PLACES[key] if key in _PLACES else _place(key)
+        if place is None:
+            continue
+        name, known, number = place
+        plain = _plain(value, number=number)
+        if plain is None or not name:
             omitted.append(_short(key))
-        elif name is not None or len(found) < _MAX_OWN:
-            found[name or f"otel_runtime.attr.{_short(key)}"] = plain
+        elif known or len(found) < _MAX_OWN:
+            found[name] = plain
     if isinstance(reason := event.attributes.get("finish_reason"), str):
         found[names.FINISH_REASONS] = (_short(reason),)
     if omitted:
         found[OMITTED] = tuple(sorted(omitted)[:_MAX_OWN])
     return found
+
+
+# Attribute name -> span attribute (empty: content, it stays), known to the conventions, a token count; None: read elsewhere.
+_PLACES: dict[str, tuple[str, bool, bool] | None] = {
+    **{key: (name, True, key in _NUMBERS) for key, name in _KNOWN.items()},
+    **dict.fromkeys(_CONSUMED),
+}
+_PLACES_LIMIT: Final = 4096
+
+
+def _place(key: str) -> tuple[str, bool, bool]:
+    place = ("" if _CONTENT.search(key) else f"otel_runtime.attr.{_short(key)}", False, False)
+    if len(_PLACES) < _PLACES_LIMIT and len(key) <= _MAX_TEXT:
+        _PLACES[key] = place
+    return place
 
 
 def run_name(event: TraceEvent, current: str) -> str:
@@ -196,8 +215,9 @@ def _short(text: str) -> str:
 
 def _plain(value: object, *, number: bool) -> Value | None:
     """The value as an OTLP scalar; None when it is none. Subclasses may run code of theirs, so only exact types count."""
+    kind = type(value)
     if number:
-        return value if type(value) is int and 0 <= value < _INT64 else None
-    if type(value) is str:
-        return _short(value)
-    return sanitize.value(value) if type(value) in _SCALARS else None
+        return value if kind is int and 0 <= value < _INT64 else None  # type: ignore[return-value, operator]  # an int
+    if kind is str:
+        return sanitize.text(value, _MAX_TEXT)
+    return sanitize.value(value) if kind in _SCALARS else None

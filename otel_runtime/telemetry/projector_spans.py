@@ -99,8 +99,8 @@ class _TracerSpan:
         self.span.add_event(name, attributes, at_ns)
 
     def update(self, attributes: Attributes, name: str | None = None) -> None:
-        for key, value in attributes.items():
-            self.span.set_attribute(key, value)
+        if attributes:
+            self.span.set_attributes(attributes)
         if name is not None:
             self.span.update_name(name)
 

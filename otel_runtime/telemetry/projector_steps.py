@@ -50,7 +50,7 @@ class RunWriter:
         """Act on one event of an open run; returns the unit it was counted on, when it was only counted."""
         if is_counted_only(event):
             return self._count(run, seen, event, now)
-        if (name := run_name(event, run.unit.name)) != run.unit.name and event.name != "policy.decision":
+        if " " not in run.unit.name and (name := run_name(event, run.unit.name)) != run.unit.name:
             run.unit.name = name
             run.unit.span.update({}, name)
         if seen.step is not None:
@@ -136,17 +136,18 @@ class RunWriter:
             run.failure = error_type(event)
 
     def _step(self, run: Run, seen: Seen, step: str, event: TraceEvent, now: int) -> None:
-        facts, label = attributes_of(event), step_name(event, seen.kind)
-        unit = run.find(step, label.key)
+        facts = attributes_of(event)
+        key = str(facts.get(names.OWN_TOOL, "")) if seen.kind == "tool" else ""
+        unit = run.find(step, key)
         if unit is None:
             if seen.effect != "running" and (seen.kind != "step" or event.name.endswith(_ENDS)):
                 self._hold_end(run, step, event, now)
                 return
-            unit = self._open_step(run, seen, step, event, now)
-            early = _early_end(run, step, label.key)
+            unit = self._open_step(run, seen, step, event, now, facts)
+            early = _early_end(run, step, key) if run.early else None
         else:
             early = None
-            unit.span.update(facts, unit.resolved(event.attributes.get("approval.outcome")) if seen.kind == "approval" else None)
+            unit.span.update(unit.news(facts), unit.resolved(event.attributes.get("approval.outcome")) if seen.kind == "approval" else None)
             if seen.effect == "running" and "step.ended_at" not in event.attributes:
                 self._event(run, unit, event, facts, now)
         self._use(run, facts, event)
@@ -159,11 +160,11 @@ class RunWriter:
             self._use(run, late, early.event)
             self._end_step(run, step, unit, early.event, early.at_ns)
 
-    def _open_step(self, run: Run, seen: Seen, step: str, event: TraceEvent, now: int, *, orphan: bool = False) -> Unit:
+    def _open_step(self, run: Run, seen: Seen, step: str, event: TraceEvent, now: int, given: Attributes, *, orphan: bool = False) -> Unit:
         label = step_name(event, seen.kind)
-        facts = {**attributes_of(event), **label.attributes, **({ORPHAN: True} if orphan else {})}
+        facts = {**given, **label.attributes, **({ORPHAN: True} if orphan else {})}
         parent = run.places.get(seen.parent or "", run.unit.span)
-        above = run.find(seen.parent or "", "") if seen.kind == "tool" else None
+        above = run.find(seen.parent, "") if seen.kind == "tool" and seen.parent else None
         if above is not None and above.model and above.ended_hint_ns is None:
             # A model that asked for a tool has said what it had to say: its span does not swallow the tool's time.
             above.ended_hint_ns = now
@@ -197,7 +198,7 @@ class RunWriter:
     def _orphan_end(self, run: Run, held: Held) -> None:
         seen = see(held.event)
         step = seen.step or ""
-        unit = self._open_step(run, seen, step, held.event, held.at_ns, orphan=True)
+        unit = self._open_step(run, seen, step, held.event, held.at_ns, attributes_of(held.event), orphan=True)
         self._use(run, attributes_of(held.event), held.event)
         if seen.kind == "approval" and (name := unit.resolved(held.event.attributes.get("approval.outcome"))):
             unit.span.update({}, name)
@@ -209,6 +210,8 @@ class RunWriter:
 
     def _use(self, run: Run, facts: Attributes, event: TraceEvent) -> None:
         """Count what one model call used; sums over a run have other names."""
+        if _USAGE[0][0] not in event.attributes and _USAGE[1][0] not in event.attributes:
+            return
         found = {key: value for key, name in _USAGE if key in event.attributes and type(value := facts.get(name)) is int}
         if not found:
             return

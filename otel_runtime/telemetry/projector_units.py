@@ -102,8 +102,10 @@ class Unit:
 
     def end(self, at_ns: int, error: str | None, outcome: str | None = None) -> None:
         """End the span, with its counts."""
-        facts: dict[str, str | int] = {f"otel_runtime.events.{sanitize.name(name)}": count for name, count in self.counts.items()}
-        facts |= {f"otel_runtime.bytes.{sanitize.name(name)}": size for name, size in self.sizes.items()}
+        facts: dict[str, str | int] = {}
+        if self.counts:
+            facts = {f"otel_runtime.events.{sanitize.name(name)}": count for name, count in self.counts.items()}
+            facts |= {f"otel_runtime.bytes.{sanitize.name(name)}": size for name, size in self.sizes.items()}
         if self.ambiguous:
             facts[AMBIGUOUS] = self.ambiguous
         if outcome is not None:
@@ -171,7 +173,10 @@ class Run:
 
     def find(self, step: str, label: str) -> Unit | None:
         """The oldest open step of that id with that label."""
-        return next((unit for unit in self.steps.get(step, []) if not label or not unit.label or unit.label == label), None)
+        for unit in self.steps.get(step, ()):
+            if not label or not unit.label or unit.label == label:
+                return unit
+        return None
 
     def innermost(self) -> Unit:
         """The step that was opened last; the run itself when none is open."""

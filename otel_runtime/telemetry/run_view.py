@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from otel_runtime.values.trace import TraceEvent, TraceRef
 
@@ -41,8 +40,7 @@ _TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _SPAN_ID: Final = re.compile(r"(?!0{16})[0-9a-f]{16}")
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """One event, as the projector acts on it.
 
     Args:
@@ -74,22 +72,26 @@ class Seen:
 
 def see(event: TraceEvent) -> Seen:
     """How the run view reads one event."""
-    run = _first_text(event.attributes, RUN_IDS) or (event.trace.id if event.trace else None)
-    key = next((name for name in STEP_IDS if _text(event.attributes, name)), None)
-    effect = effect_of(event.name)
-    outcome = None if key else _outcome(event, effect)
+    facts, name, trace = event.attributes, event.name, event.trace
+    run = _first_text(facts, RUN_IDS) or (trace.id if trace else None)
+    key, step = None, None
+    for known in STEP_IDS:
+        if (step := _text(facts, known)) is not None:
+            key = known
+            break
+    effect = effect_of(name)
     return Seen(
-        run=run,
-        step=_text(event.attributes, key) if key else None,
-        kind=_kind(event.name, key),
-        effect=effect,
-        outcome=outcome,
-        final=effect != "failed" or "run.outcome" in event.attributes,
-        failure=_fails_the_run(event, key, effect),
-        session=_text(event.attributes, "session.id"),
-        parent=_text(event.attributes, "parent.id") or (event.trace.parent_id if event.trace else None),
-        opens=key is None and event.name.endswith(_OPENING) and event.attributes.get("event.often") is not True,
-        announced=event.attributes.get("run.announced") is True,
+        run,
+        step,
+        _kind(name, key),
+        effect,
+        None if key else _outcome(event, effect),
+        effect != "failed" or "run.outcome" in facts,
+        effect == "failed" and _fails_the_run(event, key, effect),
+        _text(facts, "session.id"),
+        _text(facts, "parent.id") or (trace.parent_id if trace else None),
+        key is None and name.endswith(_OPENING) and facts.get("event.often") is not True,
+        facts.get("run.announced") is True,
     )
 
 
@@ -153,9 +155,12 @@ def _kind(name: str, key: str | None) -> StepKind:
 
 
 def _first_text(attributes: Mapping[str, object], names: tuple[str, ...]) -> str | None:
-    return next((found for name in names if (found := _text(attributes, name))), None)
+    for name in names:
+        if (found := _text(attributes, name)) is not None:
+            return found
+    return None
 
 
 def _text(attributes: Mapping[str, object], name: str) -> str | None:
     value = attributes.get(name)
-    return value if isinstance(value, str) and value else None
+    return (value or None) if isinstance(value, str) else None
