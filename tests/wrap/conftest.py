@@ -53,7 +53,8 @@ class World:
         return self.runtime.approvals
 
     def spans(self) -> list[ReadableSpan]:
-        """Finished spans, in the order of their start."""
+        """Finished spans, in the order of their start; those of streams that were dropped are ended by the runtime's own thread."""
+        self.runtime.flush()
         return sorted(self.exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
 
     def names(self) -> list[str]:

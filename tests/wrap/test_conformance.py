@@ -901,5 +901,4 @@ class TestConformance:
         assert expected == found
         assert [record.getMessage() for record in caplog.records] == []
         if world is not None:
-            world.runtime.flush()
             assert sorted(tried.spans) == sorted(told(span) for span in world.spans())
