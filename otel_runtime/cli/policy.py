@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _FAILING_CASE = "P020"
-_FACTS_HELP = 'JSON file with what the session did; a fresh session when left out: {"session": "s1", "labels": [...], "history": [...], "used": {"RULE": 3}}'
+_FACTS_HELP = 'JSON file with what the session did; a fresh session when left out: {"session": "s1", "labels": [...], "history": [...], "used": {"RULE": 3}, "user_said": "...", "seen": {"tool:NAME": "..."}}'
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -272,7 +272,7 @@ def _session_facts(path: Path | None) -> Mapping[str, object]:
         told = _json(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError.of("P001", f"cannot read the session's facts: {error}", str(path)) from None
-    known = {"session", "labels", "history", "used", "user", "roles"}
+    known = {"session", "labels", "history", "used", "user", "roles", "user_said", "seen"}
     if unknown := sorted(set(told) - known):
         raise ConfigError.of("P003", f"unknown key `{unknown[0]}`; known keys: {', '.join(sorted(known))}", str(path))
     return told
@@ -312,6 +312,7 @@ def _action(arguments: argparse.Namespace, told: Mapping[str, object], known: Ma
 
 def _facts(action: Action, told: Mapping[str, object], loaded: LoadedPolicy, now: datetime) -> FactsView | None:
     from otel_runtime.policy.protocol import FactsView
+    from otel_runtime.policy.provenance import Sightings
 
     needs = loaded.engine.needs(action, now)
     if needs is None:
@@ -321,7 +322,13 @@ def _facts(action: Action, told: Mapping[str, object], loaded: LoadedPolicy, now
     counters = {key: _amount(amounts.get(key.name.rpartition(":")[0], 0)) for key in needs.counters}
     if action.session is None:
         return FactsView(counters)
-    return FactsView(counters, {label: frozenset({"told"}) for label in _texts(told, "labels")}, _texts(told, "history"))
+    seen = Sightings()
+    seen.add("user", told.get("user_said", ""))
+    others = told.get("seen", {})
+    for source, value in (others if isinstance(others, dict) else {}).items():
+        seen.add(str(source), value)
+    labels = {label: frozenset({"told"}) for label in _texts(told, "labels")}
+    return FactsView(counters, labels, _texts(told, "history"), origins={key: seen.of(key) for key in needs.values})
 
 
 def _amount(value: object) -> Decimal:

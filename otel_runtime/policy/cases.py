@@ -14,7 +14,8 @@ from otel_runtime.policy.decide import CompiledPolicy, decide, needs_of, scope_o
 from otel_runtime.policy.explain import explain_rule, first_not_true, spelled
 from otel_runtime.policy.model import Call, Case, FileCase, Rule
 from otel_runtime.policy.names import is_glob
-from otel_runtime.policy.protocol import FactsView
+from otel_runtime.policy.protocol import FactsView, Needs
+from otel_runtime.policy.provenance import Sightings
 from otel_runtime.policy.rules import CompiledRule
 from otel_runtime.policy.truth import Tri, all_of, any_of, spell
 from otel_runtime.policy.walk import Path
@@ -184,4 +185,13 @@ def _facts(case: Case | FileCase, action: Action, trial: Trial) -> FactsView:
     counters = dict.fromkeys(needs.counters if needs is not None else (), used)
     if case.session is None:
         return FactsView(counters)
-    return FactsView(counters, {label: frozenset({"case"}) for label in case.labels}, frozenset(case.history))
+    labels = {label: frozenset({"case"}) for label in case.labels}
+    return FactsView(counters, labels, frozenset(case.history), origins=_origins(case, needs))
+
+
+def _origins(case: Case | FileCase, needs: Needs | None) -> Mapping[str, frozenset[str]]:
+    seen = Sightings()
+    seen.add("user", list(case.user_said))
+    for source, value in case.seen.items():
+        seen.add(source, value)
+    return {key: seen.of(key) for key in (needs.values if needs is not None else ())}

@@ -26,6 +26,7 @@ from otel_runtime.policy.doubts import doubt_of
 from otel_runtime.policy.index import Index, Plan
 from otel_runtime.policy.places import Places
 from otel_runtime.policy.protocol import CounterKey, FactsView, Needs, Reservation, Ruling, Start
+from otel_runtime.policy.provenance import MAX_ASKED, key_of, leaves
 from otel_runtime.policy.rules import CompiledRule
 from otel_runtime.policy.scope import Scope
 from otel_runtime.policy.verdicts import Defaults, Outcome, Situation, judge, refuse, stricter, verdict_of
@@ -66,7 +67,15 @@ def needs_of(action: Action, policy: CompiledPolicy, now: datetime) -> Needs | N
         return None
     keys = tuple(key for budget in plan.budgets for key in budget.keys(action, now))
     session = action.session if plan.uses_session else None
-    return Needs(keys, session) if keys or session is not None else None
+    if not keys and session is None:
+        return None
+    return Needs(keys, session, _asked(action) if plan.uses_origin and session is not None else ())
+
+
+def _asked(action: Action) -> tuple[str, ...]:
+    """The values whose origin rules may ask; what is beyond the cap stays unknown."""
+    keys = dict.fromkeys(key for value in leaves(list(action.args.values())) if (key := key_of(value)) is not None)
+    return tuple(keys)[:MAX_ASKED]
 
 
 def decide(action: Action, policy: CompiledPolicy, facts: FactsView | None, now: datetime, attempt: int = 1) -> Ruling:

@@ -32,6 +32,11 @@ class PolicyEngine:
         """Hex SHA-256 of the normalised rules."""
         return self.policy.defaults.digest
 
+    @property
+    def watches_values(self) -> bool:
+        """True when a rule asks where values were seen, so that the store must be told of them (`Witness.saw`)."""
+        return any(rule.uses_origin for rule in self.policy.rules)
+
     def governs(self, kind: Kind, name: str) -> bool:
         """True when a decision can be anything but a plain allow.
 

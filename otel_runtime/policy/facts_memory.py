@@ -19,6 +19,7 @@ from otel_runtime.errors import StoreError
 from otel_runtime.policy.budgets import passes
 from otel_runtime.policy.counters import Counter, Entry, new_counter
 from otel_runtime.policy.protocol import CounterKey, FactsView, Hold, Needs, Reservation, Spent, Start
+from otel_runtime.policy.provenance import Sightings
 
 __all__ = ["MemoryFacts"]
 
@@ -32,6 +33,7 @@ _FORGOTTEN_BITS: Final = 1 << 20
 class _Session:
     labels: dict[str, set[str]] = field(default_factory=dict)
     history: set[str] = field(default_factory=set)
+    sightings: Sightings = field(default_factory=Sightings)
 
 
 class _Forgotten:
@@ -78,7 +80,23 @@ class MemoryFacts:
         with self._lock:
             counters = {key: self._total(key, at) for key in needs.counters}
             labels, history = self._marks(needs.session)
-        return FactsView(counters, labels, history)
+            origins = self._origins(needs)
+        return FactsView(counters, labels, history, origins=origins)
+
+    def _origins(self, needs: Needs) -> Mapping[str, frozenset[str]] | None:
+        if needs.session is None or not needs.values:
+            return None
+        found = self._sessions.get(needs.session)
+        if found is None:
+            return None if needs.session in self._forgotten else dict.fromkeys(needs.values, frozenset[str]())
+        return {value: found.sightings.of(value) for value in needs.values}
+
+    def saw(self, session: str, source: str, value: object) -> None:
+        """Note what a session saw, so that `origin` can tell."""
+        with self._lock:
+            if (found := self._session(session)) is not None:
+                found.sightings.add(source, value)
+                self._forget()
 
     def _total(self, key: CounterKey, at: float) -> Decimal:
         counter = self._counters.get(key)
@@ -130,16 +148,24 @@ class MemoryFacts:
     def _mark(self, start: Start) -> None:
         if start.session is None or (start.tool is None and not start.labels):
             return
-        session = self._sessions.pop(start.session, None)
-        if session is None and start.session in self._forgotten:
-            # Its earlier marks are lost: a fresh record would look clean.
+        session = self._session(start.session)
+        if session is None:
             return
-        session = session or _Session()
-        self._sessions[start.session] = session
         if start.tool is not None:
             session.history.add(start.tool)
         for label in start.labels:
             session.labels.setdefault(label, set()).add(start.tool or "unknown")
+        self._forget()
+
+    def _session(self, name: str) -> _Session | None:
+        session = self._sessions.pop(name, None)
+        if session is None and name in self._forgotten:
+            # Its earlier marks are lost: a fresh record would look clean.
+            return None
+        self._sessions[name] = session = session or _Session()
+        return session
+
+    def _forget(self) -> None:
         while len(self._sessions) > self._max_sessions:
             self._forgotten.add(self._sessions.popitem(last=False)[0])
 

@@ -31,6 +31,7 @@ class Plan:
         "rules",
         "tags",
         "uses_agent",
+        "uses_origin",
         "uses_session",
         "valid",
     )
@@ -44,6 +45,7 @@ class Plan:
         self.in_history: bool = in_history
         self.budgets: tuple[Budget, ...] = tuple(rule.budget for rule in rules if rule.budget is not None)
         self.uses_agent: bool = any(rule.uses_agent for rule in rules)
+        self.uses_origin: bool = any(rule.uses_origin for rule in rules)
         self.uses_session: bool = any(rule.uses_session for rule in rules)
         # Decisions that depend on nothing but which rules hold, by the order of those rules.
         self.ruled: dict[tuple[int, ...], Decision] = {}

@@ -32,7 +32,7 @@ from otel_runtime.policy.operands import (
     TextOrMany,
     Texts,
 )
-from otel_runtime.policy.shapes import Programs, Readers, Runnable, SqlTest, UrlTest
+from otel_runtime.policy.shapes import OriginTest, Programs, Readers, Runnable, SqlTest, UrlTest
 from otel_runtime.values.action import Kind
 from otel_runtime.values.decision import RetryClass, Verdict
 
@@ -107,6 +107,7 @@ class Test(_Strict):
     reads_only: Readers = Field(None, description="The same, with options that only read.")
     may_run: Programs = Field(None, description="A shell command that could run one of these programs.")
     sql: Given[SqlTest] = Field(None, description="One query that only reads tables of these schemas.")
+    origin: Given[OriginTest] = Field(None, description="Where the value was seen: user, config, tool:NAME or unseen.")
     some: Given[Test] = Field(None, description="At least one element fits.")
     every: Given[Test] = Field(None, description="There is at least one element, and all fit.")
     none: Given[Test] = Field(None, description="No element fits.")
@@ -189,6 +190,8 @@ class Case(_Strict):
     labels: SomeTexts = Field((), description="Labels on the session.")
     history: SomeTexts = Field((), description="Tools whose body started in the session.")
     used: Amount = Field(Decimal(0), description="What every counter of the rules stands at.")
+    user_said: SomeTexts = Field((), description="What the user said in the session; for `origin`.")
+    seen: dict[str, Any] = Field(default_factory=dict, description="What else was seen, by source such as tool:find_contact; for `origin`.")
     tags: SomeTexts = Field((), description="Tags the decorator gives.")
 
 
@@ -216,6 +219,8 @@ class FileCase(_Strict):
     labels: SomeTexts = Field((), description="Labels on the session.")
     history: SomeTexts = Field((), description="Tools whose body started in the session.")
     used: Amount = Field(Decimal(0), description="What every counter of the rules stands at.")
+    user_said: SomeTexts = Field((), description="What the user said in the session; for `origin`.")
+    seen: dict[str, Any] = Field(default_factory=dict, description="What else was seen, by source such as tool:find_contact; for `origin`.")
 
 
 class Rule(Conditions):

@@ -6,7 +6,6 @@ shortest decimal text, so 0.1 is one tenth.
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -15,7 +14,9 @@ from typing import TypeAlias
 from otel_runtime.policy.addresses import domain_of
 from otel_runtime.policy.commands import may_run, reads_only, runs_only
 from otel_runtime.policy.names import compile_glob
+from otel_runtime.policy.numbers import number
 from otel_runtime.policy.operands import Ref
+from otel_runtime.policy.origins import origin
 from otel_runtime.policy.paths import file_name, under
 from otel_runtime.policy.queries import sql
 from otel_runtime.policy.regexes import compile_regex
@@ -27,18 +28,6 @@ __all__ = ["OPERATORS", "ValueCheck", "equal", "number"]
 
 ValueCheck: TypeAlias = Callable[[object, Scope], Tri]
 _Relation: TypeAlias = Callable[[object, object], Tri]
-
-
-def number(value: object) -> int | Decimal | None:
-    """The exact number; None for anything else, NaN and infinities included."""
-    kind = type(value)
-    if kind is int and isinstance(value, int):
-        return value
-    if kind is float and isinstance(value, float):
-        return Decimal(repr(value)) if math.isfinite(value) else None
-    if isinstance(value, Decimal):
-        return value if value.is_finite() else None
-    return None
 
 
 def equal(left: object, right: object) -> Tri:
@@ -189,4 +178,5 @@ OPERATORS: Mapping[str, Callable[[object], ValueCheck]] = {
     "reads_only": reads_only,
     "may_run": may_run,
     "sql": sql,
+    "origin": origin,
 }

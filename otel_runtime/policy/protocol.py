@@ -18,7 +18,7 @@ from typing import Protocol
 from otel_runtime.values.action import Action, Kind
 from otel_runtime.values.decision import Decision
 
-__all__ = ["CounterKey", "Engine", "FactsStore", "FactsView", "Hold", "Needs", "Reservation", "Ruling", "Spent", "Start"]
+__all__ = ["CounterKey", "Engine", "FactsStore", "FactsView", "Hold", "Needs", "Reservation", "Ruling", "Spent", "Start", "Witness"]
 
 _NO_LABELS: Mapping[str, frozenset[str]] = MappingProxyType({})
 
@@ -45,10 +45,12 @@ class Needs:
     Args:
         counters: Counters to read.
         session: Session whose labels and history matter; None when none do.
+        values: Values whose origin matters, as `provenance.key_of` spells them.
     """
 
     counters: tuple[CounterKey, ...] = ()
     session: str | None = None
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +62,15 @@ class FactsView:
         labels: Labels on the session and the sources that added them; None when unknown (no session, store failed).
         history: Names of tools whose body started in the session; None when unknown.
         failure: Why facts are unknown; empty when they are not.
+        origins: For each value that was asked, the sources it was seen in (`user`, `config`, `tool:NAME`; `lost:` before one of which it
+            cannot be told); a value that is missing, or None, is unknown.
     """
 
     counters: Mapping[CounterKey, Decimal] = field(default_factory=dict)
     labels: Mapping[str, frozenset[str]] | None = None
     history: frozenset[str] | None = None
     failure: str = ""
+    origins: Mapping[str, frozenset[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,4 +196,18 @@ class FactsStore(Protocol):
 
     def release(self, hold: Hold) -> None:
         """Give back what was reserved, because the body never started."""
+        ...
+
+
+class Witness(Protocol):
+    """A facts store that also remembers where values were seen."""
+
+    def saw(self, session: str, source: str, value: object) -> None:
+        """Note what a session saw; bounded, never raises for its size.
+
+        Args:
+            session: Session id.
+            source: `user` for the words of the person (never a model's), `config`, or `tool:NAME` for a tool's result.
+            value: Text, number, or lists and mappings of them; anything else in it is passed over.
+        """
         ...

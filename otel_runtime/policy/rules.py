@@ -11,7 +11,7 @@ from otel_runtime.policy.model import Approval, Retry, Rule
 from otel_runtime.policy.names import Globs
 from otel_runtime.policy.scope import Scope
 from otel_runtime.policy.truth import Tri
-from otel_runtime.policy.walk import blocks
+from otel_runtime.policy.walk import blocks, uses_origin
 from otel_runtime.values.action import Kind
 from otel_runtime.values.decision import ApprovalTerms, Requirement, RetryClass, Verdict
 
@@ -51,8 +51,9 @@ class CompiledRule:
         approval: Terms for `require-approval`.
         retry: Terms for `retryable-failure`.
         uses_agent: True when a condition looks at the calling agent.
-        uses_session: True when a condition looks at labels or history.
+        uses_session: True when a condition looks at labels, history or origins.
         history: Patterns of tools whose start a condition asks about.
+        uses_origin: True when a condition asks where a value was seen.
     """
 
     id: str
@@ -70,6 +71,7 @@ class CompiledRule:
     uses_agent: bool = False
     uses_session: bool = False
     history: tuple[str, ...] = ()
+    uses_origin: bool = False
 
     @property
     def uses_facts(self) -> bool:
@@ -108,8 +110,9 @@ def compile_rule(rule: Rule, order: int = 0, place: str = "") -> CompiledRule:
         approval=None if rule.approval is None else approval_terms(rule.id, rule.approval, rule.reason),
         retry=_retry_terms(rule) if rule.decision == "retryable-failure" else None,
         uses_agent=any("agent" in part.model_fields_set for part in parts),
-        uses_session=any(part.model_fields_set & {"after", "when"} for part in parts),
+        uses_session=uses_origin(rule) or any(part.model_fields_set & {"after", "when"} for part in parts),
         history=tuple(pattern for part in parts if part.after is not None for pattern in part.after.tool or ()),
+        uses_origin=uses_origin(rule),
     )
 
 

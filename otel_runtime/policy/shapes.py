@@ -14,7 +14,7 @@ from otel_runtime.policy.shell_reading import READERS
 from otel_runtime.policy.urls import is_host_pattern
 from otel_runtime.settings.faults import did_you_mean
 
-__all__ = ["Programs", "Readers", "Runnable", "SqlTerms", "SqlTest", "UrlParts", "UrlTest"]
+__all__ = ["OriginTest", "Origins", "Programs", "Readers", "Runnable", "SqlTerms", "SqlTest", "UrlParts", "UrlTest"]
 
 _PROGRAM: Final = re.compile(r"[A-Za-z0-9_.+/-]+")
 
@@ -160,3 +160,51 @@ def _sql(value: object) -> object:
 
 
 SqlTest = Annotated[SqlTerms, BeforeValidator(_sql)]
+
+
+_SOURCE: Final = re.compile(r"user|config|unseen|tool:[A-Za-z0-9_.:*-]{1,128}")
+
+
+def _sources(value: object) -> tuple[str, ...]:
+    texts = plain_texts(value)
+    for text in texts:
+        if _SOURCE.fullmatch(text) is None:
+            raise refusal("P016", f"expected `user`, `config`, `unseen` or `tool:NAME`, got `{text}`")
+    return texts
+
+
+def _known_sources(value: object) -> tuple[str, ...]:
+    texts = _sources(value)
+    if "unseen" in texts:
+        raise refusal("P016", "`only` asks where the value was seen; `unseen` does not fit")
+    return texts
+
+
+class Origins(BaseModel):
+    """Where a value was seen; everything written here must hold."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    any_of: Annotated[Any, BeforeValidator(_sources), one_or_many("user, config, unseen or tool:NAME.")] = Field(
+        None, description="It was seen at one of these."
+    )
+    none_of: Annotated[Any, BeforeValidator(_sources), one_or_many("user, config, unseen or tool:NAME.")] = Field(
+        None, description="It was seen at none of these."
+    )
+    only: Annotated[Any, BeforeValidator(_known_sources), one_or_many("user, config or tool:NAME.")] = Field(
+        None, description="It was seen, and nowhere but at these."
+    )
+
+    def __str__(self) -> str:
+        written = ((name, getattr(self, name)) for name in type(self).model_fields if name in self.model_fields_set)
+        return f"{{{', '.join(f'{name}: {_spelled(value)}' for name, value in written)}}}"
+
+
+def _origin(value: object) -> object:
+    if isinstance(value, dict) and value:
+        return value
+    _sources(value)
+    return {"any_of": value}
+
+
+OriginTest = Annotated[Origins, BeforeValidator(_origin)]

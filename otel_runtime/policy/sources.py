@@ -21,7 +21,7 @@ __all__ = ["SourceFile", "files_of", "parse_source", "read_file", "writable_by_a
 
 MAX_RULES: Final = 10_000
 _SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
-_LATER: Final = {name: f"`{name}` is not available in this version" for name in ("origin", "user_said", "on_expiry", "scope")}
+_LATER: Final = {name: f"`{name}` is not available in this version" for name in ("on_expiry", "scope")}
 _HINTS: Final = {
     **_LATER,
     "effect": "unknown key `effect`; write `decision: allow | deny | require-approval | retryable-failure`",

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from otel_runtime.policy.model import Conditions, Test
 from otel_runtime.policy.operands import Ref
 
-__all__ = ["Path", "blocks", "folders_of", "refs", "subjects", "tests"]
+__all__ = ["Path", "blocks", "folders_of", "refs", "subjects", "tests", "uses_origin"]
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -60,3 +60,13 @@ def folders_of(model: Conditions) -> Iterator[str]:
         for _root, _name, test, where in subjects(block, at):
             for part, _ in tests(test, where):
                 yield from part.under or ()
+
+
+def uses_origin(model: Conditions) -> bool:
+    """True when a condition asks where a value was seen."""
+    return any(
+        part.origin is not None
+        for block, at in blocks(model, ())
+        for _root, _name, test, where in subjects(block, at)
+        for part, _ in tests(test, where)
+    )

@@ -54,7 +54,7 @@ RULES: list[tuple[str, str, int, str]] = [
     ("{id: a, tool: pay, args: {note: {eq: {ref: context.rsk}}}, decision: deny}", "P017", 42, "did you mean `risk`?"),
     ("{id: a, tool: pay, args: {note: {eq: {ref: args.nope}}}, decision: deny}", "P018", 42, "no argument `nope`"),
     ("{id: a, tool: pay, args: {note: {email_domain: '*.x.example'}}, decision: deny}", "P016", 52, "whole domain"),
-    ("{id: a, tool: pay, args: {note: {origin: user}}, decision: deny}", "P014", 38, "not available in this version"),
+    ("{id: a, tool: pay, args: {note: {origin: model}}, decision: deny}", "P016", 46, "expected `user`"),
     ("{id: a, tool: pay, args: {note: {sql: {}}}, decision: deny}", "P016", 43, "expected"),
     ("{id: a, tool: pay, context: {rsk: {eq: x}}, decision: deny}", "P017", 34, "did you mean `risk`?"),
     ("{id: a, tool: pay, session: {pet: {eq: x}}, decision: deny}", "P005", 34, "expected"),
@@ -95,7 +95,7 @@ RULES: list[tuple[str, str, int, str]] = [
     ("{id: a, tool: pay, context: {risk: {eq: x}}, decision: deny, match: [{args: {amount: 5}}]}", "P020", 74, "is unknown"),
     ("{id: a, tool: pay, context: {risk: {eq: x}}, decision: deny, no_match: [{args: {amount: 5}}]}", "P020", 77, "is unknown"),
     ("{id: a, tool: 'p*', decision: deny, match: [{args: {amount: 5}}]}", "P020", 49, "say which `tool`"),
-    ("{id: a, tool: pay, decision: deny, match: [{user_said: hi}]}", "P003", 49, "not available in this version"),
+    ("{id: a, tool: pay, decision: deny, match: [{scope: hi}]}", "P003", 49, "not available in this version"),
 ]
 
 
