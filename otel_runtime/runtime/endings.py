@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Protocol
 
 from otel_runtime.errors import RuntimeStateError
+from otel_runtime.runtime.forking import import_early, wait_for_imports
 
 __all__ = ["Stoppable", "flush_all", "handle_sigterm", "shutdown_all", "stopping", "unwatch", "watch"]
 
@@ -75,7 +76,8 @@ def watch(runtime: Stoppable) -> None:
     if not hooked:
         atexit.register(shutdown_all)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_after_fork)
+            import_early()
+            os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
     _finalize_if_child()
 
 
@@ -198,6 +200,11 @@ def _each(work: Callable[[Stoppable, float], bool], timeout: float | None) -> bo
 
 def _budget(running: tuple[Stoppable, ...]) -> float:
     return max((runtime.flush_timeout for runtime in running), default=0.0)
+
+
+def _before_fork() -> None:
+    if _process.running:
+        wait_for_imports()
 
 
 def _after_fork() -> None:

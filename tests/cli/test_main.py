@@ -41,6 +41,9 @@ class TestHelp:
             ["audit"],
             ["ingest"],
             ["serve"],
+            ["run"],
+            ["hook"],
+            ["hook", "claude-code"],
         ],
     )
     def test_is_everywhere(self, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

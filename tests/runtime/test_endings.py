@@ -228,6 +228,26 @@ class TestFork:
         by_name = {span.name: span for span in receiver.spans()}
         assert by_name["execute_tool child"].parent_id == by_name["invoke_agent outer"].span_id
 
+    def test_an_exporter_imports_nothing_with_its_first_span(self, here: Path, receiver: OtlpReceiver) -> None:
+        """What it needs was imported by `configure`, so a fork at that moment meets no import."""
+        program = f"{CONFIGURE}before = {{*sys.modules}}\nparent(); runtime.flush(); print({{*sys.modules}} - before)\n"
+        assert (0, "set()\n") == run(program, here, receiver, quiet=True)
+
+    def test_while_an_exporter_is_importing(self, here: Path) -> None:
+        """A module that another thread imports at the moment of the fork can be imported in the child."""
+        (here / "grpc.py").write_text("import time\ntime.sleep(0.5)\n")
+        program = (
+            f"{HEAD}import importlib\nrt.configure(otlp='off')\n"
+            "threading.Thread(target=importlib.import_module, args=('grpc',)).start()\n"
+            "while 'grpc' not in sys.modules: time.sleep(0.001)\n"
+            "if os.fork() == 0:\n"
+            "    signal.alarm(20); import grpc; sys.exit(0)\n"
+            "sys.exit(os.wait()[1])\n"
+        )
+        process = start(program, here, {})
+        _, err = process.communicate(timeout=60)
+        assert 0 == process.returncode, err
+
 
 class TestMultiprocessing:
     """Processes and pools of the standard library."""
