@@ -15,6 +15,7 @@ from otel_runtime.values.trace import TraceEvent
 __all__ = ["Ending", "Held", "Run", "Unit"]
 
 _COUNTED_NAMES: Final = 32
+_KIND: Final = names.EVENT_KIND
 # Ended steps of a run that may still be named as a parent.
 _PLACES: Final = 64
 
@@ -93,8 +94,9 @@ class Unit:
         return name
 
     def news(self, facts: Attributes) -> Attributes:
-        """What the span does not say already."""
-        return {key: value for key, value in facts.items() if self.said.get(key) != value}
+        """What the span does not say already; which event said it last is not worth an attribute."""
+        said = self.said
+        return {key: value for key, value in facts.items() if key != _KIND and said.get(key) != value}
 
     def resolved(self, outcome: object) -> str | None:
         """The name of an approval once it is answered; the answer itself seldom names the tool."""

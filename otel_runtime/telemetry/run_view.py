@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from otel_runtime.values.trace import TraceEvent, TraceRef
@@ -123,6 +124,7 @@ def _hashed(text: str, digits: int) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
 
 
+@lru_cache(maxsize=1024)
 def effect_of(name: str) -> Effect:
     """What an event of that name does to its step."""
     ending = name.rpartition(".")[2]
@@ -150,6 +152,7 @@ def _fails_the_run(event: TraceEvent, key: str | None, effect: Effect) -> bool:
     return effect == "failed" and event.name.partition(".")[0] in ("agent", "invocation", "run", "stream", "turn", "error")
 
 
+@lru_cache(maxsize=1024)
 def _kind(name: str, key: str | None) -> StepKind:
     return _KIND_BY_NAME.get(name.partition(".")[0], _KIND_BY_ID.get(key or "step.id", "step"))
 
