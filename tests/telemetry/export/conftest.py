@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +33,7 @@ class FaultyReceiver:
     """Answers every request as `mode` says; what it takes is in `names` and `ids`, in order of arrival.
 
     Args:
-        mode: `ok`, a status as text, `hang`, `drip`, `close`, `partial:N`, `half-answer`, `most:N` (413 for more than N spans).
+        mode: `ok`, a status as text, `hang`, `drip`, `close`, `partial:N`, `half-answer`, `half-reset`, `most:N` (413 for more than N spans).
         port: Where; 0 for any.
     """
 
@@ -89,7 +91,11 @@ class FaultyReceiver:
         else:
             rejected = min(len(spans), int(number)) if kind == "partial" else 0
             self._take(spans[rejected:])
-            self._accept(handler, rejected, half=kind == "half-answer")
+            self._accept(handler, rejected, half=kind.startswith("half"))
+            if kind == "half-reset":
+                # The client must have read the head before the reset throws away what it has not read.
+                self.stop.wait(0.2)
+                handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close(self) -> None:
         """Stop listening."""
@@ -109,6 +115,7 @@ class FaultyReceiver:
             body.partial_success.error_message = "too old"
         if half:
             handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+            handler.wfile.flush()
         else:
             self._reply(handler, 200, body.SerializeToString())
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -73,9 +77,10 @@ class TestRefusals:
         assert telemetry.flush(20)
         assert (NAMES, {}) == (receiver.names, lost(telemetry))
 
-    def test_an_answer_that_breaks_off(self, faulty: Any, otlp_to: Any, tracing: Any) -> None:
+    @pytest.mark.parametrize("mode", ["half-answer", "half-reset"])
+    def test_an_answer_that_breaks_off(self, faulty: Any, otlp_to: Any, tracing: Any, mode: str) -> None:
         """A 200 whose body never comes is an acknowledgement: nothing is sent twice."""
-        receiver = faulty("half-answer")
+        receiver = faulty(mode)
         otlp_to(receiver.url)
         telemetry = tracing()
         five_calls(telemetry)
@@ -181,6 +186,37 @@ class TestGrpc:
         telemetry.shutdown(2)
         server.stop(None).wait()
         assert reasons == lost(telemetry)
+
+
+class TestFork:
+    def test_connections_are_not_shared(self, faulty: Any) -> None:
+        """A forked child sends over connections of its own: what parent and child send at once arrives once."""
+        program = textwrap.dedent("""
+            import os, warnings
+            warnings.simplefilter("ignore")
+            from otel_runtime.settings.model import Settings
+            from otel_runtime.telemetry.protocol import SpanStart
+            from otel_runtime.telemetry.provider import build_tracing
+            tracing = build_tracing(Settings())
+            def call(name):
+                tracing.open(SpanStart("tool", name)).end("ok")
+            call("before")
+            assert tracing.flush(20)
+            child = os.fork()
+            for number in range(20):
+                call(f"{'parent' if child else 'child'} {number}")
+                assert tracing.flush(20)
+            assert {} == tracing.report()["lost"]
+            if not child:
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        """)
+        receiver = faulty()
+        known = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
+        more = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_METRICS_EXPORTER": "none"}
+        subprocess.run([sys.executable, "-c", program], env={**known, **more}, timeout=120, check=True)
+        expected = {f"execute_tool {who} {number}" for who in ("parent", "child") for number in range(20)}
+        assert (expected | {"execute_tool before"}, 41) == (set(receiver.names), len(receiver.ids))
 
 
 class TestSoak:
