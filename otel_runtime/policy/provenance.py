@@ -22,13 +22,14 @@ __all__ = ["LOST", "MAX_ASKED", "TOO_MUCH", "Sightings", "key_of", "leaves"]
 # Put before the name of a source whose texts were dropped.
 LOST: Final = "lost:"
 TOO_MUCH: Final = object()
-MAX_ASKED: Final = 200
+MAX_ASKED: Final = 100
 _MIN_LENGTH: Final = 4
 _MAX_KEY: Final = 4096
 _MAX_LEAVES: Final = 10_000
 _MAX_DEPTH: Final = 32
 _MAX_CHARS: Final = 256 << 10
 _MAX_SOURCES: Final = 500
+_MAX_NUMBERS: Final = 10_000
 _MAX_HITS: Final = 64
 _NUMBER_SIZE: Final = 16
 # What belongs to a word, an address, a path or an account number: with one of these beside it, it is a part of another one.
@@ -87,7 +88,10 @@ class _Source:
             self.chars += size
             if isinstance(leaf, str):
                 texts.append(leaf)
-                self.numbers.update(_numbers(leaf))
+                found = list(itertools.islice(_numbers(leaf), _MAX_NUMBERS))
+                # A text with more is not read to its end.
+                self.lost = self.lost or len(found) == _MAX_NUMBERS
+                self.numbers.update(found)
             elif (key := key_of(leaf)) is not None:
                 self.numbers.add(key)
         self.text += "".join(f"{text}\x00" for text in texts)

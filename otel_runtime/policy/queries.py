@@ -37,11 +37,6 @@ _NODES: Final = (
 ).split()
 # There `SELECT 1 SHUTDOWN` is two statements, and a parser that does not know takes the second for a name.
 _WITHOUT_SEPARATORS: Final = frozenset({"tsql", "fabric"})
-# What may hang on a query or table and does more than read.
-_LOOSE: Final = (
-    "changes", "cluster", "connect", "distribute", "format", "hint", "into", "laterals", "locks", "match", "pivots", "rows_from", "sample",
-    "settings", "sort", "when",
-)  # fmt: skip
 # Plain data types; others, such as postgres' regclass, look something up.
 _TYPES: Final = frozenset(
     "BIGINT BOOLEAN CHAR DATE DECIMAL DOUBLE FLOAT INT INTERVAL NCHAR NVARCHAR SMALLINT TEXT TIME TIMESTAMP TIMESTAMPTZ TINYINT UUID VARCHAR".split()
@@ -168,10 +163,10 @@ class _Reader:
         exp = self._exp
         if type(node) not in self._nodes:
             return type(node) in self._calls or (isinstance(node, exp.Anonymous) and node.name.lower() in self._functions)
-        if isinstance(node, exp.DataType):
-            return getattr(node.this, "name", "") in _TYPES
-        # SELECT ... INTO and FOR UPDATE, hints and whatever else hangs on a query.
-        return not any(node.args.get(name) for name in _LOOSE) and (isinstance(node, exp.Join) or not node.args.get("kind"))
+        # INTO, FOR UPDATE, hints and samples are nodes of their own, which are not listed; these two are made of listed ones.
+        if node.args.get("settings") or node.args.get("format"):
+            return False
+        return not isinstance(node, exp.DataType) or getattr(node.this, "name", "") in _TYPES
 
     def _inside(self, table: Any, shared: set[str]) -> Tri:
         exp = self._exp

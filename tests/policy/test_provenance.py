@@ -93,7 +93,7 @@ class TestSightings:
         nested: Any = "abcd"
         for _ in range(40):
             nested = [nested]
-        for value in ("x" * 300_000, [1] * 20_000, nested):
+        for value in ("x" * 300_000, [1] * 20_000, "1 " * 20_000, nested):
             assert {"lost:tool:t"} == seen("abcde", tool__t=value)
         crowded = Sightings()
         for at in range(600):

@@ -113,6 +113,13 @@ class TestOutcomes:
         """A table of another schema is plainly not of these."""
         assert asked(text) is False
 
+    @pytest.mark.parametrize(
+        "text", ["SELECT a FROM app.t SETTINGS readonly = 0", "SELECT a FROM app.t FORMAT CSV", "SELECT a FROM app.t INTO OUTFILE 'x'"]
+    )
+    def test_tails(self, text: str) -> None:
+        """What other dialects hang on a query is not understood."""
+        assert sql(asker("clickhouse"))(text, nowhere()) is None
+
     @pytest.mark.parametrize("value", [5, None, ["SELECT 1"], "\ud800"])
     def test_no_text(self, value: object) -> None:
         """What is no text is unknown."""
