@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.backends
 BATCHES = 40
+QUEUED = re.compile(r"^otelcol_exporter_queue_size\{[^}]*\} [1-9]", re.MULTILINE)
 Send: TypeAlias = Callable[..., int]
 MakeSpan: TypeAlias = Callable[..., dict[str, Any]]
 
@@ -65,6 +67,8 @@ class TestAgent:
                 acknowledged.append(f"s{number:02}")
         assert BATCHES == len(acknowledged), "each was sent to a Collector that was ready"
         wait(lambda: set(acknowledged) <= set(names(jaeger, trace)), "every acknowledged span")
+        # What was under way at a kill may be sent twice.
+        assert acknowledged == sorted(found["name"] for found in jaeger.spans(trace, adjusted=True))
 
     def test_agents_go_on_while_it_is_away(
         self, collector: Callable[..., Server], jaeger: Jaeger, tmp_path: Path, wait: Any, port: Callable[[], int]
@@ -100,3 +104,32 @@ class TestAgent:
         assert 5 == len(sent)
         for one in sent:
             assert ["execute_tool look"] == [found["name"] for found in jaeger.trace(one.trace_id, 1)]
+
+
+class TestGateway:
+    """The Collector that samples."""
+
+    def test_killed_with_what_it_decided_to_keep(
+        self, collector: Callable[..., Server], jaeger: Jaeger, send: Send, span: MakeSpan, wait: Any, port: Callable[[], int], fetch: Any
+    ) -> None:
+        """A trace that was decided upon while the store is away survives kill -9 of the gateway."""
+        hop_port = port()
+        gateway = collector("gateway.yaml", TRACES_ENDPOINT=f"127.0.0.1:{hop_port}", SAMPLE_PERCENT="0").start()
+        trace = new_trace()
+        assert 200 == send(gateway.url("http"), span(trace, "first"), span(trace, "second", error="boom"))
+
+        def decided() -> bool:
+            text = fetch(gateway.url("own") + "/metrics")[1].decode()
+            found = re.findall(
+                r"^otelcol_processor_tail_sampling_global_count_traces_sampled\S*sampled=\"true\"\S* (\d+)", text, re.MULTILINE
+            )
+            return any(int(number) for number in found)
+
+        wait(decided, "the decision")
+        # From the decision to the disk is a call, not a queue; the counter rises a moment before it.
+        wait(lambda: any(QUEUED.findall(fetch(gateway.url("own") + "/metrics")[1].decode())) or None, "the queue on disk")
+        gateway.kill()
+        hop = collector("agent.yaml", TRACES_ENDPOINT=jaeger.endpoint, OTLP_GRPC_ENDPOINT=f"127.0.0.1:{hop_port}").start()
+        gateway.start()
+        assert ["first", "second"] == sorted(found["name"] for found in jaeger.trace(trace, 2))
+        hop.stop()
