@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from openai.types.chat import ChatCompletionChunk
 
-from otel_runtime.usage.stream import StreamUsage
+from otel_runtime.usage.stream import StreamUsage, final_response
 from otel_runtime.values.usage import ResponseFacts, TokenUsage, UsageRecord
 
 
@@ -91,3 +93,58 @@ class TestStreams:
         for chunk in (None, "x", 3, {"type": "message_delta"}, openai_chunk()):
             usage.feed(chunk)
         assert usage.record() is None
+
+    def test_items_of_an_applications_own(self) -> None:
+        """Items that are no chunks are passed over by their type, and those that carry a usage are read, whatever holds it."""
+
+        class Silent:
+            def __init__(self) -> None:
+                self.text = "x"
+
+        class Slotted:
+            __slots__ = ("usage",)
+
+            def __init__(self) -> None:
+                self.usage = {"input_tokens": 2, "output_tokens": 1}
+
+        class Lazy:
+            def __getattr__(self, name: str) -> object:
+                if name == "usage":
+                    return {"input_tokens": 4, "output_tokens": 2}
+                raise AttributeError(name)
+
+        assert TokenUsage(2, 1, 3) == collected(Silent(), "text", b"x", Slotted()).usage
+        assert TokenUsage(4, 2, 6) == collected(Silent(), object(), Lazy()).usage
+        later = SimpleNamespace(text="a")
+        usage = StreamUsage()
+        usage.feed(later)
+        later.usage = {"input_tokens": 3, "output_tokens": 1}
+        usage.feed(later)
+        assert (record := usage.record()) is not None
+        assert TokenUsage(3, 1, 4) == record.usage
+
+    def test_dicts_shaped_as_openai_chunks(self) -> None:
+        """Chunks after the first are read by fewer look-ups, and to the same end."""
+        chunk = {"object": "chat.completion.chunk", "id": "c1", "model": "gpt-4o", "choices": [{"index": 0, "delta": {}}]}
+        record = collected(
+            chunk,
+            chunk,
+            {**chunk, "choices": [{"index": 0, "finish_reason": "stop"}]},
+            {**chunk, "choices": [], "usage": {"prompt_tokens": 1}},
+        )
+        assert (1, ("stop",)) == (record.usage.input_tokens, record.response.finish_reasons)
+
+
+class TestFinalResponse:
+    def test_what_the_client_put_together(self) -> None:
+        """Anthropic's and OpenAI's helpers keep it; one that raises, as they do before the first item, has none."""
+
+        class Early:
+            @property
+            def current_message_snapshot(self) -> object:
+                raise AssertionError
+
+        message = {"type": "message"}
+        assert message is final_response(SimpleNamespace(current_message_snapshot=message))
+        assert message is final_response(SimpleNamespace(current_completion_snapshot=message))
+        assert (None, None) == (final_response(Early()), final_response(object()))

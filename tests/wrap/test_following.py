@@ -121,6 +121,19 @@ class TestOpenAI:
         assert asyncio.run(program()) == ((True, False, []), ["m"] * 3)
         assert told(traced) == DONE
 
+    def test_asynchronous_closed(self, traced: Any) -> None:
+        """`await stream.close()` ends the span while the stream is still held."""
+
+        async def program() -> object:
+            stream = await ask_slowly()
+            await anext(stream)
+            closing = stream.close()
+            assert (inspect.iscoroutine(closing), told(traced)) == (True, [])
+            await closing
+            return stream, told(traced)
+
+        assert asyncio.run(program())[1] == CLOSED  # type: ignore[index]  # a tuple
+
     def test_asynchronous_left_early(self, traced: Any) -> None:
         """Leaving its block ends the span as closed."""
 
