@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +31,7 @@ class FaultyReceiver:
     """Answers every request as `mode` says; what it takes is in `names` and `ids`, in order of arrival.
 
     Args:
-        mode: `ok`, a status as text, `hang`, `drip`, `close`, `partial:N`, `half-answer`, `half-reset`, `most:N` (413 for more than N spans).
+        mode: `ok`, a status as text, `hang`, `drip`, `close`, `partial:N`, `half-answer`, `half-hang`, `most:N` (413 for more than N spans).
         port: Where; 0 for any.
     """
 
@@ -43,6 +41,7 @@ class FaultyReceiver:
         self.retry_after = ""
         self.names: list[str] = []
         self.ids: list[bytes] = []
+        self.peers: set[object] = set()
         self.stop = threading.Event()
         receiver = self
 
@@ -55,6 +54,7 @@ class FaultyReceiver:
                     self.close_connection = True
                     return
                 receiver.requests += 1
+                receiver.peers.add(self.client_address)
                 receiver.answer(self, ExportTraceServiceRequest.FromString(body))
 
             def log_message(self, *args: object) -> None:
@@ -92,10 +92,8 @@ class FaultyReceiver:
             rejected = min(len(spans), int(number)) if kind == "partial" else 0
             self._take(spans[rejected:])
             self._accept(handler, rejected, half=kind.startswith("half"))
-            if kind == "half-reset":
-                # The client must have read the head before the reset throws away what it has not read.
-                self.stop.wait(0.2)
-                handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if kind == "half-hang":
+                self.stop.wait(60)
 
     def close(self) -> None:
         """Stop listening."""

@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otel_runtime.settings.model import Settings
+from otel_runtime.telemetry.otlp_watch import Answer, Watch, watched_session
 from otel_runtime.telemetry.protocol import SpanStart, Tracing
 from otel_runtime.telemetry.provider import build_tracing
 
@@ -77,7 +78,7 @@ class TestRefusals:
         assert telemetry.flush(20)
         assert (NAMES, {}) == (receiver.names, lost(telemetry))
 
-    @pytest.mark.parametrize("mode", ["half-answer", "half-reset"])
+    @pytest.mark.parametrize("mode", ["half-answer", "half-hang"])
     def test_an_answer_that_breaks_off(self, faulty: Any, otlp_to: Any, tracing: Any, mode: str) -> None:
         """A 200 whose body never comes is an acknowledgement: nothing is sent twice."""
         receiver = faulty(mode)
@@ -86,6 +87,15 @@ class TestRefusals:
         five_calls(telemetry)
         assert telemetry.flush(20)
         assert (NAMES, {}) == (receiver.names, lost(telemetry))
+
+    def test_an_acknowledgement_is_never_retried(self, faulty: Any) -> None:
+        """An exporter that retries broken connections by itself, as older ones do, is told of the 200 and not of the break."""
+        watch = Watch()
+        watch.attempt()
+        session = watched_session(watch)
+        answer = session.post(faulty("half-hang").url, data=b"", timeout=0.2)
+        assert (200, Answer(200)) == (answer.status_code, watch.answer)
+        session.close()
 
 
 class TestOutage:
@@ -217,6 +227,7 @@ class TestFork:
         subprocess.run([sys.executable, "-c", program], env={**known, **more}, timeout=120, check=True)
         expected = {f"execute_tool {who} {number}" for who in ("parent", "child") for number in range(20)}
         assert (expected | {"execute_tool before"}, 41) == (set(receiver.names), len(receiver.ids))
+        assert 2 <= len(receiver.peers)
 
 
 class TestSoak:
