@@ -163,12 +163,6 @@ def _flat(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def flat() -> Callable[[Mapping[str, Any]], list[dict[str, Any]]]:
-    """Spans of an OTLP-JSON document."""
-    return lambda document: list(_flat(document))
-
-
-@pytest.fixture(scope="session")
 def program() -> Callable[[str], Path]:
     return binary
 
@@ -341,23 +335,35 @@ class Run:
 @pytest.fixture
 def demo(tmp_path: Path) -> Callable[[str], Run]:
     """Runs the support agent to its end, sending to this address."""
-    pytest.importorskip("openai", reason="the example talks through the openai client: pip install 'otel-runtime[openai]'")
+    return lambda endpoint: _demo(endpoint, tmp_path / "demo")
 
-    def run(endpoint: str) -> Run:
-        root = tmp_path / "demo"
-        done = subprocess.run(
-            [sys.executable, str(EXAMPLE / "demo.py"), "--unattended", "--workspace", str(root)],
-            env=environment(endpoint),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return Run(root, list(_flat(json.loads((root / "trace.json").read_text()))))
 
+@pytest.fixture(scope="session")
+def delivered(jaeger: Jaeger, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One run of the support agent that went through the Collector of agent.yaml into Jaeger, for all tests that only look."""
+    folder = tmp_path_factory.mktemp("delivered")
+    agent = _collector("agent.yaml", folder / "agent", {"TRACES_ENDPOINT": jaeger.endpoint})
+    try:
+        run = _demo(agent.start().url("http"), folder / "demo")
+        jaeger.trace(run.trace_id, len(run.spans))
+    finally:
+        agent.kill()
     return run
+
+
+def _demo(endpoint: str, root: Path) -> Run:
+    pytest.importorskip("openai", reason="the example talks through the openai client: pip install 'otel-runtime[openai]'")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE / "demo.py"), "--unattended", "--workspace", str(root)],
+        env=environment(endpoint),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Run(root, list(_flat(json.loads((root / "trace.json").read_text()))))
 
 
 def environment(endpoint: str) -> dict[str, str]:

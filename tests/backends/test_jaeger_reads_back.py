@@ -74,9 +74,9 @@ def agent(collector: Callable[..., Server], jaeger: Jaeger) -> Server:
 class TestDemo:
     """One run of the support agent."""
 
-    def test_every_span_arrives_as_it_was(self, agent: Server, jaeger: Jaeger, demo: Callable[[str], Run], capsys: Any) -> None:
+    def test_every_span_arrives_as_it_was(self, jaeger: Jaeger, delivered: Run, capsys: Any) -> None:
         """Ids, parents, kinds, times, statuses, links, events, typed attributes, resource and scope: all as in the trace file."""
-        run = demo(agent.url("http"))
+        run = delivered
         found = jaeger.trace(run.trace_id, len(run.spans))
         assert ({}, len(run.spans)) == (differences(run.spans, found), len(found))
         # The instrument: a run without these would prove little.
@@ -98,9 +98,9 @@ class TestDemo:
             assert run.trace_id in capsys.readouterr().out
         assert 1 == main(["trace", "list", "--jaeger", jaeger.page, "--service", "nobody"])
 
-    def test_denied_call_is_told(self, agent: Server, jaeger: Jaeger, demo: Callable[[str], Run]) -> None:
+    def test_denied_call_is_told(self, jaeger: Jaeger, delivered: Run) -> None:
         """The denied mail is a span with its rule under the agent, no error and no operation, and there is no execute_tool for it."""
-        run = demo(agent.url("http"))
+        run = delivered
         spans = jaeger.trace(run.trace_id, len(run.spans))
         (denied,) = (span for span in spans if span["name"] == "policy deny send_email")
         told = dict(pairs(denied))
@@ -117,9 +117,9 @@ class TestDemo:
         ]
 
     @pytest.mark.xfail(strict=False, reason="spans without duration, and children that end a moment after their parent (telemetry/span.py)")
-    def test_page_has_nothing_to_warn_of(self, agent: Server, jaeger: Jaeger, demo: Callable[[str], Run]) -> None:
+    def test_page_has_nothing_to_warn_of(self, jaeger: Jaeger, delivered: Run) -> None:
         """Jaeger finds no negative duration, no missing parent and no clock to doubt."""
-        run = demo(agent.url("http"))
+        run = delivered
         jaeger.trace(run.trace_id, len(run.spans))
         warned = [
             (span["name"], pair["value"])
@@ -133,18 +133,19 @@ class TestDemo:
 class TestOnDisk:
     """jaeger.yaml as it is shipped, with Badger."""
 
-    def test_survives_a_restart(
-        self, jaegers: Callable[[str], Jaeger], collector: Callable[..., Server], demo: Callable[[str], Run]
+    def test_trace_file_sent_later_survives_a_restart(
+        self, jaegers: Callable[[str], Jaeger], delivered: Run, send_document: Callable[[str, bytes], int]
     ) -> None:
-        """After a restart every span is there, with parent, kind, status and its plain attributes; Badger writes lists as JSON text."""
+        """The document of a run is accepted by an OTLP receiver as it is; after a restart every span is there, with parent, kind, status
+        and its plain attributes; Badger writes lists as JSON text.
+        """
         jaeger = jaegers("disk")
-        agent = collector("agent.yaml", TRACES_ENDPOINT=jaeger.endpoint).start()
-        run = demo(agent.url("http"))
-        jaeger.trace(run.trace_id, len(run.spans))
+        assert 200 == send_document(jaeger.server.url("http"), (delivered.root / "trace.json").read_bytes())
+        jaeger.trace(delivered.trace_id, len(delivered.spans))
         jaeger.server.stop()
         jaeger.server.start()
-        found = {span["spanId"]: essence(span) for span in jaeger.trace(run.trace_id, len(run.spans))}
-        for span in map(essence, run.spans):
+        found = {span["spanId"]: essence(span) for span in jaeger.trace(delivered.trace_id, len(delivered.spans))}
+        for span in map(essence, delivered.spans):
             kept = found[span["spanId"]]
             assert ([span[field] for field in FIELDS], span["status"]) == ([kept[field] for field in FIELDS], kept["status"])
             plain = [pair for pair in span["attributes"] if not str(pair[1]).startswith("array")]
@@ -183,15 +184,3 @@ class TestApproval:
         assert answered["spanId"] in {link["spanId"] for link in ran["links"]}
         assert f"stringValue {agents.request_id}" == dict(pairs(ran))["otel_runtime.approval.id"]
         assert [] == listed()
-
-
-class TestWhatWasWritten:
-    """The trace file needs no server to be there; the servers take it all the same."""
-
-    def test_trace_file_can_be_sent_later(
-        self, jaeger: Jaeger, demo: Callable[[str], Run], send_document: Callable[[str, bytes], int]
-    ) -> None:
-        """The document of a run without a Collector is accepted by an OTLP receiver as it is."""
-        run = demo("http://127.0.0.1:9")
-        assert 200 == send_document(jaeger.server.url("http"), (run.root / "trace.json").read_bytes())
-        assert {span["spanId"] for span in run.spans} == {span["spanId"] for span in jaeger.trace(run.trace_id, len(run.spans))}
