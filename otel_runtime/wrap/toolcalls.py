@@ -102,6 +102,10 @@ def planned_tool(tool: Tool) -> tuple[CallPlan, Callable[..., Any]]:
         plans = find_plans(tool)
         if len(plans) != 1 or plans[0].fn is None:
             raise _no_such_tool(tool, len(plans))
+        if plans[0].receiver:
+            raise TypeError(
+                f"`{tool}` is a method or a class, and its name does not say of which object; pass the bound method or the class itself"
+            )
         return plans[0], plans[0].fn
     plan = plan_of(tool)
     if plan is None:

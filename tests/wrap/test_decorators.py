@@ -371,6 +371,18 @@ class TestClasses:
         assert (rt.run_tool(Shop, {"name": "a"}, call_id="c1").name, asyncio.run(rt.arun_tool(Shop, {"name": "b"})).name) == ("a", "b")
         assert [span.attributes.get("gen_ai.tool.call.id") for span in traced.spans()] == ["c1", None]
 
+    def test_a_name_is_not_enough(self, traced: Any) -> None:
+        """Of which object a method is does not follow from its name; that is said before anything runs."""
+
+        @rt.tool("only_here")
+        class Shop:
+            def __init__(self, name: str) -> None:
+                self.name = name
+
+        with pytest.raises(TypeError, match="`only_here` is a method or a class"):
+            rt.run_tool("only_here", {"name": "a"})
+        assert traced.names() == []
+
     def test_a_refused_one_is_not_made(self, world: Any) -> None:
         """No code of the constructor runs before the decision."""
         ran: list[str] = []
