@@ -150,22 +150,22 @@ class Reader:
 
     def translate(self, raw: object) -> tuple[TraceEvent, ...]:
         """The TraceEvents of one raw event; none when it is malformed. Never raises."""
-        tick = self._tick
-        if tick is not None and type(raw) is dict and len(raw) == tick.size and all(raw.get(key) == value for key, value in tick.fixed):
-            return tick.events
-        self._tick = None
         try:
+            tick = self._tick
+            if tick is not None and type(raw) is dict and len(raw) == tick.size and all(raw.get(key) == value for key, value in tick.fixed):
+                return tick.events
+            self._tick = None
             events = tuple(self.read(mapping(raw, "event")))
+            if type(raw) is dict and type(kind := raw.get("type")) is str and kind in self.tickable:
+                self._tick = _tick(raw, events)
         except Malformed as problem:
             self._count(problem.reason)
+            return ()
         except Exception as problem:  # noqa: BLE001 - see the next line
             # Telemetry fails open: a hostile object (a broken __getitem__, a cycle) is the stream's problem, not the agent's.
             self._count(f"unreadable: {type(problem).__name__}")
-        else:
-            if type(raw) is dict and raw.get("type") in self.tickable:
-                self._tick = _tick(raw, events)
-            return events
-        return ()
+            return ()
+        return events
 
     def read(self, raw: Mapping[str, object]) -> Iterable[TraceEvent]:
         """What the vocabulary makes of one event.

@@ -78,6 +78,21 @@ class TestMalformed:
         seen = reader.translate(raw)
         assert 1 == len(seen) + sum(reader.malformed.values())
 
+    def test_a_value_that_cannot_be_compared(self, name: str) -> None:
+        """Not even after a delta, whose likes are recognised by comparison."""
+
+        class Broken:
+            def __eq__(self, other: object) -> bool:
+                raise RuntimeError
+
+            __hash__ = None  # type: ignore[assignment]  # as broken classes are
+
+        reader = source(name)
+        for kind in ("text_delta", "text-delta"):
+            reader.translate({"type": kind, "text": "a"})
+            reader.translate({"type": Broken(), "text": "a"})
+            reader.translate({"type": [], "text": "a"})
+
     def test_reasons_are_bounded(self, name: str) -> None:
         """Ever new rubbish does not make the report grow."""
         reader = source(name)
