@@ -70,8 +70,9 @@ class _Budget:
     def spent(self) -> bool:
         self.nodes -= 1
         # This thread's own time, so that a busy machine cuts nothing; looked at now and then, because asking costs as much as a node.
-        late = not self.nodes & 15 and time.thread_time() > self.deadline
-        return self.nodes < 0 or self.room <= 0 or late
+        if not self.nodes & 15 and time.thread_time() > self.deadline:
+            self.nodes = -1
+        return self.nodes < 0 or self.room <= 0
 
 
 class Capture:
