@@ -20,6 +20,10 @@ tempo_pins=(005325e425d49548f7d5c242352639da06f0e2e8)
 builder_version=v0.159.0
 go_minimum=1.26
 
+# Process id of what runs in the background, for Ctrl-C: bash lets such processes ignore it.
+running=
+trap '[[ -z $running ]] || kill "$running" 2>/dev/null; echo "backends: stopped; the next run goes on from here" >&2; exit 130' INT TERM
+
 say() { printf 'backends: %s\n' "$*"; }
 
 need_go() {
@@ -45,15 +49,19 @@ logged() {
   shift
   "$@" >>"$log" 2>&1 &
   pid=$!
+  running=$pid
   while kill -0 "$pid" 2>/dev/null; do
     for _ in {1..30}; do
       kill -0 "$pid" 2>/dev/null || break
-      sleep 1
+      # In the background and waited for, so that a signal is seen at once.
+      sleep 1 &
+      wait $! || true
     done
     if kill -0 "$pid" 2>/dev/null; then
       say "$name: $((SECONDS - started)) s, $(wc -l <"$log") lines in $log"
     fi
   done
+  running=
   wait "$pid"
 }
 
@@ -80,7 +88,7 @@ from_module() {
     fi
     say "$name: compiling, 5 to 25 minutes the first time"
     # shellcheck disable=SC2016 # the inner shell expands them
-    logged "$name" sh -c 'cd "$1" && CGO_ENABLED=0 go build -v -trimpath -buildvcs=false -mod=readonly -ldflags="-s -w" -o "$2" "$3"' \
+    logged "$name" sh -c 'cd "$1" && exec env CGO_ENABLED=0 go build -v -trimpath -buildvcs=false -mod=readonly -ldflags="-s -w" -o "$2" "$3"' \
       - "$folder" "$bin/$name" "$package" || { say "$name: $pin does not build; see $logs/$name.log"; continue; }
     printf '%s' "$pin" >"$stamps/$name"
     say "$name: built from $pin"
@@ -106,10 +114,10 @@ collector_from() {
   fi
   say "$name: fetching its modules"
   # shellcheck disable=SC2016 # the inner shell expands them
-  logged "$name" sh -c 'cd "$1" && "$2" --config "$3" --skip-compilation' - "$src" "$bin/builder" "$manifest" || return 1
+  logged "$name" sh -c 'cd "$1" && exec "$2" --config "$3" --skip-compilation' - "$src" "$bin/builder" "$manifest" || return 1
   say "$name: compiling, 5 to 25 minutes the first time"
   # shellcheck disable=SC2016 # the inner shell expands them
-  logged "$name" sh -c 'cd "$1" && CGO_ENABLED=0 go build -v -trimpath -buildvcs=false -ldflags="-s -w" -o "$2" .' \
+  logged "$name" sh -c 'cd "$1" && exec env CGO_ENABLED=0 go build -v -trimpath -buildvcs=false -ldflags="-s -w" -o "$2" .' \
     - "$src/$(sed -n 's/^  output_path: \.\///p' "$manifest")" "$bin/$name" || return 1
   printf '%s' "$pin" >"$stamps/$name"
   say "$name: built"
@@ -126,7 +134,7 @@ build_prometheus() {
   rm -rf "$folder"
   mkdir -p "$folder"
   say "prometheus: fetching Debian's package"
-  logged prometheus sh -c 'cd "$1" && apt-get download prometheus' - "$folder" || return 1
+  logged prometheus sh -c 'cd "$1" && exec apt-get download prometheus' - "$folder" || return 1
   archive=$(find "$folder" -name 'prometheus_*.deb' -print -quit)
   dpkg -x "$archive" "$folder"
   ln -sf "$folder/usr/bin/prometheus" "$folder/usr/bin/promtool" "$bin/"
