@@ -860,7 +860,13 @@ def generator_errors(tool: Decorator) -> object:
 
 
 @row(
-    "a call that does not fit", "f ERROR exception", "g ERROR exception", "m ERROR exception", "Adder ERROR exception", "f ERROR exception"
+    "a call that does not fit",
+    "f ERROR exception",
+    "g ERROR exception",
+    "m ERROR exception",
+    "n ERROR exception",
+    "Adder ERROR exception",
+    "f ERROR exception",
 )
 def wrong_calls(tool: Decorator) -> object:
     @tool
@@ -873,10 +879,13 @@ def wrong_calls(tool: Decorator) -> object:
         @tool
         def m(self, a: int) -> None: ...
 
+        def n(self, a: int) -> None: ...
+
     calls: list[Callable[[], object]] = [
         f,
         lambda: asyncio.run(g(b=1)),
         lambda: Shop().m(1, 2),
+        tool(Shop().n),
         tool(Adder(1)),
         tool(functools.partial(f.__wrapped__ if hasattr(f, "__wrapped__") else f, b=2)),
     ]

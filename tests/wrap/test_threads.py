@@ -129,6 +129,24 @@ class TestInstalled:
         child: Tree = {"execute_tool inside": {}}
         assert traced.tree() == {"invoke_agent first": child, "execute_tool inside": {}, "invoke_agent second": child}
 
+    def test_service_threads_stay_out(self) -> None:
+        """A thread of OpenTelemetry's, which exports for everybody, does not live under the span that was current when it started."""
+        found: list[str | None] = []
+
+        def work() -> None:
+            found.append(current_scope().session)
+
+        def export() -> None:
+            found.append(current_scope().session)
+
+        export.__module__ = "opentelemetry.sdk.trace.export"
+        with rt.session("s1"):
+            for target in (work, export):
+                thread = threading.Thread(target=target)
+                thread.start()
+                thread.join()
+        assert found == ["s1", None]
+
     def test_a_thread_starts_once(self) -> None:
         """Python's own error is kept."""
         thread = threading.Thread(target=lambda: None)
@@ -154,18 +172,25 @@ class TestUninstalled:
     def test_a_patch_on_top_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Somebody else's patch above ours is left alone, and ours below it does nothing."""
         install_thread_propagation()
-        ours = threading.Thread.start
+        ours, submit = threading.Thread.start, ThreadPoolExecutor.submit
 
         def theirs(self: threading.Thread) -> None:
             ours(self)
 
+        def their_submit(self: Any, fn: Any) -> Any:
+            return submit(self, fn)
+
         monkeypatch.setattr(threading.Thread, "start", theirs)
+        monkeypatch.setattr(ThreadPoolExecutor, "submit", their_submit)
         uninstall_thread_propagation()
         found: list[str | None] = []
-        with rt.session("s1"):
+        with rt.session("s1"), ThreadPoolExecutor(1) as pool:
             thread = threading.Thread(target=lambda: found.append(current_scope().session))
             thread.start()
             thread.join()
-        assert (threading.Thread.start, found) == (theirs, [None])
+            pool.submit(lambda: found.append(current_scope().session)).result()
+        current: list[Any] = [threading.Thread.start, ThreadPoolExecutor.submit, found]
+        assert current == [theirs, their_submit, [None, None]]
         monkeypatch.undo()
+        ThreadPoolExecutor.submit = submit.__wrapped__  # type: ignore[method-assign, attr-defined]  # as below
         threading.Thread.start = ours.__wrapped__  # type: ignore[method-assign, attr-defined]  # what pytest put back is ours
