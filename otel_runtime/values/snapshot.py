@@ -25,6 +25,7 @@ MAX_BYTES = 1 << 20
 MAX_NODES = 10_000
 MAX_DEPTH = 32
 _MAX_INT_BITS = 8_192
+_ANSWERS = ("__str__", "__repr__", "__eq__", "__hash__", "__format__", "__lt__", "__gt__")
 _SHORT = 100
 _SMALL = 1 << 64
 _ATOMS: frozenset[type] = frozenset({type(None), bool})
@@ -105,14 +106,30 @@ def _copy(value: object, budget: _Budget, path: tuple[int, ...]) -> object:
         return value
     if isinstance(value, Enum):
         return _copy(value._value_, budget, path)
+    if isinstance(value, str | int | float):
+        return _scalar(value, budget)
+    return _compound(value, budget, path)
+
+
+def _scalar(value: str | float, budget: _Budget) -> object:
+    if _pretends(value):
+        budget.take(1)
+        return Unreadable(type_name(value), "type")
     if isinstance(value, str):
         return _text(value, budget)
     if isinstance(value, int):
         return _integer(value, budget)
-    if isinstance(value, float):
-        budget.take(8)
-        return float.__pos__(value) if math.isfinite(value) else Unreadable(type_name(value), "nan")
-    return _compound(value, budget, path)
+    budget.take(8)
+    return float.__pos__(value) if math.isfinite(value) else Unreadable(type_name(value), "nan")
+
+
+def _pretends(value: str | float) -> bool:
+    """True for a subclass that answers for itself: what the function reads of it need not be what was decided."""
+    kind = type(value)
+    if kind in _IMMUTABLE:
+        return False
+    base = str if isinstance(value, str) else int if isinstance(value, int) else float
+    return any(getattr(kind, name) is not getattr(base, name) for name in _ANSWERS)
 
 
 def _text(value: str, budget: _Budget) -> object:
@@ -157,10 +174,11 @@ def _compound(value: object, budget: _Budget, path: tuple[int, ...]) -> object:
 def _container(value: object, budget: _Budget, path: tuple[int, ...]) -> object:
     if isinstance(value, list):
         budget.take(1)
-        return [_copy(item, budget, path) for item in value]
+        # list's own iteration: a subclass may show other items to us than to the function.
+        return [_copy(item, budget, path) for item in list.__iter__(value)]
     if isinstance(value, tuple):
         budget.take(1)
-        return tuple(_copy(item, budget, path) for item in value)
+        return tuple(_copy(item, budget, path) for item in tuple.__iter__(value))
     fields = _fields(value)
     if fields is None:
         budget.take(1)
@@ -176,7 +194,7 @@ def _container(value: object, budget: _Budget, path: tuple[int, ...]) -> object:
 
 def _fields(value: object) -> Iterable[tuple[object, object]] | None:
     if isinstance(value, dict):
-        return list(value.items())
+        return list(dict.items(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [(item.name, getattr(value, item.name)) for item in dataclasses.fields(value)]
     pydantic = sys.modules.get("pydantic")

@@ -57,6 +57,19 @@ class Text(str):
         return "something else"
 
 
+class Plain(str):
+    """A text of another type that is nothing but its characters."""
+
+    __slots__ = ()
+
+
+class Number(int):
+    """A number that is greater than everything."""
+
+    def __gt__(self, other: object) -> bool:
+        return True
+
+
 class TestPlainData:
     """What is plain stays what it is."""
 
@@ -91,7 +104,7 @@ class TestPlainData:
             (bytearray(b"x"), b"x"),
             (Order("o1", [1]), {"id": "o1", "lines": [1]}),
             (Customer(name="Ada"), {"name": "Ada", "tags": []}),
-            (Text("honest"), "honest"),
+            (Plain("honest"), "honest"),
         ],
     )
     def test_objects_become_their_plain_form(self, value: object, expected: object) -> None:
@@ -118,6 +131,8 @@ class TestDoubt:
             ("\ud800", "text"),
             (1 << 10_000, "cap"),
             (object(), "type"),
+            (Text("/data/report.txt"), "type"),
+            (Number(5), "type"),
             ({1: "x"}, "key"),
             ({1, 2}, "type"),
             ("x" * (MAX_BYTES + 1), "cap"),
@@ -159,11 +174,27 @@ class TestDoubt:
     def test_a_property_that_raises_is_contained(self) -> None:
         """A failing read makes the value unreadable and nothing else."""
 
-        class Hostile(dict[str, int]):
-            def items(self) -> Any:
+        @dataclass
+        class Hostile:
+            a: int = 1
+
+            def __getattribute__(self, name: str) -> Any:
                 raise RuntimeError("no")
 
-        assert take(Hostile(a=1)) == Unreadable(f"{__name__}.{Hostile.__qualname__}", "type")
+        assert take(Hostile()) == Unreadable(f"{__name__}.{Hostile.__qualname__}", "type")
+
+    def test_containers_are_read_as_what_they_are(self) -> None:
+        """A list or dict subclass cannot show other items to the decision than it holds."""
+
+        class Hiding(list[int]):
+            def __iter__(self) -> Any:
+                return iter([0])
+
+        class Posing(dict[str, int]):
+            def items(self) -> Any:
+                return {"a": 0}.items()
+
+        assert (take(Hiding([5])), take(Posing(a=5))) == ([5], {"a": 5})
 
     def test_opaque_parameters_enter_by_type_only(self) -> None:
         """An opaque argument is not even looked at."""
@@ -183,7 +214,7 @@ class TestFixed:
         """Immutable scalars need no second look."""
         assert snapshot_arguments({"a": 1, "b": "x", "c": None})[1] is True
 
-    @pytest.mark.parametrize("value", [[1], {"a": 1}, (1,), Text("x")])
+    @pytest.mark.parametrize("value", [[1], {"a": 1}, (1,), Plain("x")])
     def test_everything_else_could(self, value: object) -> None:
         """Containers and subclasses are taken again."""
         assert snapshot_arguments({"a": value})[1] is False
