@@ -39,7 +39,7 @@ class A3S(Reader):
     """Reads AgentEvents."""
 
     name = "a3s"
-    tickable = frozenset({"text_delta", "tool_output_delta"})
+    tickable: frozenset[str] = frozenset({"text_delta", "tool_output_delta"})
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)

@@ -53,7 +53,7 @@ class ViteHub(Reader):
     """Reads TraceEvents and agent stream events."""
 
     name = "vitehub"
-    tickable = frozenset({"text-delta", "tool-input-delta"})
+    tickable: frozenset[str] = frozenset({"text-delta", "tool-input-delta"})
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)

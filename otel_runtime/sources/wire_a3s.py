@@ -5,7 +5,7 @@ Loaded for schemas and checks only: the translator reads events without models, 
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, create_model
 
@@ -69,7 +69,7 @@ class Subscribed(BaseModel):
     """What a subscription may put beside the fields of a variant, which carry no time, sequence or session."""
 
     # New variants and fields come in minor releases of theirs.
-    model_config = ConfigDict(extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
     timestamp: str | int | None = None
     seq: int | None = None

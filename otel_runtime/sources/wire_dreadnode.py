@@ -5,9 +5,9 @@ Loaded for schemas and checks only: the translator reads events without models, 
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from otel_runtime.sources.dreadnode_table import AGENT_EVENTS
 
@@ -43,7 +43,7 @@ PAYLOADS: Final[dict[str, dict[str, Any]]] = {  # Any: types as values
 
 class _Open(BaseModel):
     # Newer versions add fields.
-    model_config = ConfigDict(extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
 
 class Envelope(_Open):
@@ -61,7 +61,7 @@ class Envelope(_Open):
 class AgentEvent(_Open):
     """An event of an agent, bare or inside `turn.event`; its type is one of those that the table knows, or a new one."""
 
-    type: Literal[tuple(AGENT_EVENTS)] | str  # type: ignore[valid-type]  # the table is the one list of them
+    type: str = Field(examples=list(AGENT_EVENTS))
     timestamp: str | None = None
     agent_id: str | None = None
     agent_name: str | None = None

@@ -5,7 +5,7 @@ Loaded for schemas and checks only: the translator reads events without models, 
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -29,7 +29,7 @@ FAMILY_FIELDS: Final[dict[str, dict[str, Any]]] = {  # Any: types as values
 
 
 class _Open(BaseModel):
-    model_config = ConfigDict(extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
 
 class WireTrace(_Open):
