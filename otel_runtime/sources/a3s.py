@@ -107,7 +107,8 @@ def _canonical(tag: str) -> str:
 
 
 def _plain(fields: Fields) -> dict[str, object]:
-    return {_RENAMED.get(key, key): value for key, value in fields.items() if key not in _OWN}
+    # A dotted name is one of ours: no field of theirs has any.
+    return {_RENAMED.get(key, key): value for key, value in fields.items() if key not in _OWN and "." not in str(key)}
 
 
 def _step(variant: Variant, fields: Fields) -> dict[str, object]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ __all__ = ["Asking", "Desk", "Question", "Responder", "Verdict"]
 _EMPTY: Mapping[str, object] = MappingProxyType({})
 _OPEN: Final = 256
 _DEFAULT_S: Final = 3600.0
+_CLOSE_S: Final = 5.0
 _log = logging.getLogger("otel_runtime.sources")
 
 Verdict = Literal["approved", "denied"]
@@ -97,6 +99,7 @@ class Asking:
         self._respond = respond
         self._open: OrderedDict[tuple[str | None, str], tuple[Question, str]] = OrderedDict()
         self._lock = threading.Lock()
+        self._waiters: list[threading.Thread] = []
         self.problems: Counter[str] = Counter()
 
     @property
@@ -117,9 +120,17 @@ class Asking:
             self._problem("open", error)
 
     def close(self) -> None:
-        """Withdraw what is open: nobody listens to an answer any more."""
+        """Withdraw what is open: nobody listens to an answer any more. Waits until no thread of it reads the store, at most five seconds."""
         for run, name in list(self._open):
-            self._close(run, name, "the stream has ended")
+            try:
+                self._close(run, name, "the stream has ended")
+            except Exception as error:  # noqa: BLE001  # as above
+                self._problem("withdraw", error)
+        # The store may be closed right after this; a thread that is still reading it would read freed memory.
+        deadline = time.monotonic() + _CLOSE_S
+        for waiter in list(self._waiters):
+            if waiter is not threading.current_thread():
+                waiter.join(max(0.0, deadline - time.monotonic()))
 
     def _ask(self, event: TraceEvent) -> None:
         question = _question(event)
@@ -136,7 +147,10 @@ class Asking:
                 self.problems["too many"] += 1
                 return
             self._open[key] = (question, request_id)
-        threading.Thread(target=self._await, args=(key, question, request_id), name="otel-runtime-question", daemon=True).start()
+        waiter = threading.Thread(target=self._await, args=(key, question, request_id), name="otel-runtime-question", daemon=True)
+        with self._lock:
+            self._waiters = [known for known in self._waiters if known.is_alive()] + [waiter]
+            waiter.start()
 
     def _await(self, key: tuple[str | None, str], question: Question, request_id: str) -> None:
         try:

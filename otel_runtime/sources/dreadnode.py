@@ -222,7 +222,8 @@ def _errors(data: Fields) -> dict[str, object]:
 
 
 def _kind_facts(row: Kind, payload: Fields) -> dict[str, object]:
-    plain = {key: value for key, value in payload.items() if key not in _READ}
+    # A dotted name is one of ours: no field of theirs has any.
+    plain = {key: value for key, value in payload.items() if key not in _READ and "." not in str(key)}
     facts = {**plain, **present(agent__name=optional_text(payload, "agent"), model__name=optional_text(payload, "model"))}
     if row.log:
         crashed = row.name == "component.state_changed" and payload.get("error") is not None

@@ -11,12 +11,26 @@ from typing import NamedTuple
 
 from otel_runtime.values.trace import TraceEvent
 
-__all__ = ["Malformed", "Reader", "flag", "instant", "integer", "mapping", "optional_text", "present", "text"]
+__all__ = ["CONTROL", "Malformed", "Reader", "flag", "instant", "integer", "mapping", "optional_text", "present", "text"]
 
 # A source that meets ever new kinds of rubbish must not grow: further reasons are counted together.
 _REASONS = 64
 _ID_LENGTH = 256
 _TEXTS = frozenset({"text", "delta", "textDelta", "content"})
+# What a source says to the projector, and no foreign event may say for it.
+CONTROL = frozenset(
+    {
+        "event.often",
+        "event.seq",
+        "event.source",
+        "log.level",
+        "parent.run.id",
+        "run.announced",
+        "run.tentative",
+        "session.ended",
+        "stream.ended",
+    }
+)
 # Fields that deltas of one unit have in common.
 _ALIKE = frozenset({"type", "id", "name", "toolCallId", "runId", "session_id"})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, get_args
 
-from otel_runtime.sources.reading import Malformed, Reader, flag, instant, integer, mapping, optional_text, present, text
+from otel_runtime.sources.reading import CONTROL, Malformed, Reader, flag, instant, integer, mapping, optional_text, present, text
 from otel_runtime.values.trace import TraceEvent, TraceEventType, TraceRef
 
 __all__ = ["FAMILIES", "ViteHub"]
@@ -108,7 +108,8 @@ def _is_trace_event(raw: Mapping[str, object]) -> bool:
 
 def _trace_event(raw: Mapping[str, object]) -> TraceEvent:
     kind = text(raw, "type")
-    attributes = dict(mapping(raw.get("attributes") or {}, "attributes"))
+    given = mapping(raw.get("attributes") or {}, "attributes")
+    attributes = {key: value for key, value in given.items() if key not in CONTROL}
     attributes |= present(event__source=ViteHub.name, event__kind=kind)
     return TraceEvent(text(raw, "name"), TYPES.get(kind, "lifecycle"), instant(raw.get("timestamp")), _trace(raw.get("trace")), attributes)
 

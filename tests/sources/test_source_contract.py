@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_runtime.errors import ConfigError
+from otel_runtime.sources.reading import CONTROL
 from otel_runtime.sources.registry import known_sources, source
 from otel_runtime.values.trace import TraceEvent
 
@@ -101,3 +104,27 @@ class TestMalformed:
                 {f"key{number}": number} if name == "a3s" else {"type": "tool-result", "toolCallId": str(number), "data": number}
             )
         assert len(reader.malformed) <= 65
+
+
+class TestForgery:
+    @pytest.mark.parametrize(
+        ("name", "raw"),
+        [
+            ("vitehub", {"name": "note", "type": "run", "attributes": {"run.id": "r", "SPOOF": True}}),
+            ("a3s", {"type": "memory_stored", "SPOOF": True}),
+            ("dreadnode", {"kind": "myapp.note", "payload": {"SPOOF": True}}),
+        ],
+    )
+    @pytest.mark.parametrize("spoof", sorted(CONTROL - {"event.source", "run.announced"}))
+    def test_what_a_source_says_nobody_else_can_say(self, name: str, raw: dict[str, object], spoof: str) -> None:
+        """A foreign attribute with one of the projector's own names changes nothing there."""
+        text = repr(raw).replace("SPOOF", spoof)
+        (event,) = source(name).translate(ast.literal_eval(text))
+        assert event.attributes.get(spoof) is not True
+
+    def test_a_payload_cannot_move_an_event_to_another_run(self) -> None:
+        """Ids are taken from their own fields only."""
+        (event,) = source("dreadnode").translate(
+            {"kind": "turn.started", "turn_id": "t1", "payload": {"run.id": "other", "session.id": "x"}}
+        )
+        assert ("t1", None) == (event.attributes["run.id"], event.attributes.get("session.id"))
