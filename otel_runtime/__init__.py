@@ -34,10 +34,12 @@ from otel_runtime.values.usage import UsageRecord
 from otel_runtime.wrap.ambient import capability, decide, notify, on, on_event, publish, record_usage, wait_until
 from otel_runtime.wrap.decorators import agent, model, tool, workflow
 from otel_runtime.wrap.scope import call, session
+from otel_runtime.wrap.threads import install_thread_propagation, propagate, uninstall_thread_propagation
 from otel_runtime.wrap.toolcalls import arun_tool, run_tool
 
 if TYPE_CHECKING:
     from otel_runtime.runtime.configuring import configure
+    from otel_runtime.runtime.endings import handle_sigterm
     from otel_runtime.runtime.ingesting import aingest, ingest
     from otel_runtime.runtime.runtime import Runtime, UsageTotals
     from otel_runtime.settings.model import Settings
@@ -76,16 +78,20 @@ __all__ = [
     "capability",
     "configure",
     "decide",
+    "handle_sigterm",
     "ingest",
+    "install_thread_propagation",
     "model",
     "notify",
     "on",
     "on_event",
+    "propagate",
     "publish",
     "record_usage",
     "run_tool",
     "session",
     "tool",
+    "uninstall_thread_propagation",
     "wait_until",
     "workflow",
 ]
@@ -97,6 +103,7 @@ _LAZY = {
     "UsageTotals": "otel_runtime.runtime.runtime",
     "aingest": "otel_runtime.runtime.ingesting",
     "configure": "otel_runtime.runtime.configuring",
+    "handle_sigterm": "otel_runtime.runtime.endings",
     "ingest": "otel_runtime.runtime.ingesting",
 }
 

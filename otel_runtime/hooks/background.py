@@ -12,6 +12,7 @@ import asyncio
 import os
 import threading
 import time
+import weakref
 from collections.abc import Awaitable
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
@@ -34,6 +35,7 @@ class Background:
         self._failures: list[BaseException] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
+        _renew_after_fork(weakref.ref(self))
 
     def add(self, task: Awaitable[object] | Future[Any]) -> Future[Any]:
         """Take a piece of work; it is kept alive until it is done.
@@ -116,6 +118,11 @@ class Background:
                 self._loop = loop
             return self._loop
 
+    def renew(self) -> None:
+        """Start as a new process would: called in a forked child, where a thread that held the lock does not exist."""
+        self._lock = threading.Lock()
+        self._forget_parent()
+
     def _forget_parent(self) -> None:
         # After a fork the parent's threads do not exist here: its loop and its work are not ours.
         if self._pid != os.getpid():
@@ -141,6 +148,16 @@ class Background:
             failures, self._failures = self._failures, []
         if failures:
             raise failures[0]
+
+
+def _renew_after_fork(background: weakref.ref[Background]) -> None:
+    def renew() -> None:
+        alive = background()
+        if alive is not None:
+            alive.renew()
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=renew)
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

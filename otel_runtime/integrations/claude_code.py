@@ -190,6 +190,7 @@ def _decided(
         return None, None
     from otel_runtime.integrations.claude_code_facts import decide_with_facts
     from otel_runtime.policy.loading import load_policy
+    from otel_runtime.runtime.protected import protected_paths
     from otel_runtime.values.action import Action
     from otel_runtime.values.snapshot import snapshot_arguments
 
@@ -204,7 +205,7 @@ def _decided(
         context={name: event[name] for name in ("cwd", "permission_mode") if isinstance(event.get(name), str)},
         call_id=call_id if isinstance(call_id, str) else None,
     )
-    engine = load_policy(settings.policy).engine
+    engine = load_policy(settings.policy, protected=protected_paths(settings)).engine
     decision = decide_with_facts(
         engine, action, datetime.fromtimestamp(now / 1e9, UTC), settings.state.parent / "hooks" / "facts.jsonl"
     ).decision

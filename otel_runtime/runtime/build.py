@@ -19,6 +19,7 @@ from otel_runtime.hooks.lifecycle import Hooks, Observers
 from otel_runtime.policy.facts_memory import MemoryFacts
 from otel_runtime.policy.loading import LoadedPolicy, load_policy
 from otel_runtime.runtime.later import Later
+from otel_runtime.runtime.protected import protected_paths
 from otel_runtime.runtime.redeciding import redecide_with
 from otel_runtime.runtime.runtime import Runtime
 from otel_runtime.settings.model import Settings
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-__all__ = ["build_runtime", "load_configured_policy", "open_approvals", "redecider"]
+__all__ = ["build_runtime", "load_configured_policy", "open_approvals", "redecider", "roles_of"]
 
 _log = logging.getLogger("otel_runtime")
 
@@ -101,7 +102,7 @@ def load_configured_policy(settings: Settings) -> LoadedPolicy | None:
     """
     if not settings.policy:
         return None
-    return load_policy(settings.policy, known_tools=known_signatures(), roles=_roles(settings))
+    return load_policy(settings.policy, known_tools=known_signatures(), roles=roles_of(settings), protected=protected_paths(settings))
 
 
 def open_approvals(settings: Settings, clock: Callable[[], datetime] | None = None) -> ApprovalService:
@@ -136,15 +137,21 @@ def redecider(settings: Settings) -> Redecide | None:
 
 
 def _guard(policy: LoadedPolicy, approvals: ApprovalService) -> Guard:
-    return Guard(policy.engine, MemoryFacts(), approvals, DecisionLog(approvals.database, approvals.audit))
+    facts = MemoryFacts()
+    decisions = DecisionLog(approvals.database, approvals.audit)
+    return Guard(policy.engine, facts, approvals, decisions, facts if policy.engine.watches_values else None)
 
 
-def _roles(settings: Settings) -> frozenset[str] | None:
+def roles_of(settings: Settings) -> frozenset[str] | None:
+    """Roles that people have; None when the settings name nobody."""
     return frozenset(role for person in settings.people.values() for role in person.roles) if settings.people else None
 
 
 def _usage_of(response: object) -> UsageRecord | None:
-    record = response if isinstance(response, UsageRecord) else extract(response)
+    try:
+        record = response if isinstance(response, UsageRecord) else extract(response)
+    except Exception:  # noqa: BLE001  # an object that fails while it is looked at has no usage to read
+        return None
     return None if record is None else price(record)
 
 

@@ -49,6 +49,9 @@ def configure(
     redact_patterns: tuple[str, ...] | list[str] | None = None,
     flush_timeout: float | str | None = None,
     facts_timeout: float | str | None = None,
+    queue_spans: int | None = None,
+    queue_bytes: int | None = None,
+    spool: _PathLike | None = None,
     instrument: Sequence[str | Mapping[str, object]] | None = None,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
@@ -77,6 +80,9 @@ def configure(
         redact_patterns: More patterns (RE2) whose matches never leave.
         flush_timeout: Seconds, or text, that a flush at exit may take.
         facts_timeout: Seconds, or text, that a facts store may take.
+        queue_spans: Most spans that wait for export.
+        queue_bytes: Most bytes that they may take.
+        spool: Directory that keeps spans which cannot be sent.
         instrument: Functions to wrap without touching their code: `package.module:Class.method`, or mappings with the fields of `Target`.
         tracer_provider: The application's provider, used and never replaced.
         meter_provider: The application's provider, used and never replaced.
@@ -91,7 +97,7 @@ def configure(
         "name": name, "policy": policy, "state": state, "wait_at_most": wait_at_most, "people": people, "otlp": otlp, "console": console,
         "trace_file": trace_file, "decision_spans": decision_spans, "metric_names": metric_names, "resume_trace": resume_trace,
         "capture": capture, "redact_keys": redact_keys, "redact_patterns": redact_patterns, "flush_timeout": flush_timeout,
-        "facts_timeout": facts_timeout, "instrument": instrument,
+        "facts_timeout": facts_timeout, "queue_spans": queue_spans, "queue_bytes": queue_bytes, "spool": spool, "instrument": instrument,
     }  # fmt: skip
     parts = _Parts(tracer_provider, meter_provider, dict(capabilities) if capabilities is not None else None)
     return _put_in_force(lambda: load_settings(None if settings_file is None else Path(settings_file), **given), name or "", parts)

@@ -23,7 +23,7 @@ FILE_NAME = "otel-runtime.yaml"
 _PREFIX = "OTEL_RUNTIME_"
 _CONFIG = "OTEL_RUNTIME_CONFIG"
 _TABLE = "[tool.otel-runtime]"
-_PATH_FIELDS = ("state", "trace_file")
+_PATH_FIELDS = ("state", "trace_file", "spool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def find_settings(file: Path | None = None, **arguments: object) -> FoundSetting
         origins.update(layer.origin)
     if "state" not in merged:
         merged["state"] = by_file.base / Settings.model_fields["state"].default
-    return FoundSettings(Settings.model_validate(merged), path, origins)
+    return FoundSettings(Settings.model_validate(merged).read_from(path), path, origins)
 
 
 def _anchored(layer: _Layer) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from otel_runtime.settings.durations import parse_duration
 
@@ -98,6 +98,9 @@ class Settings(BaseModel):
         redact_patterns: More regular expressions (RE2) whose matches never leave.
         flush_timeout: Seconds that a flush at exit may take.
         facts_timeout: Seconds a facts store may take to answer.
+        queue_spans: Most spans that wait for export; None follows OTEL_BSP_MAX_QUEUE_SIZE, else a default of our own.
+        queue_bytes: Most bytes that they may take; None is a default of our own.
+        spool: Directory that keeps spans which cannot be sent, through outages and kill -9; None keeps them in memory only.
         instrument: Functions that are wrapped without touching their code.
     """
 
@@ -119,7 +122,24 @@ class Settings(BaseModel):
     redact_patterns: tuple[str, ...] = ()
     flush_timeout: Seconds = 2.0
     facts_timeout: Seconds = 1.0
+    queue_spans: int | None = Field(default=None, gt=0)
+    queue_bytes: int | None = Field(default=None, gt=0)
+    spool: Path | None = None
     instrument: tuple[Target, ...] = ()
+
+    # Where they were read; part of no file, so no setting.
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> Path | None:
+        """The settings file these were read from; None without one."""
+        return self._file
+
+    def read_from(self, file: Path | None) -> Self:
+        """The same settings, which remember their file."""
+        copy = self.model_copy()
+        copy._file = file  # noqa: SLF001  # its own, on the copy
+        return copy
 
     @field_validator("policy", mode="before")
     @classmethod

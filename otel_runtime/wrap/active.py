@@ -22,7 +22,7 @@ from otel_runtime.approvals.protocol import Approvals
 from otel_runtime.errors import PolicyUnavailable
 from otel_runtime.hooks.bus import EventBus
 from otel_runtime.hooks.lifecycle import Hooks
-from otel_runtime.policy.protocol import Engine, FactsStore
+from otel_runtime.policy.protocol import Engine, FactsStore, Witness
 from otel_runtime.telemetry.protocol import Tracing
 from otel_runtime.values.action import Action
 from otel_runtime.values.decision import Decision
@@ -100,12 +100,14 @@ class Guard:
         facts: Counters, labels, history.
         approvals: The durable questions.
         decisions: The record of decisions.
+        witness: Told where values were seen; None when no rule asks.
     """
 
     engine: Engine
     facts: FactsStore
     approvals: Approvals
     decisions: DecisionRecorder
+    witness: Witness | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from otel_runtime.wrap.endings import end, end_async
 from otel_runtime.wrap.following import follower
 from otel_runtime.wrap.plan import CallPlan
 from otel_runtime.wrap.streams import OFF, Life, StreamLife, async_stepped, stepped
+from otel_runtime.wrap.witnessing import saw_input
 
 __all__ = [
     "begin_async_generator",
@@ -84,7 +85,7 @@ async def run_async(call: Call, fn: Callable[..., Any]) -> Any:
 
 def run_permitted(call: Call, fn: Callable[..., Any], *, may_retry: bool = False) -> Any:
     """Run the body of a plain function that was admitted; what it returns may still run, and ends the call when it is done."""
-    call.open()
+    _open(call)
     call.enter()
     try:
         result = fn(*call.args, **call.kwargs)
@@ -104,7 +105,7 @@ def run_permitted(call: Call, fn: Callable[..., Any], *, may_retry: bool = False
 
 async def run_permitted_async(call: Call, fn: Callable[..., Any], *, may_retry: bool = False) -> Any:
     """Run the body of a coroutine function that was admitted; what it returns may still run, as above."""
-    call.open()
+    _open(call)
     call.enter()
     try:
         result = await fn(*call.args, **call.kwargs)
@@ -134,7 +135,7 @@ def begin_generator(call: Call, fn: Callable[..., Any]) -> Generator[Any, Any, A
         if refusal is not None:
             value: Generator[Any, Any, Any] = _refused(call, refusal)
             return value
-    call.open()
+    _open(call)
     try:
         source = fn(*call.args, **call.kwargs)
     except BaseException as error:
@@ -149,7 +150,7 @@ async def begin_async_generator(call: Call, fn: Callable[..., Any]) -> tuple[Lif
         refusal = await drive_async(admit(call, waits=True))
         if refusal is not None:
             return OFF, aiter(_refused(call, refusal))
-    call.open()
+    _open(call)
     try:
         source = fn(*call.args, **call.kwargs)
     except BaseException as error:
@@ -165,6 +166,12 @@ def run_async_generator(call: Call, fn: Callable[..., Any]) -> AsyncGenerator[An
         return begin_async_generator(call, fn)
 
     return async_stepped(begin)()
+
+
+def _open(call: Call) -> None:
+    call.open()
+    if call.plan.kind == "agent" and call.active.guard is not None:
+        saw_input(call)
 
 
 def _refused(call: Call, refusal: Exception) -> Any:

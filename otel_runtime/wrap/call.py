@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Token
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -218,9 +218,11 @@ class Call(Invocation):
             self.active.guard is None,
         )
 
-    def _captured_arguments(self) -> dict[str, Any] | None:
-        if not self.plan.options.capture_input or not self.active.tracing.captures:
-            return None
+    def _captured_arguments(self) -> Callable[[], dict[str, Any] | None] | None:
+        # What binds them, not they themselves: a span that is not recorded never asks.
+        return self._arguments_or_none if self.plan.options.capture_input and self.active.tracing.captures else None
+
+    def _arguments_or_none(self) -> dict[str, Any] | None:
         try:
             return self.arguments()
         except TypeError:

@@ -11,6 +11,7 @@ from otel_runtime.wrap.active import StreamMeter
 from otel_runtime.wrap.admission import settle
 from otel_runtime.wrap.call import Call
 from otel_runtime.wrap.effects import drive, drive_async
+from otel_runtime.wrap.witnessing import saw_result
 
 __all__ = ["end", "end_async", "end_from_anywhere", "end_without_waiting", "outcome_of"]
 
@@ -89,6 +90,8 @@ def _finish(call: Call, error: BaseException | None, result: Any, meter: StreamM
     elif error is None and result is not NOTHING and call.plan.kind == "model":
         call.record_usage(result)
     if error is None:
+        if call.active.guard is not None and result is not NOTHING:
+            saw_result(call, result)
         call.end("ok", None, result)
         return
     outcome = outcome_of(error)

@@ -173,6 +173,29 @@ class session(_Scoped):  # noqa: N801  # used as `with rt.session(...)`
         self._run = run
         self._facts = facts
 
+    def __enter__(self) -> Self:
+        super().__enter__()
+        if self._facts:
+            from otel_runtime.wrap.witnessing import saw_config  # it stands above the scope
+
+            saw_config(self.id, self._facts)
+        return self
+
+    def user_said(self, text: str) -> None:
+        """Note the person's own words, which rules with `origin: user` trust; never what a model wrote.
+
+        Args:
+            text: What the person typed or said.
+
+        Raises:
+            TypeError: It is no text.
+        """
+        from otel_runtime.wrap.witnessing import saw_words  # it stands above the scope
+
+        if not isinstance(text, str):
+            raise TypeError(f"expected the person's words as text, got `{type(text).__name__}`")
+        saw_words(self.id, text)
+
     def _scope(self, outer: Scope) -> Scope:
         # Roles belong to a person: another user never inherits them.
         inherit = self._user is None or self._user == outer.user

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -90,3 +93,28 @@ class TestFlush:
         """What cannot be waited for is a mistake."""
         with pytest.raises(TypeError, match="expected an awaitable or a future"):
             background.add(5)  # type: ignore[arg-type]  # the mistake under test
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+class TestFork:
+    """A forked child starts with nothing of its parent's."""
+
+    def test_while_the_lock_is_held(self, background: Background) -> None:
+        """A fork in the middle of another thread's work does not hang the child's flush."""
+        never: Future[None] = Future()
+        background.add(never)
+        program = (
+            "import os, sys, threading\n"
+            "from concurrent.futures import Future\n"
+            "from otel_runtime.hooks.background import Background\n"
+            "background = Background('t')\n"
+            "background.add(Future())\n"
+            "background._lock.acquire()\n"
+            "child = os.fork()\n"
+            "if child == 0:\n"
+            "    os._exit(0 if background.flush(5) else 3)\n"
+            "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        )
+        done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        never.set_result(None)
