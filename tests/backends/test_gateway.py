@@ -209,13 +209,25 @@ class TestMetrics:
         every = queries(config)
         assert len(every) > 25
         # `rate` needs two points of a counter; those that were born with their last value show nothing until the next scrape.
-        asked = [name for name in every if name not in MAY_BE_EMPTY]
-        wait(lambda: all(prometheus("query", {"query": every[name]})["result"] for name in asked), "every query answering")
-        decided = prometheus("query", {"query": "sum by (otel_runtime_policy_decision) (otel_runtime_policy_decisions_total)"})["result"]
-        counted = {entry["metric"]["otel_runtime_policy_decision"]: int(entry["value"][1]) for entry in decided}
+        silent = [name for name in every if name not in MAY_BE_EMPTY]
+
+        def all_answer() -> bool:
+            silent[:] = [name for name in silent if not prometheus("query", {"query": every[name]})["result"]]
+            return not silent
+
+        wait(all_answer, "every query answering")
         spans = [told(span)["otel_runtime.policy.decision"] for span in run.spans if span["name"].startswith("policy ")]
-        assert {kind: spans.count(kind) for kind in set(spans)} == {kind: number for kind, number in counted.items() if kind != "allow"}
-        exemplars = prometheus("query_exemplars", {"query": "agent_spans_duration_seconds_bucket", "start": "0", "end": "9999999999"})
+
+        def as_on_spans() -> bool:
+            decided = prometheus("query", {"query": "sum by (otel_runtime_policy_decision) (otel_runtime_policy_decisions_total)"})[
+                "result"
+            ]
+            counted = {entry["metric"]["otel_runtime_policy_decision"]: int(entry["value"][1]) for entry in decided}
+            return {kind: spans.count(kind) for kind in set(spans)} == {kind: number for kind, number in counted.items() if kind != "allow"}
+
+        wait(as_on_spans, "as many decisions as there are spans of them")
+        times = {"query": "agent_spans_duration_seconds_bucket", "start": "0", "end": "9999999999"}
+        exemplars = wait(lambda: prometheus("query_exemplars", times), "exemplars")
         assert {run.trace_id} == {exemplar["labels"]["trace_id"] for entry in exemplars for exemplar in entry["exemplars"]}
 
     def test_metrics_do_not_depend_on_sampling(
