@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +15,9 @@ from otel_runtime.runtime.build import build_runtime, open_approvals
 from otel_runtime.runtime.ingesting import Feed
 from otel_runtime.runtime.runtime import Runtime
 from otel_runtime.settings.model import Settings
-from otel_runtime.sources.asking import Question, Verdict
+from otel_runtime.sources.asking import Asking, Question, Verdict
 from otel_runtime.values.approval import ApprovalRequest
+from otel_runtime.values.trace import TraceEvent
 from otel_runtime.wrap.active import Active, current_active
 
 POLICY = "version: 1\ndefault: allow\nrules:\n  - id: none\n    tool: nothing\n    decision: deny\n    reason: unused\n"
@@ -107,6 +109,45 @@ class TestAnswers:
         bench.feed.push(ASKED)
         bench.feed.close()
         assert ["cancelled"] == [request.state for request in bench.requests()]
+
+
+class SlowDesk:
+    """A desk whose answer is on its way while the other side answers."""
+
+    def __init__(self) -> None:
+        self.theirs = threading.Event()
+        self.claims: list[str] = []
+
+    def open(self, question: Question) -> str:
+        return question.id
+
+    def wait(self, request_id: str, timeout_s: float) -> Verdict | None:
+        self.theirs.wait(10)
+        return "approved"
+
+    def claim(self, request_id: str) -> bool:
+        self.claims.append(request_id)
+        return True
+
+    def finish(self, request_id: str, *, delivered: bool) -> None:
+        """Nothing to record."""
+
+    def withdraw(self, request_id: str, why: str) -> None:
+        """Too late: it was answered."""
+
+
+class TestRace:
+    def test_an_answer_that_comes_second_is_neither_claimed_nor_handed_back(self) -> None:
+        """Their timeout and our approval at once: the first takes the question from the table."""
+        desk, answers = SlowDesk(), list[str]()
+        asking = Asking(desk, lambda question, verdict: answers.append(verdict))
+        facts = {"event.source": "a3s", "run.id": "r", "approval.id": "q", "tool.name": "rm"}
+        asking.observe(TraceEvent("approval.request", "approval", attributes=facts))
+        assert 1 == asking.open_questions
+        asking.observe(TraceEvent("approval.decision", "approval", attributes={**facts, "approval.outcome": "expired"}))
+        desk.theirs.set()
+        asking.close()
+        assert ([], [], 0) == (answers, desk.claims, asking.open_questions)
 
 
 class TestDecisions:

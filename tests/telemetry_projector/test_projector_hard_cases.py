@@ -213,6 +213,21 @@ class TestDreadnode:
         assert (5.0, True) == (milliseconds(tool), facts(tool)["otel_runtime.late"])
         assert 2 == len(stage.spans())
 
+    def test_an_end_before_its_start_and_the_turns_end_between(self) -> None:
+        """The turn lingers for the start, and takes its own end all the same."""
+        stage = Stage("dreadnode").feed(envelope("turn.started", 0), inner("toolend", 8, tool_call=call()))
+        stage.feed(envelope("turn.completed", 20))
+        assert [] == stage.spans()
+        stage.feed(inner("toolstart", 3, tool_call=call()))
+        spans = {span.name: span for span in stage.wait(3).spans()}
+        assert (5.0, 20.0) == (milliseconds(spans["execute_tool sh"]), milliseconds(spans["invoke_agent a1"]))
+        assert not {"otel_runtime.orphan", "otel_runtime.late"} & set(facts(spans["execute_tool sh"]))
+
+    def test_a_turn_has_one_start(self) -> None:
+        """A second start of a turn that has ended, whatever its time, is late and opens nothing."""
+        stage = Stage("dreadnode").feed(envelope("turn.started", 0), envelope("turn.completed", 20), envelope("turn.started", 30))
+        assert 1 == len(stage.close())
+
     def test_a_heartbeat_keeps_a_session_alive(self) -> None:
         """Silence closes a turn; a heartbeat of its session does not let it."""
         stage = Stage("dreadnode", idle_s=60.0).feed(envelope("turn.started", 0), envelope("turn.started", 0, "t2", "s2"))

@@ -238,6 +238,18 @@ class TestSteps:
         span = bench.spans()["chat m"]
         assert (20.0, SpanKind.CLIENT, 10) == (milliseconds(span), span.kind, facts(span)["gen_ai.usage.input_tokens"])
 
+    def test_a_model_has_spoken_when_its_tool_starts(self, bench: Bench) -> None:
+        """Also where the source tells no end of its own work, as long as it tells the parent."""
+        bench.feed("model.start", 0, model__call__id="g1", model__name="m")
+        bench.feed("tool.start", 30, tool__id="c1", tool__name="t", parent__id="g1")
+        bench.feed("tool.finish", 90, tool__id="c1")
+        bench.feed("model.finish", 100, model__call__id="g1")
+        spans = bench.spans()
+        assert (30.0, spans["chat m"].context.span_id) == (
+            milliseconds(spans["chat m"]),
+            getattr(spans["execute_tool t"].parent, "span_id", None),
+        )
+
     def test_an_approval_is_one_span_named_by_its_outcome(self, bench: Bench) -> None:
         """From the question to the answer; it is no executed tool."""
         bench.feed("approval.request", 0, kind="approval", approval__id="a1", tool__name="refund")
