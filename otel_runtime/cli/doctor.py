@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from otel_runtime.settings.model import Settings
 
 __all__ = ["register"]
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +107,23 @@ def _state(settings: Settings) -> list[_Finding]:
 
 
 def _telemetry(settings: Settings) -> list[_Finding]:
+    from otel_runtime.telemetry.loss_file import loss_directory, past_losses
     from otel_runtime.telemetry.provider import build_tracing
 
     tracing = build_tracing(settings.model_copy(update={"console": False, "trace_file": None}))
     report = tracing.report()
     tracing.shutdown(settings.flush_timeout)
-    return [_Finding(_state_of(name, value), f"telemetry {name}", _words(value)) for name, value in report.items()]
+    findings = [_Finding(_state_of(name, value), f"telemetry {name}", _words(value)) for name, value in report.items()]
+    past = past_losses(loss_directory(settings.state, settings.spool))
+    if past:
+        findings.append(_Finding("warning", "lost before", f"by earlier processes: {_words(past)}"))
+    return findings
 
 
 def _state_of(name: str, value: object) -> str:
-    return "warning" if name in ("problems", "lost") and value else "ok"
+    # Without a configured endpoint it is no fault that nobody listens: a collector on this machine is used when there is one.
+    unheard = name == "exporters" and "nobody listens" in _words(value) and any(os.environ.get(variable) for variable in _ENDPOINTS)
+    return "warning" if unheard or (name in ("problems", "lost") and value) else "ok"
 
 
 def _words(value: object) -> str:

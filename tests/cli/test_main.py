@@ -134,6 +134,30 @@ class TestDoctor:
         problems = [finding for finding in json.loads(done.stdout) if finding["what"] == "telemetry problems"]
         assert problems[0]["state"] == "warning"
 
+    def test_a_collector_that_does_not_answer_is_a_warning(
+        self, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A configured endpoint is tried; without one, nobody listening is no news."""
+        main(["doctor", "--json"])
+        quiet = {finding["what"]: finding["state"] for finding in json.loads(capsys.readouterr().out)}
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+        main(["doctor", "--json"])
+        told = {finding["what"]: finding["state"] for finding in json.loads(capsys.readouterr().out)}
+        assert (quiet["telemetry exporters"], told["telemetry exporters"]) == ("ok", "warning")
+
+    def test_losses_of_earlier_processes_are_shown(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """What a program that has ended could not send is still known."""
+        (here / "policy.yaml").write_text(POLICY)
+        program = (
+            "import otel_runtime as rt\nrt.configure(policy='policy.yaml', flush_timeout='500ms')\n@rt.tool\ndef ok(): pass\nok()\nok()"
+        )
+        env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+        subprocess.run([sys.executable, "-c", program], cwd=here, env=env, capture_output=True, check=True)
+        main(["doctor", "--json"])
+        lost = [finding["detail"] for finding in json.loads(capsys.readouterr().out) if finding["what"] == "lost before"]
+        assert lost
+        assert "2" in lost[0]
+
 
 class TestIngest:
     """Recorded events of another system."""
