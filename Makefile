@@ -11,14 +11,17 @@ MOVED := moved
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench wheel clean lint types moved
+.PHONY: help demo demo-jaeger test check bench backends wheel clean lint types moved
 .NOTPARALLEL:
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 demo: .venv/.stamp ## run the support agent: allowed, denied, approved and retried calls, then its trace
 	@$(BIN)/python examples/support_agent/demo.py $(ARGS)
+
+demo-jaeger: .venv/.stamp ## run the demo into a Jaeger and leave it open until Ctrl-C
+	@collector-config/demo-jaeger.sh $(BIN)/python $(ARGS)
 
 test: .venv/.stamp-dev ## run the tests (one folder: make test ARGS=tests/policy)
 	@echo "pytest: running the tests"
@@ -28,6 +31,9 @@ check: lint types test wheel ## do what CI does: lint, layers, types, tests, doc
 
 bench: .venv/.stamp ## measure against a raw SDK span and print the ratios (quickly: make bench ARGS=--short)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+backends: ## build Jaeger, the Collector and, where it can be had, Tempo; unpack Prometheus (needs Go >= 1.26; once)
+	@collector-config/build-backends.sh jaeger collector scale-out prometheus tempo
 
 lint: .venv/.stamp-dev ## check rules, format and layers
 	@echo "ruff: rules and format"

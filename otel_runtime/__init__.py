@@ -40,7 +40,7 @@ from otel_runtime.wrap.toolcalls import arun_tool, run_tool
 if TYPE_CHECKING:
     from otel_runtime.runtime.configuring import configure
     from otel_runtime.runtime.endings import handle_sigterm
-    from otel_runtime.runtime.ingesting import aingest, ingest
+    from otel_runtime.runtime.ingesting import aingest, feed, ingest
     from otel_runtime.runtime.runtime import Runtime, UsageTotals
     from otel_runtime.settings.model import Settings
 
@@ -78,6 +78,7 @@ __all__ = [
     "capability",
     "configure",
     "decide",
+    "feed",
     "handle_sigterm",
     "ingest",
     "install_thread_propagation",
@@ -103,6 +104,7 @@ _LAZY = {
     "UsageTotals": "otel_runtime.runtime.runtime",
     "aingest": "otel_runtime.runtime.ingesting",
     "configure": "otel_runtime.runtime.configuring",
+    "feed": "otel_runtime.runtime.ingesting",
     "handle_sigterm": "otel_runtime.runtime.endings",
     "ingest": "otel_runtime.runtime.ingesting",
 }

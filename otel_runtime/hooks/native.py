@@ -11,10 +11,11 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.trace import TraceEvent, TraceEventType, TraceRef
 from otel_runtime.values.usage import TokenUsage
 
-__all__ = ["SOURCE", "Place", "decision_event", "native_event", "usage_event"]
+__all__ = ["SOURCE", "Place", "approval_event", "decision_event", "native_event", "usage_event"]
 
 SOURCE: Final = "otel_runtime"
 _EMPTY: Mapping[str, object] = MappingProxyType({})
@@ -72,6 +73,20 @@ def decision_event(tool: str, place: Place, decision: str, *, reason: str | None
     """A decision about a call: `allow`, `deny`, `require-approval` or `retryable-failure`."""
     facts = {"tool.name": tool, "tool.call_id": place.call_id, "policy.decision": decision, "policy.reason": reason, "policy.rule": rule}
     return _event("policy.decision", "policy", place, facts)
+
+
+def approval_event(request: ApprovalRequest, place: Place) -> TraceEvent:
+    """A question to people, or its answer."""
+    waits = request.state == "awaiting-approval"
+    facts = {
+        "approval.id": request.id,
+        "tool.name": request.capability,
+        "tool.call_id": place.call_id,
+        "approval.outcome": None if waits else request.state,
+        "policy.rule": request.rule,
+        "policy.reason": request.reason,
+    }
+    return _event("approval.request" if waits else "approval.decision", "approval", place, facts)
 
 
 def usage_event(place: Place, usage: TokenUsage) -> TraceEvent:

@@ -20,6 +20,7 @@ from otel_runtime.runtime.endings import stopping, unwatch, watch
 from otel_runtime.runtime.ingesting import aingest_into, ingest_into
 from otel_runtime.runtime.later import Later
 from otel_runtime.settings.model import Settings
+from otel_runtime.sources.asking import Responder
 from otel_runtime.values.usage import TokenUsage
 from otel_runtime.wrap.active import Active, Sums, Unavailable, register_runtime, unregister_runtime, use_active
 from otel_runtime.wrap.patching import Patches
@@ -217,12 +218,13 @@ class Runtime:
         with self.use():
             return await aresume(self._active, request_id)
 
-    def ingest(self, events: Iterable[object], *, source: str) -> int:
+    def ingest(self, events: Iterable[object], *, source: str, respond: Responder | None = None) -> int:
         """Turn a foreign stream of events into spans.
 
         Args:
             events: Raw events, in order.
             source: `vitehub`, `a3s` or `dreadnode`.
+            respond: Hands an answer given here back to the system that asked; None leaves its questions to itself.
 
         Returns:
             How many events were read.
@@ -230,15 +232,15 @@ class Runtime:
         Raises:
             ConfigError: The source is unknown.
         """
-        return ingest_into(self._active, events, source)
+        return ingest_into(self._active, events, source, respond=respond)
 
-    async def aingest(self, events: AsyncIterable[object], *, source: str) -> int:
+    async def aingest(self, events: AsyncIterable[object], *, source: str, respond: Responder | None = None) -> int:
         """`ingest` for asynchronous streams.
 
         Raises:
             ConfigError: The source is unknown.
         """
-        return await aingest_into(self._active, events, source)
+        return await aingest_into(self._active, events, source, respond=respond)
 
     def totals(self) -> UsageTotals:
         """Tokens and cost of everything that ran so far."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry import otlp, quiet
 from otel_runtime.telemetry.capture import Capture, capture_mode
 from otel_runtime.telemetry.console_tree import ConsoleTree
+from otel_runtime.telemetry.event_signals import EventSignals
 from otel_runtime.telemetry.identifiers import OwnIds
 from otel_runtime.telemetry.loss_file import LossFile, loss_directory
 from otel_runtime.telemetry.losses import Losses
@@ -45,6 +47,7 @@ from otel_runtime.telemetry.tracing import OtelTracing
 
 __all__ = ["assemble"]
 
+_HOST_NAME = "host.name"
 _CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 # https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#general-sdk-configuration
 _SAMPLERS = frozenset("always_on always_off traceidratio parentbased_always_on parentbased_always_off parentbased_traceidratio".split())
@@ -86,11 +89,12 @@ def assemble(
     scope = {c.CONVENTIONS: c.VERSION}
     tracer = tracers.get_tracer(c.SCOPE, __version__, attributes=scope)
     meter = None if meters is None else meters.get_meter(c.SCOPE, __version__, attributes=scope)
+    recorder = Recorder(meter, settings.metric_names, losses)
     return OtelTracing(
         tracer,
-        Recorder(meter, settings.metric_names, losses),
+        recorder,
         Outlets(whose, pipes, flushes, stops),
-        projector=Projector(TracerSpans(tracer)),
+        projector=Projector(TracerSpans(tracer), EventSignals(recorder)),
         losses=losses,
         capture=Capture(mode, redactor),
         redactor=redactor,
@@ -253,8 +257,12 @@ def _flushes(provider: TracerProvider | MeterProvider | None) -> list[_Flush]:
 
 
 def _resource(around: _Surroundings) -> Resource:
-    named = around.environ.get("OTEL_SERVICE_NAME") or "service.name=" in around.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    return Resource.create({} if named else {SERVICE_NAME: around.settings.name})
+    given = around.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    # The machine's name: back ends compare clocks only between hosts, and a person wants to know where it ran.
+    found = {} if "host.name=" in given else {_HOST_NAME: socket.gethostname()}
+    if not around.environ.get("OTEL_SERVICE_NAME") and "service.name=" not in given:
+        found[SERVICE_NAME] = around.settings.name
+    return Resource.create(found)
 
 
 def _sampler(around: _Surroundings) -> Sampler | None:

@@ -282,5 +282,6 @@ METRICS: Mapping[str, Metric] = {
     "otel_runtime.approval.pending": Metric("updown", "{request}", "ours", (), "questions without an answer, as this process saw them"),
     "otel_runtime.usage.cost": Metric("counter", "{currency}", "ours", (CURRENCY, REQUEST_MODEL), "cost of model calls"),
     "otel_runtime.spans.lost": Metric("observable", "{span}", "ours", (LOST_REASON,), "spans that reached no exporter"),
+    "otel_runtime.events": Metric("counter", "{event}", "ours", ("otel_runtime.source", "otel_runtime.event.kind"), "foreign events taken"),
     "otel_runtime.hook.errors": Metric("counter", "{error}", "ours", (HOOK,), "exceptions in lifecycle hooks"),
 }

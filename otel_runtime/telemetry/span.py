@@ -52,7 +52,7 @@ class OtelSpan:
         plan: What its kind and name determine.
         span: The OpenTelemetry span, already started.
         entered: The context in which it is current.
-        started: `time.time_ns()` of its start.
+        started: `time.time_ns()` and `time.perf_counter()` of its start.
         decision: Set again at the end when attributes were evicted.
         labels: Metric labels known at the start.
 
@@ -79,14 +79,20 @@ class OtelSpan:
     )
 
     def __init__(
-        self, parts: Parts, plan: Plan, span: Span, entered: Context, started: int, decision: Decision | None, labels: dict[str, str]
+        self,
+        parts: Parts,
+        plan: Plan,
+        span: Span,
+        entered: Context,
+        started: tuple[int, float],
+        decision: Decision | None,
+        labels: dict[str, str],
     ) -> None:
         self._parts = parts
         self._plan = plan
         self._span = span
         self._context = entered
-        self._started = started
-        self._clock = time.perf_counter()
+        self._started, self._clock = started
         self._decision = decision
         self._labels = labels
         self._late: Attributes = {}

@@ -38,6 +38,7 @@ from otel_runtime.values.trace import TraceEvent, TraceRef
 __all__ = ["OtelTracing", "Parts"]
 
 _PLANS_LIMIT = 1024
+_INSTANT_NS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,8 @@ class OtelTracing:
             attributes = ops.request_attributes(request, self._parts.redactor)
             now = time.time_ns()
             name = f"approval requested {clean_name(request.capability)}"
-            found = self._instant(name, attributes, context.get_current(), [], now, now)
+            # Jaeger doubts the clock of a span without duration.
+            found = self._instant(name, attributes, context.get_current(), [], now - _INSTANT_NS, now)
             self._outlets.wake()
             return found
         except Exception as error:  # noqa: BLE001 - telemetry fails open
@@ -177,6 +179,8 @@ class OtelTracing:
     def flush(self, timeout_s: float) -> bool:
         """Send what is buffered; False when it did not all leave in time."""
         deadline = time.monotonic() + timeout_s
+        if self._projector is not None:
+            self._projector.settle()
         recorded = self._recorder.flush(timeout_s)
         return self._outlets.flush(deadline) and recorded
 
@@ -216,10 +220,11 @@ class OtelTracing:
         labels = plan.labels
         if plan.operation == "chat":
             labels = parts.meters.model(start.model or start.name, start.provider, labels)
-        started = time.time_ns()
+        # Both clocks are read together, or a child could seem to end after its parent by what lies between the readings.
+        started, clock = time.time_ns(), time.perf_counter()
         span = self._start(plan.span_name, parent, plan.kind, LazyAttributes(start, plan, parent), links, started)
         entered = trace.set_span_in_context(span, parent)
-        opened = OtelSpan(parts, plan, span, entered, started, start.decision, labels)
+        opened = OtelSpan(parts, plan, span, entered, (started, clock), start.decision, labels)
         if start.arguments is not None and parts.capture.on and opened.recording:
             opened.given(start.arguments)
         return opened

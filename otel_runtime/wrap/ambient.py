@@ -10,6 +10,7 @@ from otel_runtime.errors import CapabilityNotFound, RuntimeStateError
 from otel_runtime.hooks.bus import Subscriptions
 from otel_runtime.hooks.kinds import check_custom_kind
 from otel_runtime.hooks.lifecycle import HookName, Observers
+from otel_runtime.hooks.native import native_event
 from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.decision import Decision
 from otel_runtime.values.host import CapabilityHandle, HostContext
@@ -205,7 +206,7 @@ def capability(name: str) -> CapabilityHandle:
     refusal = drive(admit(call, waits=not on_event_loop()))
     if refusal is not None:
         raise refusal
-    call.announce("fetched", "capability")
+    call.announce(lambda place: native_event("capability", name, place, outcome="ok"))
     drive(settle(call, completed=True))
     return active.capabilities[name]
 

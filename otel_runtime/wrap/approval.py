@@ -10,10 +10,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from otel_runtime.approvals.protocol import Ask, ClaimRefused
 from otel_runtime.approvals.terms import requirement_digest
 from otel_runtime.errors import Blocked
+from otel_runtime.hooks.native import approval_event, decision_event
 from otel_runtime.policy.protocol import FactsView, Hold, Ruling
 from otel_runtime.values.action import Action, ToolSignature
 from otel_runtime.values.approval import ApprovalRequest
@@ -76,7 +78,7 @@ def follow(call: Call, guard: Guard, request: ApprovalRequest, waits: bool) -> E
         if request.state == "awaiting-approval":
             return pending(request)
         resolved = call.active.tracing.approval_resolved(request, request.requested_span)
-        call.announce("approval-decision", "approval", request_id=request.id, state=request.state)
+        call.announce(partial(approval_event, request))
         if request.state != "approved":
             return closed_request(request)
         verdict = yield from _dispatch(call, guard, request, resolved)
@@ -126,7 +128,8 @@ def _announce(call: Call, guard: Guard, action: Action, decision: Decision, requ
     yield from blocking(lambda: guard.decisions.record(action, decision, request.trace))
     if active.hooks.wants("approval"):
         active.hooks.approval(request, call.context())
-    call.announce("approval-request", "approval", request_id=request.id, reason=request.reason)
+    call.announce(lambda place: decision_event(call.name, place, decision.value, reason=decision.reason, rule=decision.rule))
+    call.announce(partial(approval_event, request))
     return request
 
 

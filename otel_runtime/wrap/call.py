@@ -10,11 +10,12 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from otel_runtime.errors import RetryableFailure
+from otel_runtime.hooks.native import Place, native_event, usage_event
 from otel_runtime.policy.protocol import Hold, Spent
 from otel_runtime.telemetry.protocol import NOTHING, AttributeValue, OpenSpan, Outcome, SpanStart
 from otel_runtime.values.decision import Decision
 from otel_runtime.values.host import HostContext
-from otel_runtime.values.trace import TraceEvent, TraceEventType, TraceRef
+from otel_runtime.values.trace import TraceEvent, TraceRef
 from otel_runtime.values.usage import UsageRecord
 from otel_runtime.wrap.active import Active, Sums
 from otel_runtime.wrap.invocation import Invocation
@@ -93,7 +94,7 @@ class Call(Invocation):
         if hooks.watched:
             if self._run_started and hooks.wants("request"):
                 hooks.request(self.context())
-            self.announce("start", "run")
+            self.announce(lambda place: native_event(self.plan.kind, self.name, place))
         return span
 
     def enter(self) -> None:
@@ -164,19 +165,21 @@ class Call(Invocation):
                 self.span.totals(self.sums.tokens)
             self.span.end(outcome, error, result if self.plan.options.capture_output else NOTHING)
         if self.active.hooks.watched:
-            failed = outcome == "error"
-            self.announce("error" if failed else "finish", "error" if failed else "run", outcome=outcome)
+            self._announce_end(outcome, error)
             if self._run_started:
-                self._finish_run(error if failed else None)
+                self._finish_run(error if outcome == "error" else None)
 
-    def announce(self, what: str, type: TraceEventType, **attributes: object) -> None:
-        """Tell trace observers, if there are any."""
+    def announce(self, build: Callable[[Place], TraceEvent]) -> None:
+        """Tell trace observers, if there are any; what they are told is built only then.
+
+        Args:
+            build: Makes the event from where the call stands.
+        """
         if self.active.hooks.wants("trace"):
             context = self.context()
             agent = self.scope.agents[-1] if self.scope.agents else None
-            facts = {"name": self.name, "agent": agent, "session": self.scope.session, "call_id": self.scope.call_id, **attributes}
-            known = {name: value for name, value in facts.items() if value is not None}
-            self.active.hooks.trace(TraceEvent(f"{self.plan.kind}.{what}", type, datetime.now(UTC), context.trace, known), context)
+            place = Place(datetime.now(UTC), context.trace, context.run, self.scope.session, agent, self.scope.call_id)
+            self.active.hooks.trace(build(place), context)
 
     def context(self) -> HostContext:
         """What hooks are told."""
@@ -197,6 +200,13 @@ class Call(Invocation):
     def inner_scope(self) -> Scope:
         """The surroundings of the body."""
         return self.scope.inside(self, agent=self.plan.name if self.plan.kind == "agent" else None)
+
+    def _announce_end(self, outcome: Outcome, error: BaseException | None) -> None:
+        used = self.sums.tokens if self.sums is not None else None
+        if used is not None and (used.input_tokens is not None or used.output_tokens is not None):
+            self.announce(lambda place: usage_event(place, used))
+        facts: dict[str, object] = {} if error is None else {"error.type": type(error).__name__, "error.message": str(error)}
+        self.announce(lambda place: native_event(self.plan.kind, self.name, place, outcome=outcome, facts=facts))
 
     def _span_start(self) -> SpanStart:
         plan, scope, permit = self.plan, self.scope, self.permit

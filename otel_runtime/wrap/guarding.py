@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from otel_runtime.errors import Blocked
+from otel_runtime.hooks.native import decision_event
 from otel_runtime.policy.protocol import FactsView, Hold, Needs, Start
 from otel_runtime.values.action import Action
 from otel_runtime.values.decision import Decision
@@ -42,7 +43,7 @@ def refuse(call: Call, guard: Guard, action: Action, decision: Decision) -> Effe
     decision = with_input_digest(action, decision)
     call.active.tracing.decided(action, decision, decision.duration_s)
     trace = call.active.tracing.current()
-    call.announce("policy", "policy", decision=decision.value, rule=decision.rule, reason=decision.reason)
+    call.announce(lambda place: decision_event(call.name, place, decision.value, reason=decision.reason, rule=decision.rule))
     try:
         yield from blocking(lambda: guard.decisions.record(action, decision, trace))
     except Exception:  # noqa: BLE001  # the refusal stands without its record, and the loss is said

@@ -170,7 +170,15 @@ class TestRun:
                 nuke()
 
         helper()
-        assert seen == [("agent.start", "run"), ("tool.policy", "policy"), ("agent.finish", "run")]
+        assert seen == [("agent.start", "run"), ("policy.decision", "policy"), ("agent.finish", "run")]
+
+    def test_usage_is_told_right_before_the_finish(self, traced: Any) -> None:
+        """The Agent Usage Record of a run comes once, when there is one."""
+        seen: list[Any] = []
+        traced.runtime.on("trace")(lambda event, ctx: seen.append((event.name, event.attributes.get("usage.total.input_tokens"))))
+        with rt.agent("helper"):
+            rt.record_usage({"id": "r", "usage": {"prompt_tokens": 7, "completion_tokens": 1}})
+        assert seen == [("agent.start", None), ("usage.summary", 7), ("agent.finish", None)]
 
     def test_a_raising_hook_changes_nothing(self, traced: Any) -> None:
         """Observers never change a call."""
