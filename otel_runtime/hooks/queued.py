@@ -7,7 +7,6 @@ kind `transport.lagged` that says how many and which. A failing handler is isola
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
 from collections import deque
@@ -71,6 +70,8 @@ class Queued:
         self._runner.add(self._drain())
 
     async def _drain(self) -> None:
+        import asyncio  # a loop runs this, so it is loaded already
+
         while (envelope := self._next()) is not None:
             try:
                 if self._asynchronous:
