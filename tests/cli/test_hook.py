@@ -363,10 +363,13 @@ class TestSettings:
 
 
 def test_the_state_database_opens(here: Path) -> None:
-    """What the hooks recorded is an ordinary state database."""
+    """What the hooks recorded is an ordinary state database, with the decision in it."""
     from otel_runtime.approvals.schema import MIGRATIONS
 
     hook(event("PreToolUse", 1))
     database = Database(here / ".otel-runtime" / "state.db", MIGRATIONS)
     database.open()
+    with database.reading() as connection:
+        kinds = connection.execute("SELECT kind FROM audit_events ORDER BY seq").fetchall()
     database.close()
+    assert [("decision",)] == [tuple(row) for row in kinds]

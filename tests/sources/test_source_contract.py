@@ -92,9 +92,9 @@ class TestMalformed:
 
         reader = source(name)
         for kind in ("text_delta", "text-delta"):
-            reader.translate({"type": kind, "text": "a"})
-            reader.translate({"type": Broken(), "text": "a"})
-            reader.translate({"type": [], "text": "a"})
+            for raw in ({"type": kind, "text": "a"}, {"type": Broken(), "text": "a"}, {"type": [], "text": "a"}):
+                before = sum(reader.malformed.values())
+                assert 1 == len(reader.translate(raw)) + sum(reader.malformed.values()) - before
 
     def test_reasons_are_bounded(self, name: str) -> None:
         """Ever new rubbish does not make the report grow."""

@@ -228,5 +228,5 @@ class TestBounds:
     )
     def test_always_an_array(self, anything: Any) -> None:
         """Whatever a model function takes and returns, the result is a valid array of messages within the bound."""
-        valid(MESSAGES.asked({"messages": anything}))
-        valid(MESSAGES.answered(anything))
+        for found in (MESSAGES.asked({"messages": anything}), MESSAGES.answered(anything)):
+            assert valid(found) == json.loads(found)
