@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from otel_runtime.runtime.build import open_approvals
 from otel_runtime.settings.loading import load_settings
 from otel_runtime.web.identity import os_user
-from otel_runtime.web.server import InboxServer, loopback
+from otel_runtime.web.loopback import loopback
+from otel_runtime.web.server import InboxServer
 
 __all__ = ["serve"]
 
@@ -31,20 +31,9 @@ def serve(host: str, port: int, settings_file: Path | None, state_file: Path | N
     loopback(host)
     service = open_approvals(load_settings(settings_file, **({} if state_file is None else {"state": state_file})))
     try:
-        _run(InboxServer(service, os_user(), host, port))
+        server = InboxServer(service, os_user(), host, port)
+        server.run_for_a_person(f"Approval inbox: {server.url}\nOpen it in a browser on this machine. Ctrl-C stops.\n")
     finally:
         service.close()
         service.database.close()
     return 0
-
-
-def _run(server: InboxServer) -> None:
-    def started() -> None:
-        sys.stdout.write(f"Approval inbox: {server.url}\nOpen it in a browser on this machine. Ctrl-C stops.\n")
-        sys.stdout.flush()
-
-    try:
-        server.run(started)
-    except KeyboardInterrupt:
-        # Ctrl-C is how one stops it: no traceback.
-        sys.stderr.write("stopped\n")

@@ -9,20 +9,16 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
-import socket
 import threading
-from collections.abc import Callable
 from typing import Final, Protocol
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from otel_runtime.errors import RuntimeStateError
-from otel_runtime.web.server import loopback
+from otel_runtime.web.loopback import LoopbackServer, loopback
 
 __all__ = ["BODY_LIMIT", "EventReceiver", "Push", "receiver_app"]
 
@@ -119,7 +115,7 @@ def _parsed(body: bytes, kind: str) -> list[object]:
     return events
 
 
-class EventReceiver:
+class EventReceiver(LoopbackServer):
     """One receiver on one port.
 
     Args:
@@ -133,49 +129,10 @@ class EventReceiver:
     """
 
     def __init__(self, into: Push, host: str = "127.0.0.1", port: int = 0) -> None:
-        host = loopback(host)
-        self._socket = _listening(host, port)
-        self.port: int = self._socket.getsockname()[1]
         self.token: str = secrets.token_urlsafe(32)
-        self.url: str = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/events"
-        config = uvicorn.Config(
-            receiver_app(into, self.token),
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=10,
-            h11_max_incomplete_event_size=16 * 1024,
-            limit_concurrency=64,
-        )
-        self._server = uvicorn.Server(config)
+        super().__init__(loopback(host), port, lambda _host, _port: receiver_app(into, self.token))
 
-    def run(self, started: Callable[[], None] = lambda: None) -> None:
-        """Serve until the process is told to stop.
-
-        Args:
-            started: Called before the first request is taken; the port is open by then.
-        """
-        started()
-        try:
-            self._server.run(sockets=[self._socket])
-        finally:
-            self._socket.close()
-
-    def stop(self) -> None:
-        """Ask `run` to return; safe from another thread."""
-        self._server.should_exit = True
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(64)
-    except OSError as problem:
-        listener.close()
-        raise RuntimeStateError(
-            f"cannot listen on `{host}:{port}`: {problem.strerror}; take another port, or 0 for a free one"
-        ) from problem
-    return listener
+    @property
+    def url(self) -> str:
+        """Address to post events to."""
+        return f"http://{self.host}:{self.port}/events"

@@ -14,7 +14,8 @@ import pytest
 
 from otel_runtime.approvals.service import ApprovalService
 from otel_runtime.errors import ConfigError, RuntimeStateError
-from otel_runtime.web.server import InboxServer, loopback
+from otel_runtime.web.loopback import loopback
+from otel_runtime.web.server import InboxServer
 
 
 class Running(Protocol):
@@ -270,7 +271,7 @@ class TestListening:
 
     def test_a_taken_port(self, inbox: Running) -> None:
         """It is said, with what to do."""
-        with pytest.raises(RuntimeStateError, match="take another --port"):
+        with pytest.raises(RuntimeStateError, match="take another port"):
             InboxServer(inbox.service, "os:alice", port=inbox.server.port)
 
     def test_a_silent_client_holds_nobody_up(self, inbox: Running) -> None:
