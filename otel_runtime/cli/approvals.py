@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, get_args
 
+from otel_runtime.cli.openings import add_approvals_command
 from otel_runtime.values.approval import ApprovalRequest, ApprovalState
 
 if TYPE_CHECKING:
@@ -234,33 +234,18 @@ def _register_answering(actions: argparse._SubParsersAction[argparse.ArgumentPar
 def _command(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, act: Callable[[Desk, argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
-    parser = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    parser.add_argument("--state-file", type=Path, metavar="PATH", help="state database, instead of the setting `state`")
-    parser.add_argument("--settings", type=Path, metavar="FILE", help="settings file, instead of the one found from here")
-    parser.set_defaults(run=lambda args: _run(args, act))
-    return parser
+    return add_approvals_command(actions, name, text, lambda service, settings, args: _at_desk(service, settings, args, act))
 
 
-def _run(args: argparse.Namespace, act: Callable[[Desk, argparse.Namespace], int]) -> int:
-    from otel_runtime.runtime.build import open_approvals, redecider
-    from otel_runtime.settings.loading import load_settings
+def _at_desk(service: ApprovalService, settings: Settings, args: argparse.Namespace, act: Callable[[Desk, argparse.Namespace], int]) -> int:
+    from otel_runtime.runtime.build import redecider
 
-    if args.state_file is not None and not args.state_file.exists():
-        sys.stderr.write(
-            f"otel-runtime: there is no state database `{args.state_file}`; give the file that the agent's setting `state` names\n"
-        )
-        return MISTAKE
-    settings: Settings = load_settings(args.settings, state=args.state_file)
-    service = open_approvals(settings)
+    ask = input if sys.stdin.isatty() and sys.stdout.isatty() else None
     try:
-        ask = input if sys.stdin.isatty() and sys.stdout.isatty() else None
         return act(Desk(service, _os_person(), sys.stdout, sys.stderr, ask, lambda: redecider(settings)), args)
     except Mistake as mistake:
         sys.stderr.write(f"otel-runtime: {mistake}\n")
         return MISTAKE
-    finally:
-        service.close()
-        service.database.close()
 
 
 def _states(args: argparse.Namespace) -> tuple[ApprovalState, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
+
+from otel_runtime.cli.openings import add_approvals_command
 
 if TYPE_CHECKING:
     from otel_runtime.audit.log import AuditLog
@@ -36,36 +37,13 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     """Add the command to the console script."""
     group = commands.add_parser("audit", help="check or export the record of decisions and approvals", description=__doc__)
     actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _command(actions, "verify", "find edits, reordering and missing events", lambda log, _: verify(log, sys.stdout))
-    exporting = _command(actions, "export", "write the record as JSON lines", _export_to)
+    add_approvals_command(
+        actions, "verify", "find edits, reordering and missing events", lambda service, _, __: verify(service.audit, sys.stdout)
+    )
+    exporting = add_approvals_command(
+        actions, "export", "write the record as JSON lines", lambda service, _, args: _export_to(service.audit, args)
+    )
     exporting.add_argument("--output", type=Path, metavar="FILE", help="write here, instead of standard output; must not exist")
-
-
-def _command(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, act: Callable[[AuditLog, argparse.Namespace], int]
-) -> argparse.ArgumentParser:
-    parser = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    parser.add_argument("--state-file", type=Path, metavar="PATH", help="state database, instead of the setting `state`")
-    parser.add_argument("--settings", type=Path, metavar="FILE", help="settings file, instead of the one found from here")
-    parser.set_defaults(run=lambda args: _run(args, act))
-    return parser
-
-
-def _run(args: argparse.Namespace, act: Callable[[AuditLog, argparse.Namespace], int]) -> int:
-    from otel_runtime.runtime.build import open_approvals
-    from otel_runtime.settings.loading import load_settings
-
-    if args.state_file is not None and not args.state_file.exists():
-        sys.stderr.write(
-            f"otel-runtime: there is no state database `{args.state_file}`; give the file that the agent's setting `state` names\n"
-        )
-        return MISTAKE
-    service = open_approvals(load_settings(args.settings, state=args.state_file))
-    try:
-        return act(service.audit, args)
-    finally:
-        service.close()
-        service.database.close()
 
 
 def _export_to(log: AuditLog, args: argparse.Namespace) -> int:

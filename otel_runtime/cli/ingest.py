@@ -7,15 +7,13 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from importlib import import_module
 from pathlib import Path
 from typing import TextIO
 
+from otel_runtime.cli.openings import port, web_command
 from otel_runtime.errors import ConfigError
 
 __all__ = ["register"]
-
-_MISSING = "otel-runtime ingest --listen needs the extra `web`: pip install 'otel-runtime[web]'"
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,29 +25,17 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("file", nargs="?", help="a JSONL file, or - for standard input")
-    where.add_argument("--listen", type=_port, metavar="PORT", help="take events by HTTP POST on this machine instead; 0 takes a free port")
+    where.add_argument("--listen", type=port, metavar="PORT", help="take events by HTTP POST on this machine instead; 0 takes a free port")
     parser.add_argument("--source", required=True, help="vocabulary of the events: vitehub, a3s or dreadnode")
     parser.add_argument("--settings", type=Path, default=None, help="settings file; searched for from here when left out")
     parser.set_defaults(run=_run)
 
 
-def _port(text: str) -> int:
-    number = int(text) if text.isdecimal() and len(text) <= 5 else -1
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got `{text}`")
-    return number
-
-
 def _listen(arguments: argparse.Namespace) -> int:
-    try:
-        # By name: the console script and the receiver are neighbours, and only this extra brings its packages.
-        command = import_module("otel_runtime.web.receiver_command")
-    except ModuleNotFoundError as missing:
-        if missing.name is None or missing.name.partition(".")[0] not in {"starlette", "uvicorn"}:
-            raise
-        print(_MISSING, file=sys.stderr)
+    web = web_command("receiver_command", "ingest --listen")
+    if web is None:
         return 2
-    code: int = command.receive(arguments.listen, arguments.source, arguments.settings)
+    code: int = web.receive(arguments.listen, arguments.source, arguments.settings)
     return code
 
 
