@@ -13,7 +13,8 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
@@ -75,16 +76,35 @@ class _Batch:
         self._messages: list[ToolMessage] = []
         self._waiting: tuple[str, ApprovalPending] | None = None
 
+    def ready(self, message_or_tool_calls: object, tools: Tools) -> Iterator[_Ready]:
+        """The calls to run, in order; what is wrong with another one becomes its message."""
+        for call in _calls(message_or_tool_calls):
+            prepared = _prepare(call, tools)
+            if isinstance(prepared, str):
+                self.add(call, prepared)
+            else:
+                yield prepared
+
+    @contextmanager
+    def answering(self, ready: _Ready) -> Iterator[None]:
+        """Around one run: a refusal and arguments that do not fit become messages too."""
+        try:
+            yield
+        except Blocked as refusal:
+            self._refused(ready.call, refusal)
+        except TypeError as problem:
+            self._failed(ready, problem)
+
     def add(self, call: _Call, content: object) -> None:
         self._messages.append({"role": "tool", "tool_call_id": call.id, "content": _text(content)})
 
-    def refused(self, call: _Call, refusal: Blocked) -> None:
+    def _refused(self, call: _Call, refusal: Blocked) -> None:
         if isinstance(refusal, ApprovalPending) and self._on_pending == "raise":
             self._waiting = self._waiting or (call.id, refusal)
         else:
             self.add(call, refusal.as_tool_result())
 
-    def failed(self, ready: _Ready, problem: TypeError) -> None:
+    def _failed(self, ready: _Ready, problem: TypeError) -> None:
         """Arguments that do not fit the signature are the model's mistake; any other TypeError is the tool's own and is raised."""
         try:
             inspect.signature(ready.tool).bind(**ready.args)
@@ -119,47 +139,18 @@ def run_tool_calls(message_or_tool_calls: object, tools: Tools, *, on_pending: P
         TypeError: The first argument is no message and no list of tool calls.
     """
     batch = _Batch(on_pending)
-    for call in _calls(message_or_tool_calls):
-        ready = _prepare(call, tools)
-        if isinstance(ready, str):
-            batch.add(call, ready)
-            continue
-        try:
-            batch.add(call, run_tool(ready.tool, ready.args, call_id=call.id))
-        except Blocked as refusal:
-            batch.refused(call, refusal)
-        except TypeError as problem:
-            batch.failed(ready, problem)
+    for ready in batch.ready(message_or_tool_calls, tools):
+        with batch.answering(ready):
+            batch.add(ready.call, run_tool(ready.tool, ready.args, call_id=ready.call.id))
     return batch.result()
 
 
 async def arun_tool_calls(message_or_tool_calls: object, tools: Tools, *, on_pending: Pending = "raise") -> list[ToolMessage]:
-    """The same for asynchronous code; tools may be coroutine functions or plain ones.
-
-    Args:
-        message_or_tool_calls: An assistant message, or its `tool_calls`; the client's objects or dictionaries.
-        tools: Functions by the name the model was given.
-        on_pending: `raise` runs the other calls, then raises; `message` tells the model that a person is being asked.
-
-    Returns:
-        Messages of role `tool`, in the order of the calls; none when the message calls no tool.
-
-    Raises:
-        PendingToolCalls: A call waits for approval (an `ApprovalPending`).
-        TypeError: The first argument is no message and no list of tool calls.
-    """
+    """`run_tool_calls` for asynchronous code, with the same arguments, result and errors; tools may be coroutine functions or plain ones."""
     batch = _Batch(on_pending)
-    for call in _calls(message_or_tool_calls):
-        ready = _prepare(call, tools)
-        if isinstance(ready, str):
-            batch.add(call, ready)
-            continue
-        try:
-            batch.add(call, await arun_tool(ready.tool, ready.args, call_id=call.id))
-        except Blocked as refusal:
-            batch.refused(call, refusal)
-        except TypeError as problem:
-            batch.failed(ready, problem)
+    for ready in batch.ready(message_or_tool_calls, tools):
+        with batch.answering(ready):
+            batch.add(ready.call, await arun_tool(ready.tool, ready.args, call_id=ready.call.id))
     return batch.result()
 
 

@@ -118,6 +118,15 @@ class TestCalls:
             with pytest.raises(error, match="inside"):
                 run(message(("c1", "broken", json.dumps({"kind": kind}))), {"broken": broken})
 
+    def test_the_end_of_an_iterator_is_raised_as_it_is(self) -> None:
+        """A StopIteration of a tool neither ends the loop nor becomes another error."""
+
+        def exhausted() -> object:
+            return next(iter(()))
+
+        with pytest.raises(StopIteration):
+            run_tool_calls(message(("c1", "exhausted", "{}"), ("c2", "exhausted", "{}")), {"exhausted": exhausted})
+
     def test_coroutine_functions(self) -> None:
         """The asynchronous loop awaits them."""
 
