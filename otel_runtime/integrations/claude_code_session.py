@@ -185,13 +185,18 @@ def _locked(path: Path) -> int:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         fcntl.flock(handle, fcntl.LOCK_EX)
-        try:
-            if os.fstat(handle).st_ino == path.stat().st_ino:
-                return handle
-        except FileNotFoundError:
-            pass  # the session was forgotten while this waited: the lock is on a file that is gone
+        if _is_at(handle, path):
+            return handle
         os.close(handle)
         time.sleep(0)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.fstat(handle).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        # The session was forgotten while this waited for the lock, which is on a file that is gone.
+        return False
 
 
 def _read(handle: int, id: str) -> Session | None:
