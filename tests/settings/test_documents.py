@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -139,6 +139,8 @@ class TestRefusals:
         """A document above 4 MiB is not parsed."""
         assert refusal(b"#" * (MAX_BYTES + 1)).code == "Y010"
 
+    @example("a: [x, {b: 1.5}, ~, yes please]\n")
+    @example("a: &b [*b]")
     @given(st.text(max_size=200) | st.text(alphabet="ab:-[]{}&*!|>'\"%#,? \n\t01.~<", max_size=60) | st.binary(max_size=100))
     def test_arbitrary_input(self, text: str | bytes) -> None:
         """Whatever the input, there is plain data or a ConfigError that says where."""
