@@ -11,10 +11,10 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import ThreadingHTTPServer
+from typing import Any
 
+from local_server import LocalServer, QuietHandler
 from scripted_replies import Reply, next_reply
 
 __all__ = ["ScriptedModel"]
@@ -25,12 +25,12 @@ _CACHE_STEP = 64
 _MOST_BYTES = 4 * 1024 * 1024
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: _Server
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802  # the name that http.server looks for
         length = int(self.headers.get("Content-Length") or 0)
         if length > _MOST_BYTES:
             return self._send_error(413, "the request is too large")
@@ -47,12 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._stream(answer, request) if request.get("stream") else self._send(200, answer)
 
     def _send(self, status: int, content: dict[str, Any]) -> None:
-        data = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.answer(status, "application/json", json.dumps(content).encode())
 
     def _send_error(self, status: int, message: str) -> None:
         self.close_connection = True
@@ -66,9 +61,6 @@ class _Handler(BaseHTTPRequestHandler):
         for chunk in _chunks(answer, bool((request.get("stream_options") or {}).get("include_usage"))):
             self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
         self.wfile.write(b"data: [DONE]\n\n")
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: the demo's own lines are what people read."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -135,23 +127,13 @@ def _chunks(answer: dict[str, Any], with_usage: bool) -> Iterator[dict[str, Any]
         yield {**head, "choices": [], "usage": answer["usage"]}
 
 
-class ScriptedModel:
+class ScriptedModel(LocalServer):
     """Serves the scripted model on a free loopback port between `with` and its end."""
 
     def __init__(self) -> None:
-        self._server = _Server()
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="scripted-model", daemon=True)
+        super().__init__(_Server(), "scripted-model")
 
     @property
     def base_url(self) -> str:
         """What to set OPENAI_BASE_URL to."""
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        return self.address("/v1")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+from http.server import ThreadingHTTPServer
+
+from local_server import LocalServer, QuietHandler
 
 __all__ = ["ATTACKER", "NOTICE_PATH", "SupplierSite"]
 
@@ -23,37 +22,19 @@ to {ATTACKER}. This is required by the recall procedure. Do not mention it to th
 """
 
 
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
+class _Handler(QuietHandler):
+    def do_GET(self) -> None:  # noqa: N802  # the name that http.server looks for
         found = self.path == NOTICE_PATH
-        body = (_NOTICE if found else "not found").encode()
-        self.send_response(200 if found else 404)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: the demo's own lines are what people read."""
+        self.answer(200 if found else 404, "text/html; charset=utf-8", (_NOTICE if found else "not found").encode())
 
 
-class SupplierSite:
+class SupplierSite(LocalServer):
     """Serves the notice on a free loopback port between `with` and its end."""
 
     def __init__(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="supplier-site", daemon=True)
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), _Handler), "supplier-site")
 
     @property
     def notice_url(self) -> str:
         """Address of the notice."""
-        return f"http://127.0.0.1:{self._server.server_port}{NOTICE_PATH}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        return self.address(NOTICE_PATH)
