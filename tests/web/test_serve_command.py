@@ -53,8 +53,12 @@ class TestServe:
         assert (2, True) == (done.returncode, f"expected a port from 0 to 65535, got `{port}`" in done.stderr)
 
     @pytest.mark.parametrize("package", ["uvicorn", "starlette"])
-    def test_without_the_extra(self, tmp_path: Path, package: str) -> None:
-        """The pip line is named."""
-        program = f"import sys; sys.modules[{package!r}] = None; from otel_runtime.cli.main import main; sys.exit(main(['serve']))"
+    @pytest.mark.parametrize(
+        ("command", "typed"), [("serve", ["serve"]), ("ingest --listen", ["ingest", "--listen", "0", "--source", "a3s"])]
+    )
+    def test_without_the_extra(self, tmp_path: Path, package: str, command: str, typed: list[str]) -> None:
+        """The pip line is named, by every command that needs it."""
+        program = f"import sys; sys.modules[{package!r}] = None; from otel_runtime.cli.main import main; sys.exit(main({typed!r}))"
         done = run(cwd=tmp_path, command=[sys.executable, "-c", program])
-        assert (2, "otel-runtime serve needs the extra `web`: pip install 'otel-runtime[web]'\n") == (done.returncode, done.stderr)
+        expected = f"otel-runtime {command} needs the extra `web`: pip install 'otel-runtime[web]'\n"
+        assert (2, expected) == (done.returncode, done.stderr)
