@@ -33,6 +33,8 @@ __all__ = ["Database"]
 class _Link:
     thread: weakref.ref[threading.Thread]
     connection: sqlite3.Connection
+    # Held during a transaction: SQLite must not have a connection closed under its feet. Reentrant, so that a nested one is told apart.
+    busy: threading.RLock
 
 
 class Database:
@@ -64,7 +66,7 @@ class Database:
         Raises:
             StoreError: It cannot be used; the message says why and how to mend it.
         """
-        self._connection()
+        self._link()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -87,16 +89,30 @@ class Database:
             yield connection
 
     def close(self) -> None:
-        """Close every connection of this process; later use raises `StoreError`."""
+        """Close every connection of this process; later use raises `StoreError`. One that is in use is closed by its own thread, afterwards."""
         with self._lock:
             self._closed = True
             links, self._links = self._links, {}
         for link in links.values():
-            link.connection.close()
+            if link.busy.acquire(blocking=False):
+                try:
+                    link.connection.close()
+                finally:
+                    link.busy.release()
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        connection, owner = self._connection(), os.getpid()
+        link, owner = self._link(), os.getpid()
+        with link.busy:
+            try:
+                with self._transaction_on(link.connection, begin, owner) as connection:
+                    yield connection
+            finally:
+                if self._closed and os.getpid() == owner:
+                    link.connection.close()
+
+    @contextmanager
+    def _transaction_on(self, connection: sqlite3.Connection, begin: str, owner: int) -> Iterator[sqlite3.Connection]:
         with translated(self._path):
             if connection.in_transaction:
                 raise StoreError("a transaction is already open in this thread; pass its connection on instead", path=str(self._path))
@@ -113,18 +129,18 @@ class Database:
                 if os.getpid() == owner:
                     _roll_back(connection)
 
-    def _connection(self) -> sqlite3.Connection:
+    def _link(self) -> _Link:
         link = self._links.get(threading.get_ident())
         # A thread's ident is used again after its death.
         if link is not None and link.thread() is threading.current_thread():
-            return link.connection
+            return link
         with self._lock:
             if self._closed:
                 raise StoreError(f"state database `{self._path}` was closed by this process", path=str(self._path))
             self._drop_dead_threads()
-            connection = self._connect()
-            self._links[threading.get_ident()] = _Link(weakref.ref(threading.current_thread()), connection)
-            return connection
+            link = _Link(weakref.ref(threading.current_thread()), self._connect(), threading.RLock())
+            self._links[threading.get_ident()] = link
+            return link
 
     def _drop_dead_threads(self) -> None:
         for ident, link in list(self._links.items()):

@@ -7,6 +7,8 @@ import os
 import resource
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -372,3 +374,48 @@ class TestFullDisk:
         found = texts(database)
         assert ("before", "after") == (found[0], found[-1])
         assert {50_000} >= {len(text) for text in found[1:-1]}
+
+
+CLOSING = """
+import sys, threading, time
+from pathlib import Path
+from otel_runtime.errors import StoreError
+from otel_runtime.storage.migrations import Migration
+from otel_runtime.storage.sqlite import Database
+
+TABLE = Migration("busy", (("CREATE TABLE busy (n INTEGER)",),))
+FILL = "INSERT INTO busy WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 3000) SELECT n FROM c"
+
+def work(database, started, ended):
+    started.wait()
+    try:
+        while True:
+            with database.writing() as connection:
+                connection.execute(FILL)
+            with database.reading() as connection:
+                connection.execute("SELECT count(*) FROM busy, (SELECT 1 FROM busy LIMIT 50)").fetchone()
+    except StoreError as error:
+        ended.append("was closed by this process" in str(error))
+
+for number in range(20):
+    database = Database(Path(sys.argv[1]) / f"{number}.db", (TABLE,))
+    database.open()
+    started, ended = threading.Barrier(5), []
+    threads = [threading.Thread(target=work, args=(database, started, ended)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    started.wait()
+    time.sleep(0.03)
+    database.close()
+    for thread in threads:
+        thread.join(30)
+    if ended != [True] * 4:
+        sys.exit(f"round {number}: {ended}")
+"""
+
+
+class TestCloseWhileInUse:
+    def test_breaks_nobody(self, tmp_path: Path) -> None:
+        """Closing while other threads are inside transactions ends each of them with a clear error, never the process."""
+        done = subprocess.run([sys.executable, "-c", CLOSING, str(tmp_path)], capture_output=True, text=True, check=False, timeout=120)
+        assert (0, "") == (done.returncode, done.stderr)
