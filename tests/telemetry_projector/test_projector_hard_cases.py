@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import tracemalloc
 from datetime import UTC, datetime, timedelta
@@ -407,17 +408,19 @@ class TestA3S:
 
 
 class TestBoundsOfAStream:
-    @pytest.mark.parametrize("deltas", [1_000, 200_000])
-    def test_deltas_take_no_memory(self, deltas: int) -> None:
+    def test_deltas_take_no_memory(self) -> None:
         """However many, the run holds one number."""
+        deltas = 200_000
         stage = Stage("a3s").feed(a3s("start"), a3s("turn_start", turn=1), a3s("text_delta", text="a"))
+        gc.collect()
         tracemalloc.start()
         before = tracemalloc.get_traced_memory()[0]
         for _ in range(deltas):
             stage.feed({"type": "text_delta", "text": "a"})
         grown = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()
-        assert grown < 20_000
+        # One word kept per delta would be 1.6 MB; what other threads of the process take meanwhile is counted too.
+        assert grown < 500_000
         assert deltas + 1 == facts(stage.one("turn"))["otel_runtime.events.text.delta"]
 
     def test_naive_times_and_skew(self) -> None:
