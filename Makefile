@@ -32,8 +32,8 @@ check: lint types test wheel ## do what CI does: lint, layers, types, tests, doc
 bench: .venv/.stamp ## measure against a raw SDK span and print the ratios (quickly: make bench ARGS=--short)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-backends: ## build Jaeger, the Collector and, where it can be had, Tempo; unpack Prometheus (needs Go >= 1.26; once)
-	@collector-config/build-backends.sh jaeger collector scale-out prometheus tempo
+backends: ## build Jaeger, the Collector, OPA and, where it can be had, Tempo; unpack Prometheus (needs Go >= 1.26; once)
+	@collector-config/build-backends.sh jaeger collector scale-out prometheus opa tempo
 
 lint: .venv/.stamp-dev ## check rules, format and layers
 	@echo "ruff: rules and format"

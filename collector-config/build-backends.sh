@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the servers that tests/backends and `make demo-jaeger` run: Jaeger, the Collector, Tempo from pinned Go modules, Prometheus from
-# Debian. Once, into a cache outside the checkout; what is there at its pinned version is left alone, and what was interrupted goes on where
+# Builds the servers that tests/backends, tests/policy and `make demo-jaeger` run: Jaeger, the Collector, Tempo and OPA from pinned Go modules,
+# Prometheus from Debian. Once, into a cache outside the checkout; what is there at its pinned version is left alone, and what was interrupted goes on where
 # Go's build cache has it.
 #
 #   collector-config/build-backends.sh                      everything
@@ -18,6 +18,7 @@ bin=$cache/bin logs=$cache/log src=$cache/src stamps=$cache/stamp
 jaeger_pins=(798e4b0fcf22609e381df764a01461affd813e1e v1.76.0)
 tempo_pins=(005325e425d49548f7d5c242352639da06f0e2e8)
 builder_version=v0.159.0
+opa_version=v1.22.0
 go_minimum=1.26
 
 # Process id of what runs in the background, for Ctrl-C: bash lets such processes ignore it.
@@ -127,6 +128,8 @@ build_collector() { collector_from otelcol "$here/ocb-manifest.yaml"; }
 
 build_scale-out() { collector_from otelcol-scale-out "$here/ocb-manifest-scale-out.yaml"; }
 
+build_opa() { from_module opa github.com/open-policy-agent/opa . "$opa_version"; }
+
 build_prometheus() {
   local folder=$cache/prometheus archive
   [[ -x $bin/prometheus && -x $bin/promtool ]] && { say "prometheus: is there"; return; }
@@ -143,10 +146,10 @@ build_prometheus() {
 
 main() {
   local part missing=() asked=("$@")
-  [[ ${#asked[@]} -gt 0 ]] || asked=(jaeger collector prometheus tempo)
+  [[ ${#asked[@]} -gt 0 ]] || asked=(jaeger collector prometheus tempo opa)
   for part in "${asked[@]}"; do
-    [[ $part =~ ^(jaeger|collector|prometheus|tempo|scale-out)$ ]] ||
-      { say "unknown part \`$part\`; expected jaeger, collector, prometheus, tempo or scale-out" >&2; exit 2; }
+    [[ $part =~ ^(jaeger|collector|prometheus|tempo|scale-out|opa)$ ]] ||
+      { say "unknown part \`$part\`; expected jaeger, collector, prometheus, tempo, scale-out or opa" >&2; exit 2; }
   done
   need_go
   mkdir -p "$bin" "$logs" "$src" "$stamps"
