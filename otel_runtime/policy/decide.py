@@ -69,7 +69,9 @@ def needs_of(action: Action, policy: CompiledPolicy, now: datetime) -> Needs | N
     session = action.session if plan.uses_session else None
     if not keys and session is None:
         return None
-    return Needs(keys, session, _asked(action) if plan.uses_origin and session is not None else ())
+    if session is None:
+        return Needs(keys)
+    return Needs(keys, session, _asked(action) if plan.uses_origin else (), action.around)
 
 
 def _asked(action: Action) -> tuple[str, ...]:
@@ -178,4 +180,4 @@ def _start(action: Action, plan: Plan, charges: list[Charge], *, enforce: bool) 
             held[reservation.key] = reservation
     if session is None:
         return Start(tuple(held.values())) if held else None
-    return Start(tuple(held.values()), session, action.name, plan.adds)
+    return Start(tuple(held.values()), session, action.name, plan.adds, action.around)

@@ -51,6 +51,10 @@ class _Forgotten:
         return bool(self._bits[at >> 3] & (1 << (at & 7)))
 
 
+def _sessions(needs: Needs) -> tuple[str, ...]:
+    return () if needs.session is None else tuple(dict.fromkeys((needs.session, *needs.around)))
+
+
 class MemoryFacts:
     """A facts store for one process.
 
@@ -79,17 +83,18 @@ class MemoryFacts:
         at = now.timestamp()
         with self._lock:
             counters = {key: self._total(key, at) for key in needs.counters}
-            labels, history = self._marks(needs.session)
+            labels, history = self._marks(_sessions(needs))
             origins = self._origins(needs)
         return FactsView(counters, labels, history, origins=origins)
 
     def _origins(self, needs: Needs) -> Mapping[str, frozenset[str]] | None:
         if needs.session is None or not needs.values:
             return None
-        found = self._sessions.get(needs.session)
-        if found is None:
-            return None if needs.session in self._forgotten else dict.fromkeys(needs.values, frozenset[str]())
-        return {value: found.sightings.of(value) for value in needs.values}
+        names = _sessions(needs)
+        if any(name in self._forgotten and name not in self._sessions for name in names):
+            return None
+        found = [self._sessions[name].sightings for name in names if name in self._sessions]
+        return {value: frozenset[str]().union(*(sightings.of(value) for sightings in found)) for value in needs.values}
 
     def saw(self, session: str, source: str, value: object) -> None:
         """Note what a session saw, so that `origin` can tell."""
@@ -102,13 +107,16 @@ class MemoryFacts:
         counter = self._counters.get(key)
         return Decimal(0) if counter is None else counter.total(at)
 
-    def _marks(self, session: str | None) -> tuple[Mapping[str, frozenset[str]] | None, frozenset[str] | None]:
-        if session is None:
+    def _marks(self, sessions: tuple[str, ...]) -> tuple[Mapping[str, frozenset[str]] | None, frozenset[str] | None]:
+        if not sessions or any(name in self._forgotten and name not in self._sessions for name in sessions):
             return None, None
-        found = self._sessions.get(session)
-        if found is not None:
-            return {label: frozenset(sources) for label, sources in found.labels.items()}, frozenset(found.history)
-        return (None, None) if session in self._forgotten else ({}, frozenset())
+        labels: dict[str, frozenset[str]] = {}
+        history: frozenset[str] = frozenset()
+        for found in (self._sessions[name] for name in sessions if name in self._sessions):
+            history |= found.history
+            for label, sources in found.labels.items():
+                labels[label] = labels.get(label, frozenset()) | sources
+        return labels, history
 
     def begin(self, start: Start, now: datetime) -> Hold | None:
         """Record the start of a body, all or nothing; None when a limit was reached meanwhile.
@@ -148,14 +156,26 @@ class MemoryFacts:
     def _mark(self, start: Start) -> None:
         if start.session is None or (start.tool is None and not start.labels):
             return
-        session = self._session(start.session)
-        if session is None:
-            return
-        if start.tool is not None:
-            session.history.add(start.tool)
-        for label in start.labels:
-            session.labels.setdefault(label, set()).add(start.tool or "unknown")
+        for name in (start.session, *start.around):
+            if (session := self._session(name)) is None:
+                continue
+            if start.tool is not None:
+                session.history.add(start.tool)
+            for label in start.labels:
+                session.labels.setdefault(label, set()).add(start.tool or "unknown")
         self._forget()
+
+    def declassify(self, session: str, label: str, now: datetime) -> frozenset[str]:
+        """Take one label off one session.
+
+        Raises:
+            StoreError: The labels of the session were dropped to make room.
+        """
+        with self._lock:
+            found = self._sessions.get(session)
+            if found is None and session in self._forgotten:
+                raise StoreError(f"the labels of session `{session}` are not known any more, so none can be taken off; begin a new session")
+            return frozenset(found.labels.pop(label, ()) if found is not None else ())
 
     def _session(self, name: str) -> _Session | None:
         session = self._sessions.pop(name, None)

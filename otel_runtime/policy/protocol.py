@@ -46,11 +46,14 @@ class Needs:
         counters: Counters to read.
         session: Session whose labels and history matter; None when none do.
         values: Values whose origin matters, as `provenance.key_of` spells them.
+        around: Sessions out of which that one was opened (a sub-agent's has its caller's around it): their labels, history and sightings
+            count as well, so a view is the union over `session` and `around`, and unknown where one of them is.
     """
 
     counters: tuple[CounterKey, ...] = ()
     session: str | None = None
     values: tuple[str, ...] = ()
+    around: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +102,14 @@ class Start:
         session: Session that is marked; None when there is none.
         tool: Name that enters the session's history; None when no rule asks for it.
         labels: Labels that come onto the session.
+        around: Sessions out of which it was opened; they are marked like it, in the same transaction.
     """
 
     reservations: tuple[Reservation, ...] = ()
     session: str | None = None
     tool: str | None = None
     labels: frozenset[str] = frozenset()
+    around: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +201,19 @@ class FactsStore(Protocol):
 
     def release(self, hold: Hold) -> None:
         """Give back what was reserved, because the body never started."""
+        ...
+
+    def declassify(self, session: str, label: str, now: datetime) -> frozenset[str]:
+        """Take one label off one session, in one transaction; history and sightings stay. A later start that adds it puts it on again.
+
+        The caller has written down who vouches and why before this is called; the store only removes.
+
+        Returns:
+            The sources that had added it; empty when it was not on the session, and then nothing changed.
+
+        Raises:
+            StoreError: The labels of the session are unknown (its marks were dropped) or the store cannot be written: the label stays.
+        """
         ...
 
 

@@ -81,6 +81,7 @@ class Action:
         run: Id of the outermost agent run; None outside of one.
         call_id: The provider's tool-call id; None when it was not given.
         receiver: Type name of `self` or `cls` when the tool is a method; None otherwise.
+        around: Sessions out of which `session` was opened by a running operation, outermost first; what marks them marks this one.
     """
 
     kind: Kind
@@ -98,3 +99,4 @@ class Action:
     run: str | None = None
     call_id: str | None = None
     receiver: str | None = None
+    around: tuple[str, ...] = ()

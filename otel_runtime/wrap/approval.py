@@ -93,6 +93,7 @@ def _question(call: Call, action: Action, decision: Decision, facts: FactsView |
     stored = {
         "roles": sorted(action.roles) if action.roles is not None else None,
         "tenant": action.tenant,
+        "around": list(action.around),
         "context": context,
         "labels": _stored_labels(facts),
         "history": sorted(facts.history) if facts is not None and facts.history is not None else None,

@@ -244,9 +244,7 @@ class Call(Invocation):
         self._run_started = scope.run is None or scope.operation is None
         if scope.run is None:
             run = RunState(uuid.uuid4().hex)
-            self.scope: Scope = Scope(
-                scope.session, scope.user, scope.roles, scope.tenant, scope.context, scope.agents, run, scope.call_id, scope.operation
-            )
+            self.scope: Scope = scope.for_run(run)
 
     def _sums_around(self) -> Sums:
         operation = self.scope.operation

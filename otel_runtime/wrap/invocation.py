@@ -100,6 +100,7 @@ class Invocation:
             scope.run.id if scope.run is not None else None,
             scope.call_id,
             self._receiver_name(),
+            scope.around,
         )
 
     def changed(self, decided: Action) -> bool:
@@ -142,6 +143,7 @@ class Invocation:
             outer.run or (RunState(session) if session else None),
             outer.call_id,
             outer.operation,
+            outer.around_session(session),
         )
 
     def _receiver_name(self) -> str | None:

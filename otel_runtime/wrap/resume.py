@@ -114,7 +114,7 @@ def _call(active: Active, plan: CallPlan, request: ApprovalRequest) -> Call:
 
 def _scope(request: ApprovalRequest) -> Scope:
     facts = request.facts
-    roles, context, tenant = facts.get("roles"), facts.get("context"), facts.get("tenant")
+    roles, context, tenant, around = facts.get("roles"), facts.get("context"), facts.get("tenant"), facts.get("around")
     return Scope(
         session=request.session,
         user=request.user,
@@ -124,6 +124,7 @@ def _scope(request: ApprovalRequest) -> Scope:
         agents=request.agents,
         run=RunState(request.run) if request.run is not None else None,
         call_id=request.call_id,
+        around=tuple(around) if isinstance(around, list | tuple) else (),
     )
 
 

@@ -54,9 +54,10 @@ class Scope:
         run: State of the run; None outside of one.
         call_id: The provider's tool-call id for the calls inside.
         operation: The innermost call around; None outside of one.
+        around: Sessions out of which this one was opened by a running operation, outermost first.
     """
 
-    __slots__ = ("agents", "call_id", "context", "operation", "roles", "run", "session", "tenant", "user")
+    __slots__ = ("agents", "around", "call_id", "context", "operation", "roles", "run", "session", "tenant", "user")
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class Scope:
         run: RunState | None = None,
         call_id: str | None = None,
         operation: Call | None = None,
+        around: tuple[str, ...] = (),
     ) -> None:
         self.session: str | None = session
         self.user: str | None = user
@@ -79,15 +81,31 @@ class Scope:
         self.run: RunState | None = run
         self.call_id: str | None = call_id
         self.operation: Call | None = operation
+        self.around: tuple[str, ...] = around
 
     def inside(self, operation: Call, *, agent: str | None = None, run: RunState | None = None) -> Scope:
         """The scope of an operation's body; a provider's call id belongs to one call and does not go further in."""
         agents = self.agents if agent is None else (*self.agents, agent)
-        return Scope(self.session, self.user, self.roles, self.tenant, self.context, agents, run or self.run, None, operation)
+        return Scope(self.session, self.user, self.roles, self.tenant, self.context, agents, run or self.run, None, operation, self.around)
 
     def for_call(self, call_id: str) -> Scope:
         """The same surroundings with a provider's call id."""
-        return Scope(self.session, self.user, self.roles, self.tenant, self.context, self.agents, self.run, call_id, self.operation)
+        return self._with(self.agents, self.run, call_id, self.operation)
+
+    def for_run(self, run: RunState) -> Scope:
+        """The same surroundings in a run."""
+        return self._with(self.agents, run, self.call_id, self.operation)
+
+    def around_session(self, session: str | None) -> tuple[str, ...]:
+        """The sessions around one that is opened here: what a running operation opens stands in the session of that operation."""
+        if session is None or session == self.session:
+            return self.around
+        if self.operation is None or self.session is None:
+            return ()
+        return tuple(name for name in dict.fromkeys((*self.around, self.session)) if name != session)
+
+    def _with(self, agents: tuple[str, ...], run: RunState | None, call_id: str | None, operation: Call | None) -> Scope:
+        return Scope(self.session, self.user, self.roles, self.tenant, self.context, agents, run, call_id, operation, self.around)
 
 
 ROOT = Scope()
@@ -209,6 +227,7 @@ class session(_Scoped):  # noqa: N801  # used as `with rt.session(...)`
             agents=outer.agents,
             run=outer.run if outer.agents and self._run is None else RunState(self._run or self.id),
             operation=outer.operation,
+            around=outer.around_session(self.id),
         )
 
 
