@@ -8,7 +8,7 @@ fetched from a `FactsStore` for exactly the `Needs` the engine named. The order 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -48,12 +48,15 @@ class Needs:
         values: Values whose origin matters, as `provenance.key_of` spells them.
         around: Sessions out of which that one was opened (a sub-agent's has its caller's around it): their labels, history and sightings
             count as well, so a view is the union over `session` and `around`, and unknown where one of them is.
+        ask: Asks another program what it says to the facts that were read; blocks up to a bound of its own and never raises. Whoever
+            reads the facts calls it off the event loop and hands back what it returns as `FactsView.answer`. None where nobody is asked.
     """
 
     counters: tuple[CounterKey, ...] = ()
     session: str | None = None
     values: tuple[str, ...] = ()
     around: tuple[str, ...] = ()
+    ask: Callable[[FactsView], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class FactsView:
         failure: Why facts are unknown; empty when they are not.
         origins: For each value that was asked, the sources it was seen in (`user`, `config`, `tool:NAME`; `lost:` before one of which it
             cannot be told); a value that is missing, or None, is unknown.
+        answer: What `Needs.ask` returned; None when nobody was asked.
     """
 
     counters: Mapping[CounterKey, Decimal] = field(default_factory=dict)
@@ -74,6 +78,7 @@ class FactsView:
     history: frozenset[str] | None = None
     failure: str = ""
     origins: Mapping[str, frozenset[str]] | None = None
+    answer: object = None
 
 
 @dataclass(frozen=True, slots=True)
