@@ -9,10 +9,10 @@ from decimal import Decimal
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from otel_runtime.policy.model import Over
 from otel_runtime.policy.operators import number
 from otel_runtime.policy.protocol import CounterKey, Reservation
 from otel_runtime.policy.scope import Scope, State, read_argument
+from otel_runtime.policy.terms import Over
 from otel_runtime.policy.truth import Tri, any_of
 from otel_runtime.settings.durations import parse_duration
 from otel_runtime.values.action import Action
@@ -179,8 +179,10 @@ def compile_over(rule: str, over: Over, *, shadow: bool = False) -> Budget:
         ValueError: The window does not exist.
     """
     window = window_of(over.per, over.tz)
-    if over.sum is not None:
+    if over.sum is not None and over.max is not None:
         return Budget(rule, "sum", over.max, over.by, window, argument=over.sum.removeprefix("args."), shadow=shadow)
     if over.calls is not None:
         return Budget(rule, "calls", Decimal(over.calls), over.by, window, shadow=shadow)
-    return Budget(rule, "usd", over.usd, over.by, window, reserve=over.reserve or Decimal(0), shadow=shadow)
+    if over.usd is not None:
+        return Budget(rule, "usd", over.usd, over.by, window, reserve=over.reserve or Decimal(0), shadow=shadow)
+    raise ValueError("expected exactly one of `calls`, `usd` and `sum` with `max`")

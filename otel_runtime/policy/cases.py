@@ -12,11 +12,12 @@ from typing import Final
 from otel_runtime.policy.checks import Finding
 from otel_runtime.policy.decide import CompiledPolicy, decide, needs_of, scope_of
 from otel_runtime.policy.explain import explain_rule, first_not_true, spelled
-from otel_runtime.policy.model import Call, Case, FileCase, Rule
+from otel_runtime.policy.model import Call, Case, FileCase
 from otel_runtime.policy.names import is_glob
 from otel_runtime.policy.protocol import FactsView, Needs
 from otel_runtime.policy.provenance import Sightings
 from otel_runtime.policy.rules import CompiledRule
+from otel_runtime.policy.terms import Rule
 from otel_runtime.policy.truth import Tri, all_of, any_of, spell
 from otel_runtime.policy.walk import Path
 from otel_runtime.values.action import Action, Kind, Parameter, ToolSignature

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from otel_runtime.policy.budgets import window_of
-from otel_runtime.policy.model import Approval, Conditions, Over, Rule, Test
 from otel_runtime.policy.names import is_glob
 from otel_runtime.policy.places import WORKSPACE
 from otel_runtime.policy.predicates import load_predicate
+from otel_runtime.policy.terms import Approval, Conditions, Over, Rule, Test
 from otel_runtime.policy.walk import Path, blocks, refs, subjects, tests
 from otel_runtime.settings.faults import did_you_mean
 from otel_runtime.values.action import ToolSignature
@@ -87,15 +87,15 @@ def check_approval(approval: Approval, path: Path) -> Iterator[Finding]:
 
 
 def _over(rule: Rule, over: Over, path: Path) -> Iterator[Finding]:
-    counted = [name for name in ("calls", "usd", "sum") if name in over.model_fields_set]
+    counted = [name for name in ("calls", "usd", "sum") if name in over.written]
     if rule.decision == "allow":
         message = "an `allow` cannot hang on a passed limit; write the limit as `deny`, `retryable-failure` or `require-approval`"
         yield Finding(path, "P022", message, "key")
     if len(counted) != 1:
         yield Finding(path, "P022", f"expected exactly one of `calls`, `usd` and `sum`, got {len(counted)}", "key")
-    if ("sum" in counted) != ("max" in over.model_fields_set):
+    if ("sum" in counted) != ("max" in over.written):
         yield Finding(path, "P022", "`sum` and `max` belong together, such as `{sum: args.amount, max: 100, ...}`", "key")
-    if "reserve" in over.model_fields_set and "usd" not in counted:
+    if "reserve" in over.written and "usd" not in counted:
         yield Finding((*path, "reserve"), "P022", "`reserve` belongs to `usd`", "key")
     try:
         window_of(over.per, over.tz)
@@ -104,15 +104,15 @@ def _over(rule: Rule, over: Over, path: Path) -> Iterator[Finding]:
 
 
 def _block(rule: Rule, block: Conditions, path: Path, known: Known, *, top: bool) -> Iterator[Finding]:
-    if not top and not block.model_fields_set:
+    if not top and not block.written:
         yield Finding(path, "P013", "an empty block of conditions holds for everything; write a condition or remove it")
-    if "name" in block.model_fields_set and rule.kind == "tool":
+    if "name" in block.written and rule.kind == "tool":
         yield Finding((*path, "name"), "P013", "`name` does not fit a rule of kind `tool`; write `tool`", "key")
-    elif {"name", "tool"} <= block.model_fields_set:
+    elif {"name", "tool"} <= block.written:
         yield Finding((*path, "tool"), "P013", f"`tool` and `name` both name the {rule.kind}; write one of them", "key")
     if block.when is not None:
         yield from _refused((*path, "when"), "P019", load_predicate, block.when)
-    if "after" in block.model_fields_set and block.after is not None and not block.after.model_fields_set:
+    if "after" in block.written and block.after is not None and not block.after.written:
         yield Finding((*path, "after"), "P013", "expected `label`, `tool` or both")
     yield from _values(rule, block, path, known)
 
@@ -143,7 +143,7 @@ def _tests(test: Test, path: Path, known: Known) -> Iterator[Finding]:
         if not known.workspace and any(root.startswith(WORKSPACE) for root in part.under or ()):
             message = "no file of this policy says what `workspace:` stands for; add `workspace: DIR` at the top, such as `workspace: .`"
             yield Finding((*at, "under"), "P023", message)
-        if not part.model_fields_set:
+        if not part.written:
             yield Finding(at, "P013", "an empty condition holds for everything; write an operator such as `{exists: true}`")
 
 
@@ -165,7 +165,7 @@ def _argument(rule: Rule, name: str, test: Test, path: Path, known: Known) -> It
 
 def _pooled(test: Test, path: Path) -> Iterator[Finding]:
     """Pooled arguments are a list, so only questions about lists make sense, at every level that asks the pool itself."""
-    wrong = sorted(name.rstrip("_") for name in test.model_fields_set - _OF_LISTS - {"contains"})
+    wrong = sorted(name.rstrip("_") for name in test.written - _OF_LISTS - {"contains"})
     if wrong:
         message = f"several arguments together are a list; ask it with `some`, `every`, `none`, `length` or `contains`, not `{wrong[0]}`"
         yield Finding((*path, wrong[0]), "P016", message, "key")

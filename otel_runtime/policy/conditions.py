@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from otel_runtime.policy.model import After, Conditions
 from otel_runtime.policy.names import Globs
-from otel_runtime.policy.operands import Ref
 from otel_runtime.policy.predicates import load_predicate
 from otel_runtime.policy.probes import Probe, compile_test, spell_operand
 from otel_runtime.policy.scope import Scope, State, read, read_argument
+from otel_runtime.policy.terms import After, Conditions, Ref
 from otel_runtime.policy.truth import Tri, any_of, negate
 from otel_runtime.values.action import Unreadable
 
@@ -80,7 +79,7 @@ def _all(checks: list[ScopeCheck]) -> ScopeCheck:
 
 def _written(model: Conditions, *, top: bool) -> Iterator[Condition]:
     """Cheap conditions first; code of the operator's own last."""
-    given = model.model_fields_set
+    given = model.written
     if not top and given & {"tool", "name"}:
         yield _name((*(model.tool or ()), *(model.name or ())))
     for name, compile_one in _IDENTITY.items():
@@ -154,7 +153,7 @@ def _role(roles: tuple[str, ...]) -> Condition:
     return Condition(f"role {spell_operand(roles)}", check, "role", subject=subject)
 
 
-def _only_args(names: list[str]) -> Condition:
+def _only_args(names: tuple[str, ...]) -> Condition:
     allowed = frozenset(names)
 
     def check(scope: Scope) -> Tri:
@@ -221,9 +220,9 @@ def _pooled(names: tuple[str, ...]) -> Callable[[Scope], object]:
 
 
 def _after(after: After) -> Iterator[Condition]:
-    if "label" in after.model_fields_set:
+    if "label" in after.written:
         yield _after_label(after.label)
-    if "tool" in after.model_fields_set:
+    if "tool" in after.written:
         yield _after_tool(after.tool)
 
 

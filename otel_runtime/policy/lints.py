@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from otel_runtime.policy.checks import Finding
-from otel_runtime.policy.model import Rule
 from otel_runtime.policy.names import Globs, is_glob
+from otel_runtime.policy.terms import Rule, plain
 from otel_runtime.policy.walk import Path, blocks, subjects, tests
 from otel_runtime.settings.faults import did_you_mean
 from otel_runtime.values.action import ToolSignature
@@ -53,7 +53,7 @@ def lint_rule(rule: Rule, path: Path, around: Surroundings) -> Iterator[Finding]
 
 
 def _conditions(rule: Rule) -> set[str]:
-    return rule.model_fields_set - _NOT_CONDITIONS
+    return rule.written - _NOT_CONDITIONS
 
 
 def _names(rule: Rule) -> Globs:
@@ -179,5 +179,5 @@ def _duplicates(rules: Iterable[tuple[Rule, Path]]) -> Iterator[tuple[int, Findi
 
 def canonical_conditions(rule: Rule) -> str:
     """The rule's conditions as text that is equal for equal conditions."""
-    written = rule.model_dump(include=_conditions(rule) | {"kind"}, exclude_unset=True, by_alias=True)
+    written = plain(rule, _conditions(rule) | {"kind"})
     return json.dumps({"kind": rule.kind, **written}, sort_keys=True, default=repr)

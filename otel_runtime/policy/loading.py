@@ -18,14 +18,11 @@ from otel_runtime.policy.catalogue import ToolEntry
 from otel_runtime.policy.checks import Finding, Known, check_approval, check_rule
 from otel_runtime.policy.decide import CompiledPolicy
 from otel_runtime.policy.engine import PolicyEngine
-from otel_runtime.policy.index import Index
+from otel_runtime.policy.files import files_of, read_file, writable_by_all
 from otel_runtime.policy.lints import Surroundings, lint_rule, lint_rules
-from otel_runtime.policy.model import Approval, PolicyFile, Tool
-from otel_runtime.policy.places import Places, places_for
-from otel_runtime.policy.rules import CompiledRule, approval_terms, compile_rule
-from otel_runtime.policy.sources import SourceFile, files_of, parse_source, read_file, writable_by_all
-from otel_runtime.policy.verdicts import Defaults
-from otel_runtime.policy.walk import folders_of
+from otel_runtime.policy.model import Approval, PolicyFile, Tool, approval_terms
+from otel_runtime.policy.ruleset import RuleSet
+from otel_runtime.policy.sources import SourceFile, parse_source
 from otel_runtime.values.action import Parameter, ToolSignature
 from otel_runtime.values.decision import Verdict
 
@@ -48,6 +45,7 @@ class LoadedPolicy:
         rules: How many rules there are.
         tools_catalogue: Tools the policy declares.
         mode: `shadow` records and blocks nothing.
+        ruleset: What was loaded, as plain data.
         name: Name for people; empty when none was written.
         cases: How many cases were tried.
         coverage: How well they try each rule.
@@ -59,6 +57,7 @@ class LoadedPolicy:
     rules: int
     tools_catalogue: Mapping[str, ToolEntry]
     mode: Literal["enforce", "shadow"]
+    ruleset: RuleSet
     name: str = ""
     cases: int = 0
     coverage: tuple[Coverage, ...] = ()
@@ -128,7 +127,8 @@ class _Loader:
         faults += [*self._pooled(), *self._headed(), *self._checked()]
         if faults:
             raise ConfigError(_in_order(faults, self._sources))
-        policy = self._compiled()
+        ruleset = self._sound()
+        policy = ruleset.compiled(self._protected)
         failing, coverage, cases = self._tried(policy)
         if failing:
             raise ConfigError(_in_order(failing, self._sources))
@@ -138,8 +138,9 @@ class _Loader:
             tuple(_in_order(warnings, self._sources)),
             tuple(source.document.source for source in self._sources),
             len(policy.rules),
-            MappingProxyType(self._catalogue),
-            "shadow" if policy.defaults.shadow else "enforce",
+            ruleset.catalogue,
+            "shadow" if ruleset.shadow else "enforce",
+            ruleset,
             next((model.name for _, model in self._models() if model.name), ""),
             cases,
             coverage,
@@ -175,7 +176,7 @@ class _Loader:
             if model.approval is not None and not asks and "default" not in source.broken:
                 yield source.fault(Finding(("approval",), "P013", "`approval` belongs to `default: require-approval`", "key"))
             if model.approval is not None:
-                yield from (source.fault(finding) for finding in check_approval(model.approval, ("approval",)))
+                yield from (source.fault(finding) for finding in check_approval(approval_terms(model.approval), ("approval",)))
         whole = all(source.model is not None and not source.faults for source in self._sources)
         if whole and not any(model.rules for _, model in self._models()):
             source = self._sources[0]
@@ -212,29 +213,28 @@ class _Loader:
         broken = any("tools" in source.broken for source in self._sources)
         return {} if broken else {**self._known_tools, **declared}
 
-    def _compiled(self) -> CompiledPolicy:
-        rules: list[CompiledRule] = []
-        for source in self._sources:
-            for rule, path in source.rules():
-                rules.append(compile_rule(rule, len(rules), f"{source.document.source}:{source.document.locate(path)[0]}"))
-        types = {name: parse_type(kind) for name, kind in self._context.items()}
-        return CompiledPolicy(tuple(rules), Index(rules, self._catalogue), self._defaults(), self._catalogue, types, self._places())
-
-    def _places(self) -> Places:
-        workspace = next((model.workspace for _, model in self._models() if model.workspace is not None), None)
-        rules = (rule for source in self._sources for rule, _ in source.rules())
-        return places_for((root for rule in rules for root in folders_of(rule)), workspace, self._protected)
-
-    def _defaults(self) -> Defaults:
-        verdict: Verdict = "deny"
+    def _sound(self) -> RuleSet:
+        default: Verdict = "deny"
         approval: Approval | None = None
         shadow = False
         for _, model in self._models():
             if model.default is not None:
-                verdict, approval = model.default, model.approval
+                default, approval = model.default, model.approval
             shadow = shadow or model.mode == "shadow"
-        terms = approval_terms("default", approval, "") if approval is not None else None
-        return Defaults(verdict, terms, shadow, self._digest())
+        return RuleSet(
+            tuple(
+                (rule, f"{source.document.source}:{source.document.locate(path)[0]}")
+                for source in self._sources
+                for rule, path in source.rules()
+            ),
+            MappingProxyType(self._catalogue),
+            MappingProxyType(self._context),
+            default,
+            None if approval is None else approval_terms(approval),
+            shadow,
+            next((model.workspace for _, model in self._models() if model.workspace is not None), None),
+            self._digest(),
+        )
 
     def _digest(self) -> str:
         """Names what decides, and nothing else: comments, cases, order and files do not change it."""
@@ -264,7 +264,7 @@ class _Loader:
                 own = check_rule_cases(rule, ready, path, trial)
                 faults += [source.fault(finding) for finding in own.findings]
                 hits, misses = (sum(report[rule.id] for report in reports) for reports in (every_hit, every_miss))
-                plain = not (rule.model_fields_set - _PLAIN_KEYS)
+                plain = not (rule.written - _PLAIN_KEYS)
                 coverage.append(Coverage(rule.id, ready.place, hits + len(rule.match), misses + len(rule.no_match), plain))
         faults += [source.fault(finding) for source, report in whole for finding in report.findings]
         own_cases = sum(len(rule.match) + len(rule.no_match) for source in self._sources for rule, _ in source.rules())

@@ -1,16 +1,19 @@
 """The policy file as pydantic models: what may be written, with positions for mistakes and a JSON Schema for editors.
 
-Nothing here decides. A key that was not written is not in `model_fields_set`; an explicit null is refused like any other wrong value.
+Nothing here decides: what was found sound becomes `terms`, of which rules are compiled. A key that was not written is not in
+`model_fields_set`; an explicit null is refused like any other wrong value.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from otel_runtime.policy import terms
 from otel_runtime.policy.argtypes import parse_type
 from otel_runtime.policy.operands import (
     Amount,
@@ -32,11 +35,25 @@ from otel_runtime.policy.operands import (
     TextOrMany,
     Texts,
 )
-from otel_runtime.policy.shapes import OriginTest, Programs, Readers, Runnable, SqlTest, UrlTest
+from otel_runtime.policy.shapes import Origins, OriginTest, Programs, Readers, Runnable, SqlTerms, SqlTest, UrlParts, UrlTest
 from otel_runtime.values.action import Kind
 from otel_runtime.values.decision import RetryClass, Verdict
 
-__all__ = ["After", "Approval", "Case", "Conditions", "FileCase", "Over", "PolicyFile", "Retry", "Rule", "Test", "Tool"]
+__all__ = [
+    "After",
+    "Approval",
+    "Case",
+    "Conditions",
+    "FileCase",
+    "Over",
+    "PolicyFile",
+    "Retry",
+    "Rule",
+    "Test",
+    "Tool",
+    "approval_terms",
+    "rule_terms",
+]
 
 
 def _type(text: str) -> str:
@@ -237,12 +254,6 @@ class Rule(Conditions):
     match: list[Case] = Field(default_factory=list, description="Calls to which the rule plainly applies.")
     no_match: list[Case] = Field(default_factory=list, description="Calls to which it plainly does not.")
 
-    @property
-    def patterns(self) -> tuple[str, ...] | None:
-        """Names or globs the rule is about; None means every name of its kind. `tool` names any kind, `name` another kind than tool."""
-        patterns = self.tool if self.tool is not None else self.name
-        return None if patterns is None else tuple(patterns)
-
 
 class Tool(_Strict):
     """One tool of the catalogue."""
@@ -268,3 +279,41 @@ class PolicyFile(_Strict):
     context: dict[str, TypeText] = Field(default_factory=dict, description="Facts the application supplies, with types.")
     rules: list[Rule] = Field(default_factory=list, description="The rules.")
     cases: list[FileCase] = Field(default_factory=list, description="Calls and what the whole policy must say.")
+
+
+_TERMS: Final[Mapping[type[BaseModel], type[terms.Written]]] = {
+    Test: terms.Test,
+    UrlParts: terms.UrlParts,
+    SqlTerms: terms.SqlTerms,
+    Origins: terms.Origins,
+    After: terms.After,
+    Over: terms.Over,
+    Conditions: terms.Conditions,
+    Approval: terms.Approval,
+    Retry: terms.Retry,
+    Rule: terms.Rule,
+}
+
+
+def rule_terms(rule: Rule) -> terms.Rule:
+    """A rule as it is compiled."""
+    return terms.Rule(**_written(rule))
+
+
+def approval_terms(approval: Approval) -> terms.Approval:
+    """Terms of approval as they are compiled."""
+    return terms.Approval(**_written(approval))
+
+
+def _written(model: BaseModel) -> dict[str, object]:
+    return {name: _plain(getattr(model, name)) for name in type(model).model_fields if name in model.model_fields_set}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        kind = _TERMS.get(type(value))
+        # Cases are tried as they were written and compiled into nothing.
+        return value if kind is None else kind(**_written(value))
+    if isinstance(value, list | tuple):
+        return tuple(_plain(item) for item in value)
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value

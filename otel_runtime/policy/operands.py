@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, get_args
 
@@ -11,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from otel_runtime.policy.names import NAME_HINT, is_name
 from otel_runtime.policy.regexes import compile_regex
+from otel_runtime.policy.terms import Ref
 from otel_runtime.settings.durations import parse_duration
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "NameOrMany",
     "Number",
     "Patterns",
-    "Ref",
     "Scalar",
     "Scalars",
     "SessionField",
@@ -53,19 +52,6 @@ _REF_SCHEMA: dict[str, Any] = {
     "description": "Another value of the same call.",
 }
 _SCALAR_SCHEMA: dict[str, Any] = {"anyOf": [{"type": ["string", "number", "boolean"]}, _REF_SCHEMA]}
-
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """A value that is read when the call is decided.
-
-    Args:
-        root: Where it is.
-        name: Which one.
-    """
-
-    root: Literal["args", "session", "context"]
-    name: str
 
 
 def refusal(code: str, message: str) -> PydanticCustomError:

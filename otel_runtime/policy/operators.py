@@ -15,12 +15,12 @@ from otel_runtime.policy.addresses import domain_of
 from otel_runtime.policy.commands import may_run, reads_only, runs_only
 from otel_runtime.policy.names import compile_glob
 from otel_runtime.policy.numbers import number
-from otel_runtime.policy.operands import Ref
 from otel_runtime.policy.origins import origin
 from otel_runtime.policy.paths import file_name, under
 from otel_runtime.policy.queries import sql
 from otel_runtime.policy.regexes import compile_regex
 from otel_runtime.policy.scope import Scope, State, read
+from otel_runtime.policy.terms import Ref
 from otel_runtime.policy.truth import Tri, any_of, negate
 from otel_runtime.policy.urls import url
 

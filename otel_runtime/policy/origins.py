@@ -11,7 +11,7 @@ from otel_runtime.policy.truth import Tri
 
 if TYPE_CHECKING:
     from otel_runtime.policy.scope import Scope
-    from otel_runtime.policy.shapes import Origins
+    from otel_runtime.policy.terms import Origins
 
 __all__ = ["origin"]
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from otel_runtime.policy.model import Test
-from otel_runtime.policy.operands import Ref
 from otel_runtime.policy.operators import OPERATORS, ValueCheck, size
 from otel_runtime.policy.scope import Scope, State
+from otel_runtime.policy.terms import Ref, Test
 from otel_runtime.policy.truth import Tri, all_of, any_of, negate
 from otel_runtime.values.action import Unreadable
 
@@ -45,9 +44,8 @@ def compile_test(test: Test) -> Probe:
 
 def written(model: Test) -> Iterator[tuple[str, object]]:
     """The operators that were written, in the order of the model."""
-    for name in type(model).model_fields:
-        if name in model.model_fields_set:
-            yield name, getattr(model, name)
+    for name in model.written:
+        yield name, getattr(model, name)
 
 
 def spell_operand(operand: object) -> str:
@@ -60,7 +58,7 @@ def spell_operand(operand: object) -> str:
 
 
 def _operator(name: str, operand: object) -> Probe:
-    if name in _COMPOSED and isinstance(operand, Test | list):
+    if name in _COMPOSED and isinstance(operand, Test | tuple):
         return _COMPOSED[name](operand)
     label = f"{_SPELLED.get(name, name)} {spell_operand(operand)}"
     if name == "exists":
@@ -105,12 +103,12 @@ def _all(checks: list[ValueCheck]) -> ValueCheck:
 
 
 def _all_of(tests: object) -> Probe:
-    parts = tuple(compile_test(test) for test in tests if isinstance(test, Test)) if isinstance(tests, list) else ()
+    parts = tuple(compile_test(test) for test in tests if isinstance(test, Test)) if isinstance(tests, tuple) else ()
     return Probe("all_of", _all([part.check for part in parts]), parts)
 
 
 def _any_of(tests: object) -> Probe:
-    parts = tuple(compile_test(test) for test in tests if isinstance(test, Test)) if isinstance(tests, list) else ()
+    parts = tuple(compile_test(test) for test in tests if isinstance(test, Test)) if isinstance(tests, tuple) else ()
     return Probe("any_of", lambda value, scope: any_of(part.check(value, scope) for part in parts), parts)
 
 

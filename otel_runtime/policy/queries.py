@@ -16,7 +16,7 @@ from otel_runtime.policy.truth import Tri
 
 if TYPE_CHECKING:
     from otel_runtime.policy.scope import Scope
-    from otel_runtime.policy.shapes import SqlTerms
+    from otel_runtime.policy.terms import SqlTerms
 
 __all__ = ["MAX_SQL", "dialects", "sql"]
 

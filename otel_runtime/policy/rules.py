@@ -7,9 +7,9 @@ from typing import Literal
 
 from otel_runtime.policy.budgets import Budget, compile_over
 from otel_runtime.policy.conditions import Condition, compile_conditions
-from otel_runtime.policy.model import Approval, Retry, Rule
 from otel_runtime.policy.names import Globs
 from otel_runtime.policy.scope import Scope
+from otel_runtime.policy.terms import Approval, Retry, Rule
 from otel_runtime.policy.truth import Tri
 from otel_runtime.policy.walk import blocks, uses_origin
 from otel_runtime.values.action import Kind
@@ -109,8 +109,8 @@ def compile_rule(rule: Rule, order: int = 0, place: str = "") -> CompiledRule:
         shadow=rule.mode == "shadow",
         approval=None if rule.approval is None else approval_terms(rule.id, rule.approval, rule.reason),
         retry=_retry_terms(rule) if rule.decision == "retryable-failure" else None,
-        uses_agent=any("agent" in part.model_fields_set for part in parts),
-        uses_session=uses_origin(rule) or any(part.model_fields_set & {"after", "when"} for part in parts),
+        uses_agent=any("agent" in part.written for part in parts),
+        uses_session=uses_origin(rule) or any(part.written & {"after", "when"} for part in parts),
         history=tuple(pattern for part in parts if part.after is not None for pattern in part.after.tool or ()),
         uses_origin=uses_origin(rule),
     )
@@ -123,7 +123,7 @@ def approval_terms(rule: str, approval: Approval, reason: str) -> ApprovalTerms:
 
 
 def _retry_terms(rule: Rule) -> RetryTerms:
-    retry = rule.retry if rule.retry is not None else Retry.model_validate({})
+    retry = rule.retry if rule.retry is not None else Retry()
     return RetryTerms(retry.after, retry.max_attempts, retry.class_ or _retry_class(rule))
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from otel_runtime.policy.argtypes import ArgType
 from otel_runtime.policy.catalogue import Shape
-from otel_runtime.policy.operands import Ref
 from otel_runtime.policy.places import Places
 from otel_runtime.policy.protocol import FactsView
+from otel_runtime.policy.terms import Ref
 from otel_runtime.values.action import Action, Unreadable
 
 if TYPE_CHECKING:

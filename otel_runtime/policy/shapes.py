@@ -68,14 +68,6 @@ class UrlParts(BaseModel):
         None, description="The path is one of these."
     )
 
-    def __str__(self) -> str:
-        written = ((name, getattr(self, name)) for name in type(self).model_fields if name in self.model_fields_set)
-        return f"{{{', '.join(f'{name}: {_spelled(value)}' for name, value in written)}}}"
-
-
-def _spelled(value: tuple[object, ...]) -> str:
-    return str(value[0]) if len(value) == 1 else f"[{', '.join(map(str, value))}]"
-
 
 def _url(value: object) -> object:
     if not isinstance(value, dict) or not value:
@@ -149,9 +141,6 @@ class SqlTerms(BaseModel):
         None, description="Functions it may call; none when left out."
     )
 
-    def __str__(self) -> str:
-        return f"{{dialect: {self.dialect}, schemas: {_spelled(self.schemas)}, functions: {_spelled(self.functions or ('none',))}}}"
-
 
 def _sql(value: object) -> object:
     if not isinstance(value, dict) or not value:
@@ -194,10 +183,6 @@ class Origins(BaseModel):
     only: Annotated[Any, BeforeValidator(_known_sources), one_or_many("user, config or tool:NAME.")] = Field(
         None, description="It was seen, and nowhere but at these."
     )
-
-    def __str__(self) -> str:
-        written = ((name, getattr(self, name)) for name in type(self).model_fields if name in self.model_fields_set)
-        return f"{{{', '.join(f'{name}: {_spelled(value)}' for name, value in written)}}}"
 
 
 def _origin(value: object) -> object:

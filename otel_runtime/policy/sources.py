@@ -1,26 +1,24 @@
-"""Policy files on disk: which ones belong to a policy, their documents and models, with everything wrong in them."""
+"""The files of a policy, read: their documents and models, with everything wrong in them."""
 
 from __future__ import annotations
 
-import stat
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path as FilePath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from pydantic import ValidationError
 
-from otel_runtime.errors import ConfigError, Fault
+from otel_runtime.errors import Fault
 from otel_runtime.policy.checks import Finding
-from otel_runtime.policy.model import PolicyFile, Rule
+from otel_runtime.policy.model import PolicyFile, rule_terms
+from otel_runtime.policy.terms import Rule
 from otel_runtime.policy.walk import Path
 from otel_runtime.settings.documents import Document, read_document
 from otel_runtime.settings.faults import validation_faults
 
-__all__ = ["SourceFile", "files_of", "parse_source", "read_file", "writable_by_all"]
+__all__ = ["SourceFile", "parse_source"]
 
 MAX_RULES: Final = 10_000
-_SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 _LATER: Final = {name: f"`{name}` is not available in this version" for name in ("on_expiry", "scope")}
 _HINTS: Final = {
     **_LATER,
@@ -39,6 +37,7 @@ class SourceFile:
         places: For each rule of the model, its position in the file.
         faults: Everything wrong with its shape.
         broken: Top-level keys that could not be understood.
+        written: The rules of the model, as they are compiled.
     """
 
     document: Document
@@ -46,62 +45,22 @@ class SourceFile:
     places: tuple[int, ...]
     faults: tuple[Fault, ...]
     broken: frozenset[str] = frozenset()
+    written: tuple[Rule, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the rules ready once; they are gone through several times."""
+        rules = () if self.model is None else tuple(rule_terms(rule) for rule in self.model.rules)
+        object.__setattr__(self, "written", rules)
 
     def rules(self) -> Iterator[tuple[Rule, Path]]:
         """The rules that were understood, with their paths."""
-        if self.model is not None:
-            for place, rule in zip(self.places, self.model.rules, strict=True):
-                yield rule, ("rules", place)
+        for place, rule in zip(self.places, self.written, strict=True):
+            yield rule, ("rules", place)
 
     def fault(self, finding: Finding, *, warning: bool = False) -> Fault:
         """A finding at its place in this file."""
         severity = "warning" if warning else "error"
         return self.document.fault(finding.path, finding.code, finding.message, finding.on, severity)  # type: ignore[arg-type]  # mypy widens the conditional to str
-
-
-def files_of(paths: Sequence[FilePath]) -> list[FilePath]:
-    """The files of a policy; a directory stands for the YAML and JSON files in it.
-
-    Raises:
-        ConfigError: A path is missing or holds no policy.
-    """
-    found: list[FilePath] = []
-    faults: list[Fault] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(
-                one for one in path.iterdir() if one.suffix in _SUFFIXES and one.is_file() and not one.name.endswith("schema.json")
-            )
-            if not inside:
-                faults.append(Fault("P001", "the policy directory holds no *.yaml file; a policy needs at least one rule", str(path)))
-            found.extend(inside)
-        elif path.exists():
-            found.append(path)
-        else:
-            faults.append(Fault("P001", "no such policy file or directory; check the path", str(path)))
-    if not paths:
-        faults.append(Fault("P001", "no policy file was named", "policy"))
-    if faults:
-        raise ConfigError(faults)
-    return list(dict.fromkeys(found))
-
-
-def read_file(path: FilePath) -> bytes:
-    """The content of a policy file.
-
-    Raises:
-        ConfigError: It cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ConfigError.of("P001", f"cannot read the policy: {reason}; check the path and its permissions", str(path)) from None
-
-
-def writable_by_all(path: FilePath) -> bool:
-    """True when any user of the machine may rewrite the file."""
-    return bool(path.stat().st_mode & stat.S_IWOTH)
 
 
 def parse_source(text: str | bytes, source: str) -> SourceFile:

@@ -18,7 +18,7 @@ from otel_runtime.policy.truth import Tri, all_of
 
 if TYPE_CHECKING:
     from otel_runtime.policy.scope import Scope
-    from otel_runtime.policy.shapes import UrlParts
+    from otel_runtime.policy.terms import UrlParts
 
 __all__ = ["Url", "is_host_pattern", "parse_url", "url"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from otel_runtime.policy.model import Conditions, Test
-from otel_runtime.policy.operands import Ref
+from otel_runtime.policy.terms import Conditions, Ref, Test
 
 __all__ = ["Path", "blocks", "folders_of", "refs", "subjects", "tests", "uses_origin"]
 
@@ -47,7 +46,7 @@ def tests(test: Test, path: Path) -> Iterator[tuple[Test, Path]]:
 def refs(test: Test, path: Path) -> Iterator[tuple[Ref, Path]]:
     """Every reference on the right-hand side of an operator."""
     for part, at in tests(test, path):
-        for name in sorted(part.model_fields_set):
+        for name in sorted(part.written):
             operand = getattr(part, name)
             for item in operand if isinstance(operand, tuple) else (operand,):
                 if isinstance(item, Ref):

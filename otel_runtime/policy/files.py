@@ -1,0 +1,59 @@
+"""Policy files on disk: which ones belong to a policy, and their content."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from otel_runtime.errors import ConfigError, Fault
+
+__all__ = ["files_of", "read_file", "writable_by_all"]
+
+_SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
+
+
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """The files of a policy; a directory stands for the YAML and JSON files in it.
+
+    Raises:
+        ConfigError: A path is missing or holds no policy.
+    """
+    found: list[Path] = []
+    faults: list[Fault] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(
+                one for one in path.iterdir() if one.suffix in _SUFFIXES and one.is_file() and not one.name.endswith("schema.json")
+            )
+            if not inside:
+                faults.append(Fault("P001", "the policy directory holds no *.yaml file; a policy needs at least one rule", str(path)))
+            found.extend(inside)
+        elif path.exists():
+            found.append(path)
+        else:
+            faults.append(Fault("P001", "no such policy file or directory; check the path", str(path)))
+    if not paths:
+        faults.append(Fault("P001", "no policy file was named", "policy"))
+    if faults:
+        raise ConfigError(faults)
+    return list(dict.fromkeys(found))
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a policy file.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError.of("P001", f"cannot read the policy: {reason}; check the path and its permissions", str(path)) from None
+
+
+def writable_by_all(path: Path) -> bool:
+    """True when any user of the machine may rewrite the file."""
+    return bool(path.stat().st_mode & stat.S_IWOTH)
