@@ -53,6 +53,7 @@ GUARDED = "otel_runtime.guarded"
 CONVENTIONS = "otel_runtime.conventions.version"
 ARGUMENTS = "otel_runtime.arguments"
 RESULT = "otel_runtime.result"
+CALLER = "otel_runtime.caller"
 TOTAL_TOKENS = "otel_runtime.usage.total_tokens"
 COST = "otel_runtime.usage.cost"
 COST_EXACT = "otel_runtime.usage.cost.exact"
@@ -150,8 +151,9 @@ ATTRIBUTES: Mapping[str, str] = {
     RUN_ID: "run id",
     GUARDED: "`false` on a root span when no policy is configured",
     CONVENTIONS: "version of this table, on the instrumentation scope",
-    ARGUMENTS: "arguments of an agent or workflow as JSON, only with capture on",
-    RESULT: "their result as JSON, only with capture on",
+    ARGUMENTS: "arguments of an agent, a workflow or a decided call as JSON, only with capture on",
+    RESULT: "result of an agent or workflow as JSON, only with capture on",
+    CALLER: "on decision spans: user, roles, tenant, agents, tags and context of the call as JSON, only with capture on",
     TOTAL_TOKENS: "total as the provider reports it, or input plus output",
     COST: "cost as a number, to sum in queries",
     COST_EXACT: "the same as an exact decimal string",

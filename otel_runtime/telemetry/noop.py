@@ -77,7 +77,7 @@ class NoopTracing:
         """Nowhere."""
         return None
 
-    def decided(self, action: Action, decision: Decision, duration_s: float = 0.0) -> None:
+    def decided(self, action: Action, decision: Decision, duration_s: float = 0.0, *, content: bool = False) -> None:
         """Dropped."""
 
     def approval_requested(self, request: ApprovalRequest) -> TraceRef | None:

@@ -9,6 +9,7 @@ from typing import Literal
 from opentelemetry.trace import SpanKind
 
 from otel_runtime.telemetry import conventions as c
+from otel_runtime.telemetry.capture import Capture
 from otel_runtime.telemetry.protocol import AttributeValue, SpanStart
 from otel_runtime.telemetry.redaction import Redactor
 from otel_runtime.telemetry.sanitize import attributes as clean_all
@@ -25,6 +26,7 @@ __all__ = [
     "Attributes",
     "Plan",
     "approval_outcome",
+    "call_content",
     "decision_attributes",
     "plan",
     "policy_attributes",
@@ -161,6 +163,16 @@ def policy_attributes(action: Action, decision: Decision, redactor: Redactor) ->
         found[c.RETRY_MAX] = decision.retry.max_attempts
         found[c.RETRY_CLASS] = decision.retry.retry_class
     return clean_all({**found, **_whereabouts(action.session, action.run, action.call_id)})
+
+
+def call_content(action: Action, capture: Capture) -> Attributes:
+    """What a decision was made on, so that it can be made again: `otel-runtime policy replay` reads it."""
+    caller = {"user": action.user, "tenant": action.tenant, "agents": action.agents, "tags": sorted(action.tags)}
+    roles = None if action.roles is None else sorted(action.roles)
+    return {
+        c.ARGUMENTS: capture.arguments(action.args),
+        c.CALLER: capture.json({**caller, "roles": roles, "context": dict(action.context)}),
+    }
 
 
 def request_attributes(request: ApprovalRequest, redactor: Redactor) -> Attributes:

@@ -117,13 +117,14 @@ class Tracing(Protocol):
         """Where the running code stands in a trace; None outside of one."""
         ...
 
-    def decided(self, action: Action, decision: Decision, duration_s: float = 0.0) -> None:
+    def decided(self, action: Action, decision: Decision, duration_s: float = 0.0, *, content: bool = False) -> None:
         """Count a decision; a non-allow one also becomes a span `policy {decision} {tool}`.
 
         Args:
             action: What was decided.
             decision: The decision.
             duration_s: Seconds it took, waiting for facts included.
+            content: True when arguments may be captured: the decorator does not keep them out.
         """
         ...
 

@@ -123,8 +123,8 @@ class OtelTracing:
             self._parts.losses.problem("current", error)
             return None
 
-    def decided(self, action: Action, decision: Decision, duration_s: float = 0.0) -> None:
-        """Count a decision; a non-allow one also becomes a span."""
+    def decided(self, action: Action, decision: Decision, duration_s: float = 0.0, *, content: bool = False) -> None:
+        """Count a decision; a non-allow one also becomes a span, with the call's content where that is captured."""
         if self._down:
             return
         try:
@@ -133,6 +133,8 @@ class OtelTracing:
             if decision.value != "allow" or self._all_decisions:
                 name = clean_name(action.name) if action.registered else c.OTHER
                 attributes = ops.policy_attributes(action, decision, self._parts.redactor)
+                if content and self._parts.capture.on_spans:
+                    attributes.update(ops.call_content(action, self._parts.capture))
                 end = time.time_ns()
                 start = end - int(max(0.0, duration_s) * 1e9)
                 self._instant(f"policy {decision.value} {name}", attributes, context.get_current(), [], start, end)

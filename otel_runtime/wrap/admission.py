@@ -200,5 +200,5 @@ def _permit(call: Call, look: Look, ruling: Ruling, hold: Hold | None) -> bool:
             call.active.guard.facts.release(hold)
         return False
     call.permit = Permit(ruling.decision, hold)
-    call.active.tracing.decided(look.action, ruling.decision, perf_counter() - look.began)
+    call.active.tracing.decided(look.action, ruling.decision, perf_counter() - look.began, content=call.plan.options.capture_input)
     return True

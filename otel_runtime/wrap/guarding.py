@@ -41,7 +41,7 @@ def begin(guard: Guard, start: Start, now: datetime) -> Effects[Hold | None]:
 def refuse(call: Call, guard: Guard, action: Action, decision: Decision) -> Effects[Blocked]:
     """Make a refusal seen (span, metric, audit, hooks) and build its error."""
     decision = with_input_digest(action, decision)
-    call.active.tracing.decided(action, decision, decision.duration_s)
+    call.active.tracing.decided(action, decision, decision.duration_s, content=call.plan.options.capture_input)
     trace = call.active.tracing.current()
     call.announce(lambda place: decision_event(call.name, place, decision.value, reason=decision.reason, rule=decision.rule))
     try:
