@@ -15,14 +15,11 @@ from pydantic import ValidationError
 from otel_runtime.errors import ConfigError, Fault
 from otel_runtime.settings.documents import read_document
 from otel_runtime.settings.faults import did_you_mean, validation_faults
+from otel_runtime.settings.finding import CONFIG, DEFAULT_STATE, FILE_NAME, PREFIX, TABLE, read_settings_text, settings_file
 from otel_runtime.settings.model import Settings
 
 __all__ = ["FILE_NAME", "FoundSettings", "find_settings", "load_settings"]
 
-FILE_NAME = "otel-runtime.yaml"
-_PREFIX = "OTEL_RUNTIME_"
-_CONFIG = "OTEL_RUNTIME_CONFIG"
-_TABLE = "[tool.otel-runtime]"
 _PATH_FIELDS = ("state", "trace_file", "spool")
 
 
@@ -71,7 +68,7 @@ def find_settings(file: Path | None = None, **arguments: object) -> FoundSetting
     given = {name: value for name, value in arguments.items() if value is not None}
     by_argument = _checked(given, here, dict.fromkeys(given, "argument"), "argument of configure()")
     by_variable = _environment_layer(os.environ, here)
-    path = file or _configured_file(os.environ) or _search(here)
+    path = settings_file(file, os.environ, here)
     by_file = _file_layer(path) if path is not None else _Layer({}, here, {})
     merged: dict[str, object] = {}
     origins: dict[str, str] = {}
@@ -79,7 +76,7 @@ def find_settings(file: Path | None = None, **arguments: object) -> FoundSetting
         merged.update(_anchored(layer))
         origins.update(layer.origin)
     if "state" not in merged:
-        merged["state"] = by_file.base / Settings.model_fields["state"].default
+        merged["state"] = by_file.base / DEFAULT_STATE
     return FoundSettings(Settings.model_validate(merged).read_from(path), path, origins)
 
 
@@ -126,11 +123,11 @@ def _environment_layer(environ: Mapping[str, str], base: Path) -> _Layer:
     origin: dict[str, str] = {}
     faults: list[Fault] = []
     for variable in sorted(environ):
-        if not variable.startswith(_PREFIX) or variable == _CONFIG or not environ[variable]:
+        if not variable.startswith(PREFIX) or variable == CONFIG or not environ[variable]:
             continue
-        name = variable.removeprefix(_PREFIX).lower()
+        name = variable.removeprefix(PREFIX).lower()
         if name not in Settings.model_fields:
-            known = [_PREFIX + field.upper() for field in Settings.model_fields] + [_CONFIG]
+            known = [PREFIX + field.upper() for field in Settings.model_fields] + [CONFIG]
             faults.append(Fault("S002", f"unknown variable `{variable}`{did_you_mean(variable, known)}", variable))
             continue
         origin[name] = variable
@@ -160,37 +157,8 @@ def _variable_value(name: str, text: str) -> object:
     return text
 
 
-def _configured_file(environ: Mapping[str, str]) -> Path | None:
-    return Path(environ[_CONFIG]) if environ.get(_CONFIG) else None
-
-
-def _search(start: Path) -> Path | None:
-    for directory in (start, *start.parents):
-        if (directory / FILE_NAME).is_file():
-            return directory / FILE_NAME
-        pyproject = directory / "pyproject.toml"
-        if pyproject.is_file() and _TABLE in _read(pyproject):
-            return pyproject
-        # A repository's top is where a project's settings end; above it lie other people's.
-        if (directory / ".git").exists():
-            return None
-    return None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ConfigError.of("S004", "the settings file is not UTF-8 text; save it as UTF-8", str(path)) from None
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError.of(
-            "S004", f"cannot read the settings file: {reason.lower()}; check the path and its permissions", str(path)
-        ) from None
-
-
 def _file_layer(path: Path) -> _Layer:
-    text = _read(path)
+    text = read_settings_text(path)
     return _toml_layer(path, text) if path.suffix == ".toml" else _yaml_layer(path, text)
 
 
@@ -223,7 +191,7 @@ def _line_of(text: str, name: str) -> int:
     inside = False
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip().startswith("["):
-            inside = line.strip().startswith(_TABLE.rstrip("]"))
+            inside = line.strip().startswith(TABLE.rstrip("]"))
         if inside and re.match(rf'\s*"?{re.escape(name)}"?\s*[=.]', line):
             return number
     return 1

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from otel_runtime.settings.durations import parse_duration
+from otel_runtime.settings.finding import DEFAULT_STATE
 
 __all__ = ["Person", "Settings", "Target"]
 
@@ -108,7 +109,7 @@ class Settings(BaseModel):
 
     name: str = Field(default="otel-runtime", min_length=1, max_length=128)
     policy: tuple[Path, ...] = ()
-    state: Path = Path(".otel-runtime/state.db")
+    state: Path = Path(DEFAULT_STATE)
     wait_at_most: Seconds = 60.0
     people: dict[str, Person] = Field(default_factory=dict)
     otlp: Literal["auto", "on", "off"] = "auto"
