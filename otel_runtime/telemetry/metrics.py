@@ -14,6 +14,7 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from otel_runtime.telemetry import conventions as c
+from otel_runtime.telemetry.fork_gate import ForkGate
 from otel_runtime.telemetry.losses import Losses
 from otel_runtime.telemetry.sanitize import name as clean_name
 from otel_runtime.telemetry.worker import Worker
@@ -67,6 +68,8 @@ class Recorder:
         self._losses = losses
         self._queue: deque[tuple[Record, float, Mapping[str, Value], Context]] = deque()
         self._records: dict[str, Record] = {}
+        # Recording takes locks of the meter provider, which in a forked child nobody would ever release.
+        self._gate = ForkGate()
         self._worker = Worker("otel-runtime-metrics", _PERIOD_S, self._step, self._queue.clear)
         self.on: bool = meter is not None
         self.described: str = _GENERATIONS[generation] if self.on else "off: nobody reads them"
@@ -112,7 +115,8 @@ class Recorder:
             except IndexError:
                 return
             try:
-                record(value, attributes, context)
+                with self._gate:
+                    record(value, attributes, context)
             except Exception as error:  # noqa: BLE001 - an application's own meter provider may raise anything
                 self._losses.problem("metrics", error)
 

@@ -1,0 +1,127 @@
+"""Metrics of forked children: their own, each once, and no lock of the parent's in the way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from otel_runtime.telemetry.fork_gate import ForkGate
+from otel_runtime.telemetry.losses import Losses
+from otel_runtime.telemetry.own_meters import interval_from
+
+HEAD = """
+import os, sys, threading, time
+os.environ.update(OTEL_TRACES_EXPORTER="none", OTEL_METRICS_EXPORTER="console", OTEL_METRIC_EXPORT_INTERVAL="PERIOD")
+import otel_runtime as rt
+runtime = rt.configure(otlp="on")
+
+@rt.tool
+def parent(): return 1
+
+@rt.tool
+def child(): return 2
+
+"""
+# Newer Pythons warn about exactly what is tried here.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+
+def run(program: str, here: Path, *, period: str = "60000") -> str:
+    (here / ".git").mkdir()
+    (here / "program.py").write_text(HEAD.replace("PERIOD", period) + program)
+    done = subprocess.run([sys.executable, here / "program.py"], cwd=here, capture_output=True, text=True, timeout=150, check=False)
+    assert (0, "") == (done.returncode, done.stderr.partition("runtime `otel-runtime` has no policy")[0]), done.stderr
+    return done.stdout
+
+
+class TestFork:
+    def test_a_child_sends_what_it_measured_itself(self, tmp_path: Path) -> None:
+        """The parent's measurements are exported by the parent only."""
+        program = (
+            "for _ in range(3): parent()\n"
+            "runtime.flush()\n"
+            "print('===', flush=True)\n"
+            "if os.fork() == 0:\n"
+            "    child(); runtime.shutdown(); sys.stdout.flush(); os._exit(0)\n"
+            "os.wait()\n"
+        )
+        by_child = run(program, tmp_path).partition("===")[2].split('"resource_metrics"')[1]
+        assert (True, False) == ('"child"' in by_child, '"parent"' in by_child)
+
+    def test_while_the_parent_exports(self, tmp_path: Path) -> None:
+        """A child that is forked in the middle of its parent's exports stops in time, every time."""
+        program = (
+            "stop = threading.Event()\n"
+            "def busy():\n"
+            "    while not stop.is_set(): parent(); time.sleep(0.0005)\n"
+            "threads = [threading.Thread(target=busy) for _ in range(2)]\n"
+            "for thread in threads: thread.start()\n"
+            "late = 0\n"
+            "for _ in range(60):\n"
+            "    if (pid := os.fork()) == 0:\n"
+            "        child(); os._exit(0 if runtime.shutdown(20.0) else 1)\n"
+            "    late += bool(os.waitpid(pid, 0)[1])\n"
+            "    if late: break\n"
+            "stop.set()\n"
+            "for thread in threads: thread.join()\n"
+            "sys.exit(late)\n"
+        )
+        assert '"parent"' in run(program, tmp_path, period="2")
+
+
+class TestGate:
+    def test_no_fork_falls_into_it(self) -> None:
+        """The child finds the gate open although another thread of the parent goes through it all the time."""
+        gate, stop, inside = ForkGate(), threading.Event(), [0]
+
+        def work() -> None:
+            while not stop.is_set():
+                with gate:
+                    inside[0] += 1
+                    inside[0] -= 1
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        seen = []
+        for _ in range(40):
+            pid = os.fork()
+            if pid == 0:
+                with gate:
+                    os._exit(inside[0])
+            seen.append(os.waitpid(pid, 0)[1])
+        stop.set()
+        thread.join()
+        assert [0] * 40 == seen
+
+    def test_a_fork_from_inside_is_let_through(self) -> None:
+        """The forking thread itself may hold it: it is held up for a moment, not for good, and parent and child go on."""
+        gate = ForkGate()
+        with gate:
+            pid = os.fork()
+            if pid == 0:
+                with gate:
+                    os._exit(0)
+        assert 0 == os.waitpid(pid, 0)[1]
+        with gate:
+            pass
+
+
+class TestInterval:
+    @pytest.mark.parametrize(
+        ("given", "seconds", "problem"),
+        [("", 60.0, False), ("250", 0.25, False), ("0", 60.0, True), ("-1", 60.0, True), ("soon", 60.0, True), ("nan", 60.0, True)],
+    )
+    def test_from_the_variable(self, given: str, seconds: float, problem: bool) -> None:
+        """Milliseconds above zero are taken, anything else is reported and replaced by the default."""
+        losses = Losses()
+        found = interval_from({"OTEL_METRIC_EXPORT_INTERVAL": given}, losses)
+        assert (seconds, problem) == (found, "OTEL_METRIC_EXPORT_INTERVAL" in losses.problems)
+
+    def test_infinity_exports_at_a_flush_only(self) -> None:
+        """As with the SDK's own reader."""
+        assert interval_from({"OTEL_METRIC_EXPORT_INTERVAL": "inf"}, Losses()) > 10**6
