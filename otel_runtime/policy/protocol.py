@@ -18,7 +18,20 @@ from typing import Protocol
 from otel_runtime.values.action import Action, Kind
 from otel_runtime.values.decision import Decision
 
-__all__ = ["CounterKey", "Engine", "FactsStore", "FactsView", "Hold", "Needs", "Reservation", "Ruling", "Spent", "Start", "Witness"]
+__all__ = [
+    "CounterKey",
+    "Engine",
+    "FactsStore",
+    "FactsView",
+    "Hold",
+    "Needs",
+    "Reservation",
+    "Ruling",
+    "Spent",
+    "Start",
+    "Unasked",
+    "Witness",
+]
 
 _NO_LABELS: Mapping[str, frozenset[str]] = MappingProxyType({})
 
@@ -79,6 +92,17 @@ class FactsView:
     failure: str = ""
     origins: Mapping[str, frozenset[str]] | None = None
     answer: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unasked:
+    """Stands as `FactsView.answer` where another program should have been asked and was not.
+
+    Args:
+        reason: Why.
+    """
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
