@@ -2,69 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 
-from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.trace import Span
 
 from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry.operations import Attributes, AttributeValues, Plan, start_attributes
 from otel_runtime.telemetry.protocol import SpanStart
 from otel_runtime.telemetry.sanitize import name as clean_name
 
-__all__ = ["LazyAttributes"]
+__all__ = ["LazyAttributes", "first_attributes"]
+
+
+def first_attributes(start: SpanStart, plan: Plan, around: Span) -> Attributes:
+    """What a span begins with.
+
+    Args:
+        start: What is known at the start.
+        plan: What kind and name determine.
+        around: The span that is current where it starts.
+    """
+    found = start_attributes(start, plan)
+    if plan.operation == "chat" and c.REQUEST_MODEL not in found:
+        found[c.REQUEST_MODEL] = clean_name(start.name)
+    if start.unguarded and not around.get_span_context().is_valid:
+        found[c.GUARDED] = False
+    return found
 
 
 class LazyAttributes(Mapping[str, AttributeValues]):
     """What a sampler and the SDK are handed.
 
     Args:
-        start: What is known at the start.
-        plan: What kind and name determine.
-        parent: The context around the span.
+        build: Makes the attributes; called at the first look.
     """
 
-    __slots__ = ("_found", "_parent", "_plan", "_start")
+    __slots__ = ("_build", "_found")
 
-    def __init__(self, start: SpanStart, plan: Plan, parent: Context) -> None:
-        self._start = start
-        self._plan = plan
-        self._parent = parent
+    def __init__(self, build: Callable[[], Attributes]) -> None:
+        self._build = build
         self._found: Attributes | None = None
 
+    def all(self) -> Attributes:
+        """The attributes themselves."""
+        found = self._found
+        if found is None:
+            found = self._found = self._build()
+        return found
+
+    def is_in(self, answer: Mapping[str, object] | None) -> bool:
+        """True when a sampler's answer carries these very attributes, however it has wrapped them."""
+        # A mapping proxy hands the comparison on to what it stands for.
+        return answer is not None and bool(answer == _Same(self))
+
     def __getitem__(self, key: str) -> AttributeValues:
-        return self._all()[key]
+        return self.all()[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
+        return iter(self.all())
 
     def __len__(self) -> int:
-        return len(self._all())
+        return len(self.all())
 
     # The mixins of Mapping would ask for every value one by one.
     def keys(self) -> KeysView[str]:
         """The names."""
-        return self._all().keys()
+        return self.all().keys()
 
     def values(self) -> ValuesView[AttributeValues]:
         """The values."""
-        return self._all().values()
+        return self.all().values()
 
     def items(self) -> ItemsView[str, AttributeValues]:
         """Both."""
-        return self._all().items()
+        return self.all().items()
 
-    def _all(self) -> Attributes:
-        found = self._found
-        if found is None:
-            found = self._found = self._built()
-        return found
 
-    def _built(self) -> Attributes:
-        start, plan = self._start, self._plan
-        found = start_attributes(start, plan)
-        if plan.operation == "chat" and c.REQUEST_MODEL not in found:
-            found[c.REQUEST_MODEL] = clean_name(start.name)
-        if start.unguarded and not trace.get_current_span(self._parent).get_span_context().is_valid:
-            found[c.GUARDED] = False
-        return found
+class _Same:
+    """Equal to one object only, by identity: a mapping leaves the answer to the other side when that is none."""
+
+    __slots__ = ("_of",)
+    __hash__ = None  # type: ignore[assignment]  # compared, never kept
+
+    def __init__(self, of: object) -> None:
+        self._of = of
+
+    def __eq__(self, other: object) -> bool:
+        return other is self._of

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from opentelemetry import context
 from opentelemetry.context import Context
 
 from otel_runtime.telemetry import conventions as c
-from otel_runtime.telemetry.metrics import Labels, Recorder, Value
+from otel_runtime.telemetry.metrics import Labels, Record, Recorder, Value
 from otel_runtime.telemetry.operations import Plan, approval_outcome
+from otel_runtime.telemetry.places import current_context
 from otel_runtime.values.action import Action
 from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.decision import Decision
@@ -40,6 +40,8 @@ class Meters:
         self._errors = Labels(64)
         self._tools = Labels(1000)
         self._rules = Labels(1000)
+        # By name of the operation; there are four.
+        self._timers: dict[str, tuple[Record, ...]] = {}
         self._decisions: dict[tuple[str, str, str], tuple[dict[str, str], dict[str, str]]] = {}
         self._count_decision = recorder.record("otel_runtime.policy.decisions")
         self._time_decision = recorder.record("otel_runtime.policy.duration")
@@ -72,11 +74,15 @@ class Meters:
         if not recorder.on:
             return
         full: dict[str, Value] = {**labels, c.ERROR_TYPE: self._errors.of(error)} if error is not None else labels  # type: ignore[assignment]  # str is a Value
-        for name in plan.durations:
-            if (record := recorder.record(name)) is not None:
-                recorder.put(record, seconds, full, where)
+        for timer in self._timers.get(plan.operation) or self._timers_of(plan):
+            recorder.put(timer, seconds, full, where)
         if first is not None and plan.operation == "chat" and (record := recorder.record(_FIRST_CHUNK)) is not None:
             recorder.put(record, first, full, where)
+
+    def _timers_of(self, plan: Plan) -> tuple[Record, ...]:
+        found = tuple(record for name in plan.durations if (record := self._recorder.record(name)) is not None)
+        self._timers[plan.operation] = found
+        return found
 
     def usage(self, usage: UsageRecord, labels: dict[str, str], where: Context) -> None:
         """A model call's tokens and cost."""
@@ -102,25 +108,25 @@ class Meters:
             # Bounded: its parts come from bounded sets of labels.
             counted = {c.DECISION: key[0], c.DECISION_RULE: key[1], c.OWN_TOOL: tool}
             known = self._decisions[key] = (counted, {c.DECISION: key[0]})
-        where = context.get_current()
+        where = current_context()
         self._recorder.put(self._count_decision, 1, known[0], where)
         self._recorder.put(self._time_decision, duration_s, known[1], where)
 
     def asked(self, request: ApprovalRequest) -> None:
         """A person was asked."""
-        where = context.get_current()
+        where = current_context()
         self._put("otel_runtime.approval.requests", 1, {c.OWN_TOOL: self._tools.of(request.capability)}, where)
         self._put("otel_runtime.approval.pending", 1, {}, where)
 
     def answered(self, request: ApprovalRequest, wait_s: float) -> None:
         """The question has ended."""
-        where = context.get_current()
+        where = current_context()
         self._put("otel_runtime.approval.wait", wait_s, {c.APPROVAL_OUTCOME: approval_outcome(request)}, where)
         self._put("otel_runtime.approval.pending", -1, {}, where)
 
     def hook_failed(self, hook: str) -> None:
         """A lifecycle hook raised."""
-        self._put("otel_runtime.hook.errors", 1, {c.HOOK: self._errors.of(hook)}, context.get_current())
+        self._put("otel_runtime.hook.errors", 1, {c.HOOK: self._errors.of(hook)}, current_context())
 
     def _put(self, name: str, value: float | None, labels: dict[str, str], where: Context) -> None:
         record = self._recorder.record(name)

@@ -19,7 +19,7 @@ from otel_runtime.telemetry.losses import Losses
 from otel_runtime.telemetry.sanitize import name as clean_name
 from otel_runtime.telemetry.worker import Worker
 
-__all__ = ["Generation", "Labels", "Recorder"]
+__all__ = ["Generation", "Labels", "Record", "Recorder", "Value"]
 
 Generation = Literal["both", "legacy", "latest"]
 Value = str | bool | int | float

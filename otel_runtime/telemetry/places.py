@@ -3,25 +3,53 @@
 from __future__ import annotations
 
 import string
-from contextvars import Token
+from collections.abc import Callable
+from contextvars import ContextVar, Token
 from typing import Final
 
 from opentelemetry import context, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanContext, TraceFlags
 
 from otel_runtime.values.trace import TraceRef
 
-__all__ = ["attach", "detach", "link_to", "ref_of", "remote_parent", "span_context"]
+__all__ = ["attach", "current_context", "detach", "link_to", "ref_of", "remote_parent", "span_context", "span_in", "with_span"]
 
 _HEX: Final = frozenset(string.hexdigits)
 _TRACE_DIGITS: Final = 32
 _SPAN_DIGITS: Final = 16
+# Where a context keeps its current span; the API gives the name away, not under one.
+_SPAN: Final[str] = next(iter(trace.set_span_in_context(INVALID_SPAN, Context())))
 
 
-def attach(entered: Context) -> object:
-    """Make a context current; the token is for `detach`."""
-    return context.attach(entered)
+def _variable() -> ContextVar[Context] | None:
+    """The variable that holds the current context; None for a foreign runtime context (OTEL_PYTHON_CONTEXT), which is always asked."""
+    here = context.get_current()
+    token = context.attach(here)
+    variable = token.var if isinstance(token, Token) else None
+    known = variable is not None and variable.get(None) is here
+    context.detach(token)
+    return variable if known else None
+
+
+_CURRENT: Final = _variable()
+# The public functions are two Python calls above the same variable.
+current_context: Callable[[], Context] = context.get_current if _CURRENT is None else _CURRENT.get
+# Makes a context current; the token is for `detach`.
+attach: Callable[[Context], object] = context.attach if _CURRENT is None else _CURRENT.set
+
+
+def span_in(around: Context) -> Span:
+    """The span that is current in a context; the invalid one where there is none."""
+    found = around.get(_SPAN)
+    if type(found) is NonRecordingSpan:
+        return found
+    return INVALID_SPAN if found is None else trace.get_current_span(around)
+
+
+def with_span(span: Span, around: Context) -> Context:
+    """A context like the given one, in which the span is current."""
+    return Context(around, **{_SPAN: span})
 
 
 def detach(token: object) -> None:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, StatusCode
+from opentelemetry.trace import NonRecordingSpan, Span, StatusCode
 
 from otel_runtime.telemetry import conventions as c
+from otel_runtime.telemetry.direct_span import DirectSpan
 from otel_runtime.telemetry.failure import error_type, suspends
 from otel_runtime.telemetry.operations import Attributes, Plan, decision_attributes, totals_attributes, usage_attributes
 from otel_runtime.telemetry.places import attach, detach, ref_of
@@ -32,7 +33,7 @@ from otel_runtime.values.usage import TokenUsage, UsageRecord
 if TYPE_CHECKING:
     from otel_runtime.telemetry.tracing import Parts
 
-__all__ = ["OtelSpan", "process_generation"]
+__all__ = ["DroppedSpan", "OtelSpan", "process_generation"]
 
 _forks = [0]
 if hasattr(os, "register_at_fork"):
@@ -44,62 +45,33 @@ def process_generation() -> int:
     return len(_forks)
 
 
-class OtelSpan:
-    """A running operation.
+class DroppedSpan:
+    """A running operation that is sampled out: its place is handed on and its metrics are recorded, nothing else is looked at.
 
     Args:
         parts: What it shares with every other span of its runtime.
         plan: What its kind and name determine.
         span: The OpenTelemetry span, already started.
         entered: The context in which it is current.
-        started: `time.time_ns()` and `time.perf_counter()` of its start.
-        decision: Set again at the end when attributes were evicted.
+        clock: `time.perf_counter()` of its start.
         labels: Metric labels known at the start.
 
     Attributes:
         recording: False when the span is sampled out: then only metrics are recorded.
     """
 
-    __slots__ = (
-        "_clock",
-        "_content",
-        "_context",
-        "_counted",
-        "_decision",
-        "_first",
-        "_generation",
-        "_labels",
-        "_late",
-        "_live",
-        "_parts",
-        "_plan",
-        "_span",
-        "_started",
-        "recording",
-    )
+    __slots__ = ("_clock", "_context", "_counted", "_first", "_generation", "_labels", "_live", "_parts", "_plan", "_span")
+    recording: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        parts: Parts,
-        plan: Plan,
-        span: Span,
-        entered: Context,
-        started: tuple[int, float],
-        decision: Decision | None,
-        labels: dict[str, str],
-    ) -> None:
+    def __init__(self, parts: Parts, plan: Plan, span: Span, entered: Context, clock: float, labels: dict[str, str]) -> None:
         self._parts = parts
         self._plan = plan
         self._span = span
         self._context = entered
-        self._started, self._clock = started
-        self._decision = decision
+        self._clock = clock
         self._labels = labels
-        self._late: Attributes = {}
         self._first: float | None = None
         self._counted: set[str] | None = None
-        self._content: Attributes = {}
-        self.recording: bool = span.is_recording()
         # One element that the first `end` takes: popping is atomic, a flag would not be.
         self._live = [None]
         self._generation = len(_forks)
@@ -117,21 +89,10 @@ class OtelSpan:
         return ref_of(self._span.get_span_context())
 
     def event(self, name: str, attributes: Mapping[str, AttributeValue]) -> None:
-        """Add a span event now."""
-        if not self._live or not self.recording:
-            return
-        try:
-            self._span.add_event(clean_name(name), clean_all(attributes))
-        except Exception as error:  # noqa: BLE001 - telemetry fails open
-            self._parts.losses.problem("event", error)
+        """Dropped."""
 
     def attribute(self, name: str, value: AttributeValue) -> None:
-        """Set one attribute."""
-        if not self.recording:
-            return
-        found = clean_value(value)
-        if found is not None:
-            self._late[clean_name(name)] = found
+        """Dropped."""
 
     def first_chunk(self) -> None:
         """The first item of a stream has arrived."""
@@ -141,8 +102,7 @@ class OtelSpan:
     def usage(self, record: UsageRecord) -> None:
         """What a model call used: attributes and metrics; one message counts once."""
         try:
-            if self.recording:
-                self._late.update(usage_attributes(record))
+            self._describe_usage(record)
             if self._is_new(record.run.message or record.response.id):
                 self._parts.meters.usage(record, self._labels, self._context)
             if self._plan.operation == "chat":
@@ -152,17 +112,6 @@ class OtelSpan:
 
     def totals(self, usage: TokenUsage, finish_reasons: tuple[str, ...] = ()) -> None:
         """Sums of an agent's model calls: attributes only."""
-        if self.recording:
-            self._late.update(totals_attributes(usage, finish_reasons))
-
-    def given(self, arguments: Mapping[str, object] | Callable[[], Mapping[str, object] | None]) -> None:
-        """Capture the arguments now, before the body can change them."""
-        try:
-            known = arguments() if callable(arguments) else arguments
-            if known is not None:
-                self._content[self._plan.keys[0]] = self._captured_arguments(known)
-        except Exception as error:  # noqa: BLE001 - telemetry fails open
-            self._parts.losses.problem("capture", error)
 
     def end(self, outcome: Outcome, error: BaseException | None = None, result: object = NOTHING) -> None:
         """End it once."""
@@ -179,23 +128,25 @@ class OtelSpan:
         except Exception as failure:  # noqa: BLE001 - telemetry fails open
             self._parts.losses.problem("end", failure)
 
+    def _describe_usage(self, record: UsageRecord) -> None:
+        """Nobody reads it."""
+
     def _finish(self, outcome: Outcome, error: BaseException | None, result: object, elapsed: float) -> str | None:
-        """Write what is known at the end and end the span; returns the metrics' error label."""
-        span, label = self._span, None
+        """End the span; returns the metrics' error label."""
+        label = None
         try:
-            if self.recording and span.is_recording():
-                if outcome != "ok":
-                    label = self._describe(outcome, error)
-                self._write(result)
-            elif outcome != "ok":
+            if outcome != "ok":
                 label = self._label(outcome, error)
-        except Exception as failure:  # noqa: BLE001 - whatever could not be written, the span must still end
-            self._parts.losses.problem("end", failure)
+        finally:
+            if type(self._span) is not NonRecordingSpan:
+                self._close(None)
+        return label
+
+    def _close(self, at: int | None) -> None:
         try:
-            span.end(self._started + int(elapsed * 1e9))
+            self._span.end(at)
         except Exception as failure:  # noqa: BLE001 - a processor of the application's may raise anything
             self._parts.losses.problem("processor", failure)
-        return label
 
     def _is_new(self, message: str | None) -> bool:
         if message is None:
@@ -207,14 +158,106 @@ class OtelSpan:
         self._counted.add(message)
         return True
 
+    def _label(self, outcome: Outcome, error: BaseException | None) -> str | None:
+        if outcome == "error" and not suspends(error):
+            return error_type(error, "tool" if self._plan.operation == "execute_tool" else "")
+        return "cancelled" if outcome == "cancelled" else None
+
+
+class OtelSpan(DroppedSpan):
+    """A running operation that is recorded.
+
+    Args:
+        parts: What it shares with every other span of its runtime.
+        plan: What its kind and name determine.
+        span: The OpenTelemetry span, already started.
+        entered: The context in which it is current.
+        started: `time.time_ns()` and `time.perf_counter()` of its start.
+        decision: Set again at the end when attributes were evicted.
+        labels: Metric labels known at the start.
+    """
+
+    __slots__ = ("_content", "_decision", "_late", "_started")
+    recording: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        parts: Parts,
+        plan: Plan,
+        span: Span,
+        entered: Context,
+        started: tuple[int, float],
+        decision: Decision | None,
+        labels: dict[str, str],
+    ) -> None:
+        # As the base does; calling it costs more than it saves on the way of every call.
+        self._parts = parts
+        self._plan = plan
+        self._span = span
+        self._context = entered
+        self._started, self._clock = started
+        self._labels = labels
+        self._first = self._counted = None
+        self._live = [None]
+        self._generation = len(_forks)
+        self._decision = decision
+        self._late: Attributes = {}
+        self._content: Attributes | None = None
+
+    def event(self, name: str, attributes: Mapping[str, AttributeValue]) -> None:
+        """Add a span event now."""
+        if not self._live:
+            return
+        try:
+            self._span.add_event(clean_name(name), clean_all(attributes))
+        except Exception as error:  # noqa: BLE001 - telemetry fails open
+            self._parts.losses.problem("event", error)
+
+    def attribute(self, name: str, value: AttributeValue) -> None:
+        """Set one attribute."""
+        found = clean_value(value)
+        if found is not None:
+            self._late[clean_name(name)] = found
+
+    def totals(self, usage: TokenUsage, finish_reasons: tuple[str, ...] = ()) -> None:
+        """Sums of an agent's model calls: attributes only."""
+        self._late.update(totals_attributes(usage, finish_reasons))
+
+    def given(self, arguments: Mapping[str, object] | Callable[[], Mapping[str, object] | None]) -> None:
+        """Capture the arguments now, before the body can change them."""
+        try:
+            known = arguments() if callable(arguments) else arguments
+            if known is not None:
+                self._content = {self._plan.keys[0]: self._captured_arguments(known)}
+        except Exception as error:  # noqa: BLE001 - telemetry fails open
+            self._parts.losses.problem("capture", error)
+
+    def _describe_usage(self, record: UsageRecord) -> None:
+        self._late.update(usage_attributes(record))
+
+    def _finish(self, outcome: Outcome, error: BaseException | None, result: object, elapsed: float) -> str | None:
+        """Write what is known at the end and end the span; returns the metrics' error label."""
+        label = None
+        try:
+            if self._span.is_recording():
+                if outcome != "ok":
+                    label = self._describe(outcome, error)
+                self._write(result)
+            elif outcome != "ok":
+                label = self._label(outcome, error)
+        except Exception as failure:  # noqa: BLE001 - whatever could not be written, the span must still end
+            self._parts.losses.problem("end", failure)
+        self._close(self._started + int(elapsed * 1e9))
+        return label
+
     def _captured_arguments(self, known: Mapping[str, object]) -> str:
         parts = self._parts
         return parts.messages.asked(known) if self._plan.operation == "chat" else parts.capture.arguments(known)
 
     def _write_content(self, result: object) -> None:
         """Content goes where the capture mode says: attributes, an event, or both."""
-        parts, content = self._parts, self._content
-        if result is not NOTHING and parts.capture.on:
+        parts, content = self._parts, self._content or {}
+        if result is not NOTHING:
             content[self._plan.keys[1]] = parts.messages.answered(result) if self._plan.operation == "chat" else parts.capture.json(result)
         if content and parts.capture.on_spans:
             self._late.update(content)
@@ -222,21 +265,19 @@ class OtelSpan:
             self._span.add_event(c.EVENT_DETAILS if self._plan.operation == "chat" else c.EVENT_CONTENT, content)
 
     def _write(self, result: object) -> None:
-        late = self._late
+        span, late = self._span, self._late
         if self._first is not None:
             late[c.FIRST_CHUNK] = self._first
-        if self._content or result is not NOTHING:
+        if self._parts.capture.on:
             self._write_content(result)
-        if late:
-            self._span.set_attributes(late)
+        if type(span) is DirectSpan:
+            if late:
+                span.add_own(late)
+        elif late:
+            span.set_attributes(late)
         # The SDK evicts the oldest attributes first, and the decision came first of all.
-        if self._decision is not None and getattr(self._span, "dropped_attributes", True):
-            self._span.set_attributes({**self._plan.attributes, **decision_attributes(self._decision)})
-
-    def _label(self, outcome: Outcome, error: BaseException | None) -> str | None:
-        if outcome == "error" and not suspends(error):
-            return error_type(error, "tool" if self._plan.operation == "execute_tool" else "")
-        return "cancelled" if outcome == "cancelled" else None
+        if self._decision is not None and getattr(span, "dropped_attributes", True):
+            span.set_attributes({**self._plan.attributes, **decision_attributes(self._decision)})
 
     def _describe(self, outcome: Outcome, error: BaseException | None) -> str | None:
         label = self._label(outcome, error)

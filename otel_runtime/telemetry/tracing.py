@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanKind, Tracer
 
 from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry import operations as ops
 from otel_runtime.telemetry.capture import Capture
+from otel_runtime.telemetry.direct_span import DirectSpan
 from otel_runtime.telemetry.failure import Failures
-from otel_runtime.telemetry.lazy_attributes import LazyAttributes
+from otel_runtime.telemetry.lazy_attributes import first_attributes
 from otel_runtime.telemetry.losses import Losses
 from otel_runtime.telemetry.message_capture import MessageCapture
 from otel_runtime.telemetry.meters import Meters
 from otel_runtime.telemetry.metrics import Recorder
 from otel_runtime.telemetry.noop import NOOP_SPAN
 from otel_runtime.telemetry.outlets import Outlets
-from otel_runtime.telemetry.places import link_to, ref_of, remote_parent
+from otel_runtime.telemetry.places import current_context, link_to, ref_of, remote_parent, span_in, with_span
 from otel_runtime.telemetry.projector import Projector
 from otel_runtime.telemetry.protocol import OpenSpan, SpanStart
 from otel_runtime.telemetry.redaction import Redactor
 from otel_runtime.telemetry.sanitize import name as clean_name
-from otel_runtime.telemetry.span import OtelSpan
-from otel_runtime.telemetry.unsampled import dropped
+from otel_runtime.telemetry.span import DroppedSpan, OtelSpan
+from otel_runtime.telemetry.starting import spans_of
 from otel_runtime.values.action import Action
 from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.decision import Decision
@@ -91,6 +91,7 @@ class OtelTracing:
         resume_trace: Literal["auto", "same", "new"] = "auto",
     ) -> None:
         self._tracer = tracer
+        self._spans = spans_of(tracer)
         self._recorder = recorder
         self._outlets = outlets
         self._parts = Parts(losses, Meters(recorder), capture, MessageCapture(capture, redactor), Failures(redactor), redactor)
@@ -118,7 +119,7 @@ class OtelTracing:
     def current(self) -> TraceRef | None:
         """Where the running code stands."""
         try:
-            return ref_of(trace.get_current_span().get_span_context())
+            return ref_of(span_in(current_context()).get_span_context())
         except Exception as error:  # noqa: BLE001 - an application's own span class may raise anything
             self._parts.losses.problem("current", error)
             return None
@@ -137,7 +138,7 @@ class OtelTracing:
                     attributes.update(ops.call_content(action, self._parts.capture))
                 end = time.time_ns()
                 start = end - int(max(0.0, duration_s) * 1e9)
-                self._instant(f"policy {decision.value} {name}", attributes, context.get_current(), [], start, end)
+                self._instant(f"policy {decision.value} {name}", attributes, current_context(), [], start, end)
         except Exception as error:  # noqa: BLE001 - telemetry fails open
             self._parts.losses.problem("decision", error)
 
@@ -152,7 +153,7 @@ class OtelTracing:
             now = time.time_ns()
             name = f"approval requested {clean_name(request.capability)}"
             # Jaeger doubts the clock of a span without duration.
-            found = self._instant(name, attributes, context.get_current(), [], now - _INSTANT_NS, now)
+            found = self._instant(name, attributes, current_context(), [], now - _INSTANT_NS, now)
             self._outlets.wake()
             return found
         except Exception as error:  # noqa: BLE001 - telemetry fails open
@@ -217,17 +218,20 @@ class OtelTracing:
         parts = self._parts
         plan = self._plans.get((start.kind, start.name)) or self._plan(start.kind, start.name)
         self._recorder.ensure()
-        parent = context.get_current() if start.parent is None else remote_parent(start.parent)
+        parent = current_context() if start.parent is None else remote_parent(start.parent)
+        around = span_in(parent)
         links = [link for ref in start.links for link in link_to(ref)] if start.links else []
         labels = plan.labels
         if plan.operation == "chat":
             labels = parts.meters.model(start.model or start.name, start.provider, labels)
         # Both clocks are read together, or a child could seem to end after its parent by what lies between the readings.
         started, clock = time.time_ns(), time.perf_counter()
-        span = self._start(plan.span_name, parent, plan.kind, LazyAttributes(start, plan, parent), links, started)
-        entered = trace.set_span_in_context(span, parent)
+        span = self._start(plan.span_name, plan.kind, lambda: first_attributes(start, plan, around), parent, around, links, started)
+        entered = parent if span is around else with_span(span, parent)
+        if type(span) is not DirectSpan and not span.is_recording():
+            return DroppedSpan(parts, plan, span, entered, clock, labels)
         opened = OtelSpan(parts, plan, span, entered, (started, clock), start.decision, labels)
-        if start.arguments is not None and parts.capture.on and opened.recording:
+        if start.arguments is not None and parts.capture.on:
             opened.given(start.arguments)
         return opened
 
@@ -238,21 +242,24 @@ class OtelTracing:
         return plan
 
     def _start(
-        self, name: str, parent: Context, kind: SpanKind, attributes: Mapping[str, ops.AttributeValues], links: list[Link], started: int
+        self,
+        name: str,
+        kind: SpanKind,
+        build: Callable[[], ops.Attributes],
+        parent: Context,
+        around: Span,
+        links: Sequence[Link],
+        started: int,
     ) -> Span:
         try:
-            stands_in = dropped(self._tracer, parent, name, kind, attributes, links)
-            if stands_in is not None:
-                return stands_in
-            # The last two: exceptions are recorded by us.
-            return self._tracer.start_span(name, parent, kind, attributes, links, started, False, False)
+            return self._spans.start(name, kind, build, parent, around, links, started)
         except Exception as error:  # noqa: BLE001 - a sampler or processor of the application's may raise anything
             self._parts.losses.problem("processor", error)
             # Children then hang under the span around this one.
-            return NonRecordingSpan(trace.get_current_span(parent).get_span_context())
+            return NonRecordingSpan(around.get_span_context())
 
     def _instant(self, name: str, attributes: ops.Attributes, parent: Context, links: list[Link], start: int, end: int) -> TraceRef | None:
-        span = self._start(name, parent, SpanKind.INTERNAL, attributes, links, start)
+        span = self._start(name, SpanKind.INTERNAL, lambda: attributes, parent, span_in(parent), links, start)
         try:
             span.end(end)
         except Exception as error:  # noqa: BLE001 - as above
@@ -267,8 +274,8 @@ class OtelTracing:
         attributes = ops.resolved_attributes(request, self._parts.redactor, wait_s)
         start = int(request.requested_at.timestamp() * 1e9)
         name = f"approval {ops.approval_outcome(request)} {clean_name(request.capability)}"
-        parent = context.get_current()
-        if not trace.get_current_span(parent).get_span_context().is_valid:
+        parent = current_context()
+        if not span_in(parent).get_span_context().is_valid:
             resumed = ops.resumed_parent(request.trace, wait_s, self._resume)
             parent = Context() if resumed is None else remote_parent(resumed)
         return self._instant(name, attributes, parent, link_to(requested), start, start + int(wait_s * 1e9))

@@ -7,16 +7,21 @@ this process that is not sampled. A sampler by ratio or rate decides about a roo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Tracer
+from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_OFF, Decision
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 
 from otel_runtime.telemetry.operations import AttributeValues
 
-__all__ = ["dropped"]
+__all__ = ["RANDOM", "dropped", "random_bit"]
+
+# Version 2 of W3C Trace Context; 0 for an SDK that does not know the flag yet.
+RANDOM: Final = int(getattr(TraceFlags, "RANDOM_TRACE_ID", 0))
 
 
 def dropped(
@@ -48,7 +53,13 @@ def dropped(
     return None if asked.decision is not Decision.DROP else around
 
 
+def random_bit(ids: IdGenerator) -> int:
+    """The flag that says that the ids of a new trace are random; 0 when they are not, or the SDK does not know the flag yet."""
+    return RANDOM if RANDOM and ids.is_trace_id_random() else 0
+
+
 def _root(tracer: Tracer) -> Span:
     # With a place of its own, so that the services behind it learn that nothing is recorded.
     ids = tracer.id_generator
-    return NonRecordingSpan(SpanContext(ids.generate_trace_id(), ids.generate_span_id(), is_remote=False))
+    trace_id, flags = ids.generate_trace_id(), TraceFlags(random_bit(ids))
+    return NonRecordingSpan(SpanContext(trace_id, ids.generate_span_id(), is_remote=False, trace_flags=flags))

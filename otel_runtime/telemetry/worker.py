@@ -31,6 +31,9 @@ class Worker:
         period_s: Seconds between two steps when nobody wakes it.
         step: What to do; it must not raise.
         forked: Called in a forked child, before anything else.
+
+    Attributes:
+        running: True once the thread was started.
     """
 
     def __init__(self, name: str, period_s: float, step: Callable[[], None], forked: Callable[[], None]) -> None:
@@ -42,14 +45,11 @@ class Worker:
         self._bell: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopped = False
+        # Asked on the way of every call: no property.
+        self.running: bool = False
         reference = weakref.WeakMethod(self._after_fork)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=lambda: _call(reference))
-
-    @property
-    def running(self) -> bool:
-        """True once the thread was started."""
-        return self._thread is not None
 
     def ensure(self) -> bool:
         """Start the thread unless it runs; False when it cannot be started (stopped, interpreter shutting down)."""
@@ -65,6 +65,7 @@ class Worker:
                 # No new threads at interpreter shutdown; the owner counts what stays behind.
                 return False
             self._thread = thread
+            self.running = True
             return True
 
     def wake(self) -> None:
@@ -116,6 +117,7 @@ class Worker:
         self._lock = threading.RLock()
         self._bell = queue.SimpleQueue()
         self._thread = None
+        self.running = False
         self._forked()
 
 
