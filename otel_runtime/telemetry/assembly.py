@@ -13,8 +13,7 @@ from typing import Literal
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
-from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExporter, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
@@ -36,6 +35,7 @@ from otel_runtime.telemetry.metrics import Recorder
 from otel_runtime.telemetry.otlp_json_file import OtlpJsonFile, trace_file_path
 from otel_runtime.telemetry.otlp_sender import OtlpSender
 from otel_runtime.telemetry.outlets import Outlets
+from otel_runtime.telemetry.own_meters import OwnMeters, interval_from
 from otel_runtime.telemetry.pipe import Limits, Pipe, limits_from
 from otel_runtime.telemetry.projector import Projector
 from otel_runtime.telemetry.projector_spans import TracerSpans
@@ -81,9 +81,9 @@ def assemble(
     redactor = Redactor(settings.redact_keys, settings.redact_patterns)
     pipes = _own_pipes(around)
     tracers, whose = _tracers(around, tracer_provider, pipes)
-    meters, readers = _meters(around, meter_provider)
+    meters = _meters(around, meter_provider)
     flushes = _flushes(None if whose == "own" else tracers) + _flushes(meters)
-    stops = [meters.shutdown] if isinstance(meters, SdkMeterProvider) and readers else []
+    stops = [meters.shutdown] if isinstance(meters, OwnMeters) else []
     mode, wrong = capture_mode(settings.capture, environ.get(_CAPTURE_VARIABLE))
     if wrong:
         losses.problem(_CAPTURE_VARIABLE, wrong, warn=False)
@@ -210,22 +210,25 @@ def _endpoint_known(around: _Surroundings, signal: str) -> bool:
     return around.settings.otlp == "on" or "otlp" in asked or any(around.environ.get(name, "").strip() for name in names)
 
 
-def _meters(around: _Surroundings, given: MeterProvider | None) -> tuple[MeterProvider | None, list[PeriodicExportingMetricReader]]:
-    """The provider and our readers of it; no provider at all when nobody would read the metrics."""
+def _meters(around: _Surroundings, given: MeterProvider | None) -> MeterProvider | OwnMeters | None:
+    """The provider; none at all when nobody would read the metrics."""
     known = given or _global_meters(around.losses)
     if known is not None:
-        return known, []
-    readers: list[PeriodicExportingMetricReader] = []
+        return known
+    own = OwnMeters(lambda: _metric_exporters(around), _resource(around), around.losses, interval_from(around.environ, around.losses))
+    return own if own.reads else None
+
+
+def _metric_exporters(around: _Surroundings) -> list[MetricExporter]:
+    found: list[MetricExporter] = []
     for name in _exporters(around, "METRICS"):
         try:
             exporter = otlp.QuietMetrics(ConsoleMetricExporter, around.losses) if name == "console" else _otlp_metrics(around)
             if exporter is not None:
-                readers.append(PeriodicExportingMetricReader(exporter))
+                found.append(exporter)
         except Exception as error:  # noqa: BLE001 - a bad OTEL_* value; spans still work
             around.losses.problem("otlp metrics", error, warn=False)
-    if not readers:
-        return None, []
-    return SdkMeterProvider(readers, resource=_resource(around), shutdown_on_exit=False), readers
+    return found
 
 
 def _global_meters(losses: Losses) -> MeterProvider | None:
@@ -252,7 +255,7 @@ def _otlp_metrics(around: _Surroundings) -> MetricExporter | None:
     return otlp.QuietMetrics(make, around.losses, None if known else otlp.Collector.local(protocol), like)
 
 
-def _flushes(provider: TracerProvider | MeterProvider | None) -> list[_Flush]:
+def _flushes(provider: TracerProvider | MeterProvider | OwnMeters | None) -> list[_Flush]:
     flush = getattr(provider, "force_flush", None)
     return [flush] if callable(flush) else []
 
