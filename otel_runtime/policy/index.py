@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from otel_runtime.policy.budgets import Budget
@@ -64,14 +64,20 @@ class Plan:
 
 
 class Index:
-    """Rules by kind and name."""
+    """Rules by kind and name.
 
-    def __init__(self, rules: Sequence[CompiledRule], catalogue: Mapping[str, ToolEntry]) -> None:
+    Args:
+        rules: In the order of the files.
+        catalogue: Tools the policy declares.
+        history: Tools, or globs of them, whose start some rule asks about, also one that is not among `rules`.
+    """
+
+    def __init__(self, rules: Sequence[CompiledRule], catalogue: Mapping[str, ToolEntry], history: Iterable[str] = ()) -> None:
         self._catalogue = catalogue
         self._exact: dict[tuple[Kind, str], list[CompiledRule]] = {}
         self._loose: dict[Kind, list[CompiledRule]] = {}
         self._plans: dict[tuple[Kind, str], Plan] = {}
-        self._history = Globs(pattern for rule in rules for pattern in rule.history)
+        self._history = Globs((*history, *(pattern for rule in rules for pattern in rule.history)))
         for rule in rules:
             self._add(rule)
 

@@ -11,7 +11,7 @@ from otel_runtime.policy.names import Globs
 from otel_runtime.policy.scope import Scope
 from otel_runtime.policy.terms import Approval, Retry, Rule
 from otel_runtime.policy.truth import Tri
-from otel_runtime.policy.walk import blocks, uses_origin
+from otel_runtime.policy.walk import blocks, history_of, uses_origin
 from otel_runtime.values.action import Kind
 from otel_runtime.values.decision import ApprovalTerms, Requirement, RetryClass, Verdict
 
@@ -111,7 +111,7 @@ def compile_rule(rule: Rule, order: int = 0, place: str = "") -> CompiledRule:
         retry=_retry_terms(rule) if rule.decision == "retryable-failure" else None,
         uses_agent=any("agent" in part.written for part in parts),
         uses_session=uses_origin(rule) or any(part.written & {"after", "when"} for part in parts),
-        history=tuple(pattern for part in parts if part.after is not None for pattern in part.after.tool or ()),
+        history=tuple(history_of(rule)),
         uses_origin=uses_origin(rule),
     )
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from otel_runtime.policy.terms import Conditions, Ref, Test
 
-__all__ = ["Path", "blocks", "folders_of", "refs", "subjects", "tests", "uses_origin"]
+__all__ = ["Path", "blocks", "folders_of", "history_of", "refs", "subjects", "tests", "uses_origin"]
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -59,6 +59,13 @@ def folders_of(model: Conditions) -> Iterator[str]:
         for _root, _name, test, where in subjects(block, at):
             for part, _ in tests(test, where):
                 yield from part.under or ()
+
+
+def history_of(model: Conditions) -> Iterator[str]:
+    """Every tool, or glob of tools, whose start in the session a rule asks about."""
+    for block, _ in blocks(model, ()):
+        if block.after is not None:
+            yield from block.after.tool
 
 
 def uses_origin(model: Conditions) -> bool:
