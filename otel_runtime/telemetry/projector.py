@@ -31,7 +31,7 @@ from otel_runtime.telemetry.projector_order import Known, began, ending_of_run, 
 from otel_runtime.telemetry.projector_spans import SpanPort, Spans
 from otel_runtime.telemetry.projector_steps import RunWriter
 from otel_runtime.telemetry.projector_units import Ending, Held, Run, Unit
-from otel_runtime.telemetry.run_view import Seen, is_counted_only, nanoseconds, see
+from otel_runtime.telemetry.run_view import Seen, nanoseconds, see
 from otel_runtime.telemetry.worker import Worker
 from otel_runtime.values.trace import TraceEvent, TraceRef
 
@@ -158,7 +158,8 @@ class Projector:
         self._signal(event)
         seen, now = see(event), nanoseconds(event.timestamp) or clock
         if event.attributes.get("session.ended") is True:
-            self._close_session(seen.session)
+            self._close_session(seen, event, now, clock)
+            return
         run_id = seen.run or self._turn_of(seen.session)
         if run_id is None:
             self._without_run(event, seen, now, clock)
@@ -211,7 +212,7 @@ class Projector:
         return next((run.id for run in reversed(self._runs.values()) if run.session == session), None)
 
     def _without_run(self, event: TraceEvent, seen: Seen, now: int, clock: int) -> None:
-        if is_counted_only(event):
+        if seen.often:
             self._note(f"counted: {event.name[:64]}")
             for run in self._runs.values():
                 if seen.session in (None, run.session):
@@ -305,7 +306,7 @@ class Projector:
     def _late(self, run: Run, seen: Seen, event: TraceEvent, now: int, clock: int) -> None:
         """An event of a run that has ended: a whole step still becomes a span."""
         facts = attributes_of(event)
-        if seen.step is None or is_counted_only(event) or len(run.late) >= _LATE:
+        if seen.step is None or seen.often or len(run.late) >= _LATE:
             if facts.get(names.DECISION) not in (None, "allow"):
                 self._writer.decide(run, seen, {**facts, LATE: True}, now)
             else:
@@ -355,11 +356,16 @@ class Projector:
                     else:
                         self._note("late")
 
-    def _close_session(self, session: str | None) -> None:
+    def _close_session(self, seen: Seen, event: TraceEvent, now: int, clock: int) -> None:
+        """Every run of the session ends with it; where there is none, the event is counted and logged, and makes no span."""
+        if seen.session is None:
+            return
         for run_id, held in list(self._waiting.items()):
-            if any(see(each.event).session == session for each in held):
+            if any(see(each.event).session == seen.session for each in held):
                 self._release(run_id)
-        for run in [run for run in self._runs.values() if session is not None and run.session == session]:
+        for run in [run for run in self._runs.values() if run.session == seen.session]:
+            if run.ending is None:
+                self._apply(run, seen, event, now, clock)
             self._close(run, "closed")
 
     def _close(self, run: Run, outcome: str) -> None:

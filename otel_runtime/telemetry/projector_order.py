@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry.event_attributes import error_type
 from otel_runtime.telemetry.projector_units import Ending, Held, Run
 from otel_runtime.telemetry.run_view import Seen
@@ -67,7 +68,8 @@ def began(first: Held) -> int:
 def ending_of_run(run: Run, seen: Seen, event: TraceEvent, now: int, clock: int) -> Ending:
     """How a terminal event ends its run."""
     if seen.outcome == "failed":
-        return Ending(now, run.failure or error_type(event), None, clock, seen.final)
+        told = error_type(event)
+        return Ending(now, run.failure or told if told == names.OTHER else told, None, clock, seen.final)
     if seen.outcome == "cancelled":
         return Ending(now, None, "cancelled", clock)
     if seen.outcome == "closed":

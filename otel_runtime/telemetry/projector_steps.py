@@ -13,7 +13,7 @@ from otel_runtime.telemetry.event_attributes import ORPHAN, TRUNCATED, Attribute
 from otel_runtime.telemetry.event_signals import Signals
 from otel_runtime.telemetry.projector_spans import SpanPort, Spans
 from otel_runtime.telemetry.projector_units import Ending, Held, Run, Unit
-from otel_runtime.telemetry.run_view import Effect, Seen, effect_of, is_counted_only, nanoseconds, see
+from otel_runtime.telemetry.run_view import Seen, nanoseconds, see
 from otel_runtime.values.trace import TraceEvent, TraceRef
 
 __all__ = ["RunWriter", "ending_of"]
@@ -48,7 +48,7 @@ class RunWriter:
 
     def apply(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> Unit | None:
         """Act on one event of an open run; returns the unit it was counted on, when it was only counted."""
-        if is_counted_only(event):
+        if seen.often:
             return self._count(run, seen, event, now)
         if " " not in run.unit.name and (name := run_name(event, run.unit.name)) != run.unit.name:
             run.unit.name = name
@@ -70,7 +70,7 @@ class RunWriter:
             unit.end(max(run.last_ns, start.at_ns), None, "closed")
         else:
             span.update(attributes_of(end.event))
-            unit.end(end.at_ns, *ending_of(end.event))
+            unit.end(end.at_ns, *ending_of(see(end.event), end.event))
 
     def finish(self, run: Run, ending: Ending) -> None:
         """End a run's span, its open steps first."""
@@ -153,12 +153,12 @@ class RunWriter:
         self._use(run, facts, event)
         unit.ended_hint_ns = nanoseconds(event.attributes.get("step.ended_at")) or unit.ended_hint_ns
         if seen.effect != "running":
-            self._end_step(run, step, unit, event, now)
+            self._end_step(run, step, unit, seen, event, now)
         elif early is not None:
             late = attributes_of(early.event)
             unit.span.update(late, unit.resolved(early.event.attributes.get("approval.outcome")) if seen.kind == "approval" else None)
             self._use(run, late, early.event)
-            self._end_step(run, step, unit, early.event, early.at_ns)
+            self._end_step(run, step, unit, see(early.event), early.event, early.at_ns)
 
     def _open_step(self, run: Run, seen: Seen, step: str, event: TraceEvent, now: int, given: Attributes, *, orphan: bool = False) -> Unit:
         label = step_name(event, seen.kind)
@@ -177,10 +177,10 @@ class RunWriter:
             oldest.end(now, None, "evicted")
         return unit
 
-    def _end_step(self, run: Run, step: str, unit: Unit, event: TraceEvent, now: int) -> None:
+    def _end_step(self, run: Run, step: str, unit: Unit, seen: Seen, event: TraceEvent, now: int) -> None:
         run.forget(step, unit)
         run.write_tail(unit)
-        unit.end(unit.ended_hint_ns or now, *ending_of(event))
+        unit.end(unit.ended_hint_ns or now, *ending_of(seen, event))
 
     def _hold_end(self, run: Run, step: str, event: TraceEvent, now: int) -> None:
         run.early[step, step_name(event, "tool").key, run.held] = Held(event, now, run.heard_ns)
@@ -202,7 +202,7 @@ class RunWriter:
         self._use(run, attributes_of(held.event), held.event)
         if seen.kind == "approval" and (name := unit.resolved(held.event.attributes.get("approval.outcome"))):
             unit.span.update({}, name)
-        self._end_step(run, step, unit, held.event, held.at_ns)
+        self._end_step(run, step, unit, seen, held.event, held.at_ns)
 
     def _event(self, run: Run, unit: Unit, event: TraceEvent, facts: Attributes, now: int, *, keep: bool = False) -> None:
         # What the span says already is not said again.
@@ -229,9 +229,8 @@ def _early_end(run: Run, step: str, tool: str) -> Held | None:
     return None
 
 
-def ending_of(event: TraceEvent) -> tuple[str | None, str | None]:
+def ending_of(seen: Seen, event: TraceEvent) -> tuple[str | None, str | None]:
     """`error.type` and outcome of a step that ends with this event."""
-    effect: Effect = effect_of(event.name)
-    if effect == "failed":
+    if seen.effect == "failed":
         return error_type(event), None
-    return ("cancelled", "cancelled") if effect == "cancelled" else (None, None)
+    return ("cancelled", "cancelled") if seen.effect == "cancelled" else (None, None)

@@ -11,13 +11,12 @@ from typing import Final, Literal, NamedTuple
 
 from otel_runtime.values.trace import TraceEvent, TraceRef
 
-__all__ = ["Effect", "Outcome", "Seen", "StepKind", "effect_of", "is_counted_only", "nanoseconds", "otel_ids", "see"]
+__all__ = ["Effect", "Named", "Outcome", "Seen", "StepKind", "named", "nanoseconds", "otel_ids", "see"]
 
 Effect = Literal["running", "completed", "failed", "cancelled"]
 Outcome = Literal["completed", "failed", "cancelled", "closed"]
 StepKind = Literal["tool", "model", "approval", "agent", "step"]
 
-RUN_IDS: Final = ("agent.run.id", "run.id", "runId")
 STEP_IDS: Final = ("step.id", "tool.id", "approval.id", "model.call.id")
 _RUNNING: Final = ("output", "progress", "request", "start", "started", "summary", "updated")
 _FAILED: Final = ("error", "failed")
@@ -25,9 +24,7 @@ _OPENING: Final = (".start", ".started", ".accepted")
 # Too many for a span event each: they are counted on their unit.
 _COUNTED: Final = ("delta", "heartbeat")
 # Names that end a run by themselves. After `invocation.error` the last of them wins; every other failure stays.
-_TERMINAL: Final = frozenset(
-    {"finish", "agent.run.finish", "invocation.finish", "invocation.error", "run.finish", "run.completed", "run.error", "run.failed"}
-)
+_TERMINAL: Final = frozenset({"finish", "invocation.finish", "invocation.error", "run.finish", "run.completed", "run.error", "run.failed"})
 _OUTCOMES: Final[Mapping[str, Outcome]] = {"completed": "completed", "failed": "failed", "cancelled": "cancelled", "closed": "closed"}
 _KIND_BY_ID: Final[Mapping[str, StepKind]] = {"tool.id": "tool", "approval.id": "approval", "model.call.id": "model", "step.id": "step"}
 _KIND_BY_NAME: Final[Mapping[str, StepKind]] = {
@@ -37,6 +34,9 @@ _KIND_BY_NAME: Final[Mapping[str, StepKind]] = {
     "agent": "agent",
     "subagent": "agent",
 }
+# Only what speaks for the run fails it: a failed queue or store of the host is not the agent's failure.
+_SPEAKS_FOR_THE_RUN: Final = frozenset({"agent", "invocation", "run", "stream", "turn", "error"})
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _SPAN_ID: Final = re.compile(r"(?!0{16})[0-9a-f]{16}")
 
@@ -56,6 +56,7 @@ class Seen(NamedTuple):
         parent: Id of the step or run that the event names as its parent; None when it names none.
         opens: True for an event that starts its run.
         announced: True when the source opens each run by a start, exactly once: what comes before it came too early.
+        often: True for events that come in thousands, such as text deltas: they are counted only.
     """
 
     run: str | None
@@ -69,36 +70,80 @@ class Seen(NamedTuple):
     parent: str | None = None
     opens: bool = False
     announced: bool = False
+    often: bool = False
+
+
+class Named(NamedTuple):
+    """What an event's name alone says.
+
+    Args:
+        effect: What the event does to its step.
+        often: True for names of which thousands come; they are counted only.
+        kind: What sort of step it is; None when the kind of its id says.
+        opens: True for a name with which a run starts.
+        terminal: The outcome with which a run of this name ends; None for any other name.
+        fails_run: True for a failure of the run; not `invocation.error`, after which the last terminal event wins.
+    """
+
+    effect: Effect
+    often: bool
+    kind: StepKind | None
+    opens: bool
+    terminal: Outcome | None
+    fails_run: bool
+
+
+@lru_cache(maxsize=1024)
+def named(name: str) -> Named:
+    """The name, read; ViteHub says `agent.tool.start` where its page says `tool.start`."""
+    stem = name.removeprefix("agent.") if name.count(".") > 1 else name
+    first, ending = stem.partition(".")[0], stem.rpartition(".")[2]
+    effect: Effect = "running" if ending in _RUNNING or ending in _COUNTED else "completed"
+    if ending in _FAILED:
+        effect = "failed"
+    elif ending == "cancelled":
+        effect = "cancelled"
+    terminal: Outcome | None = None if stem not in _TERMINAL else "failed" if effect == "failed" else "completed"
+    fails_run = effect == "failed" and first in _SPEAKS_FOR_THE_RUN and stem != "invocation.error"
+    return Named(effect, ending in _COUNTED, _KIND_BY_NAME.get(first), stem.endswith(_OPENING), terminal, fails_run)
 
 
 def see(event: TraceEvent) -> Seen:
     """How the run view reads one event."""
-    facts, name, trace = event.attributes, event.name, event.trace
-    run = _first_text(facts, RUN_IDS) or (trace.id if trace else None)
+    facts, trace = event.attributes, event.trace
+    by_name = named(event.name)
+    run = _text(facts, "agent.run.id") or _text(facts, "run.id") or _text(facts, "runId") or (trace.id if trace else None)
     key, step = None, None
     for known in STEP_IDS:
-        if (step := _text(facts, known)) is not None:
+        if known in facts and (step := _text(facts, known)) is not None:
             key = known
             break
-    effect = effect_of(name)
+    often = facts.get("event.often") is True
+    told = facts.get("run.outcome")
+    effect: Effect = by_name.effect
+    if event.type == "error" and effect in ("running", "completed") and facts.get("error.recoverable") is not True:
+        # As in the run view it comes from: the type says it too.
+        effect = "failed"
+    tentative = facts.get("run.tentative") is True
+    outcome: Outcome | None = None
+    if key is None:
+        outcome = _OUTCOMES.get(told) if type(told) is str else None
+        if outcome is None and not tentative:
+            outcome = by_name.terminal
     return Seen(
         run,
         step,
-        _kind(name, key),
+        by_name.kind or (_KIND_BY_ID[key] if key else "step"),
         effect,
-        None if key else _outcome(event, effect),
-        effect != "failed" or "run.outcome" in facts,
-        effect == "failed" and _fails_the_run(event, key, effect),
+        outcome,
+        by_name.effect != "failed" or told is not None,
+        key is None and by_name.fails_run and not tentative and facts.get("error.recoverable") is not True,
         _text(facts, "session.id"),
         _text(facts, "parent.id") or (trace.parent_id if trace else None),
-        key is None and name.endswith(_OPENING) and facts.get("event.often") is not True,
+        key is None and by_name.opens and not often,
         facts.get("run.announced") is True,
+        often or by_name.often,
     )
-
-
-def is_counted_only(event: TraceEvent) -> bool:
-    """True for events that come in thousands, such as text deltas."""
-    return event.name.rpartition(".")[2] in _COUNTED or event.attributes.get("event.often") is True
 
 
 def nanoseconds(moment: object) -> int | None:
@@ -106,7 +151,7 @@ def nanoseconds(moment: object) -> int | None:
     if not isinstance(moment, datetime):
         return None
     aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    since = aware - datetime(1970, 1, 1, tzinfo=UTC)
+    since = aware - _EPOCH
     # In whole numbers: a float second has no room for microseconds of this century.
     whole = (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000
     return whole if whole > 0 else None
@@ -122,46 +167,6 @@ def otel_ids(trace: TraceRef) -> tuple[int, int]:
 
 def _hashed(text: str, digits: int) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
-
-
-@lru_cache(maxsize=1024)
-def effect_of(name: str) -> Effect:
-    """What an event of that name does to its step."""
-    ending = name.rpartition(".")[2]
-    if ending in _FAILED:
-        return "failed"
-    if ending == "cancelled":
-        return "cancelled"
-    return "running" if ending in _RUNNING or ending in _COUNTED else "completed"
-
-
-def _outcome(event: TraceEvent, effect: Effect) -> Outcome | None:
-    told = event.attributes.get("run.outcome")
-    if isinstance(told, str) and told in _OUTCOMES:
-        return _OUTCOMES[told]
-    if event.name not in _TERMINAL or event.attributes.get("run.tentative") is True:
-        return None
-    return "failed" if effect == "failed" else "completed"
-
-
-def _fails_the_run(event: TraceEvent, key: str | None, effect: Effect) -> bool:
-    facts = event.attributes
-    if key or event.name == "invocation.error" or facts.get("run.tentative") is True or facts.get("error.recoverable") is True:
-        return False
-    # Only what speaks for the run: a failed queue or store of the host is not the agent's failure.
-    return effect == "failed" and event.name.partition(".")[0] in ("agent", "invocation", "run", "stream", "turn", "error")
-
-
-@lru_cache(maxsize=1024)
-def _kind(name: str, key: str | None) -> StepKind:
-    return _KIND_BY_NAME.get(name.partition(".")[0], _KIND_BY_ID.get(key or "step.id", "step"))
-
-
-def _first_text(attributes: Mapping[str, object], names: tuple[str, ...]) -> str | None:
-    for name in names:
-        if (found := _text(attributes, name)) is not None:
-            return found
-    return None
 
 
 def _text(attributes: Mapping[str, object], name: str) -> str | None:

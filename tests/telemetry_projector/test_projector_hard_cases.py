@@ -114,9 +114,17 @@ class TestDreadnode:
         """No terminal event comes; the deletion closes every span of that session and of no other."""
         stage = Stage("dreadnode").feed(envelope("turn.started", 0), inner("toolstart", 1, tool_call=call()))
         stage.feed(envelope("turn.started", 1, "t2", "s2"), envelope("session.deleted", 7, None, session_id="s1"))
-        closed = {span.name: facts(span).get("otel_runtime.outcome") for span in stage.spans()}
-        assert ("closed", "closed") == (closed["execute_tool sh"], closed["invoke_agent a1"])
+        closed = {span.name: (facts(span).get("otel_runtime.outcome"), milliseconds(span)) for span in stage.spans()}
+        # As long as they lasted there: until the deletion, not until the last event before it.
+        assert {"execute_tool sh": ("closed", 6.0), "invoke_agent a1": ("closed", 7.0)} == closed
         assert 1 == stage.projector.open_runs
+
+    @pytest.mark.parametrize("kind", ["session.created", "session.deleted"])
+    def test_a_session_without_a_turn(self, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+        """Its creation and deletion are log records, and no spans."""
+        with caplog.at_level(logging.INFO, "otel_runtime.events"):
+            stage = Stage("dreadnode").feed(envelope(kind, 0, None, session_id="s1"))
+        assert ([kind], []) == ([record.getMessage() for record in caplog.records], stage.close())
 
     def test_a_turn_queued_behind_a_running_one(self) -> None:
         """Its span starts when it starts; the time in the queue is an attribute."""

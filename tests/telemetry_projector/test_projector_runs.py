@@ -340,3 +340,77 @@ class TestClosing:
         assert {30.0} == {milliseconds(span) for span in spans.values()}
         bench.feed("note.added", 31)
         assert 1 == bench.projector.problems["closed"]
+
+
+class TestViteHubNames:
+    """The names that the real system gives: `agent.` before what its page says."""
+
+    @pytest.mark.parametrize(
+        ("names", "failed"),
+        [
+            (["agent.invocation.start", "agent.invocation.finish"], False),
+            (["agent.invocation.start", "agent.invocation.error"], True),
+            (["agent.invocation.start", "agent.invocation.error", "agent.invocation.finish"], False),
+            (["agent.invocation.start", "agent.stream.error", "agent.invocation.finish"], True),
+            (["agent.invocation.start", "agent.stream.error", "agent.invocation.error"], True),
+            (["agent.invocation.start", "agent.stream.error"], True),
+            (["run.error", "run.finish"], True),
+        ],
+    )
+    def test_the_end_of_a_run(self, names: list[str], failed: bool) -> None:
+        """The last terminal event wins after invocation.error only, and the run ends with it."""
+        bench = Bench()
+        for index, name in enumerate(names):
+            bench.feed(name, index * 10, kind="error" if name.endswith("error") else "run", error__message="m")
+        root = bench.close()["invoke_agent"]
+        assert (failed, (len(names) - 1) * 10.0) == (root.status.status_code is StatusCode.ERROR, milliseconds(root))
+
+    def test_recoverable(self, bench: Bench) -> None:
+        """A recoverable stream error leaves the run as it is."""
+        bench.feed("agent.stream.error", 0, kind="error", error__recoverable=True)
+        bench.feed("agent.invocation.finish", 5)
+        assert StatusCode.UNSET is bench.spans()["invoke_agent"].status.status_code
+
+    @pytest.mark.parametrize(
+        ("name", "ids", "span"),
+        [
+            ("agent.tool.start", {"step.id": "s", "tool.name": "search"}, "execute_tool search"),
+            ("agent.model.call.start", {"model.call.id": "m", "model.name": "gpt"}, "chat gpt"),
+            ("agent.approval.request", {"approval.id": "a", "tool.name": "rm"}, "approval requested rm"),
+            ("agent.task.started", {"step.id": "t"}, "agent.task"),
+        ],
+    )
+    def test_steps(self, bench: Bench, name: str, ids: dict[str, str], span: str) -> None:
+        """Each kind of step is known by the word after `agent.`."""
+        bench.feed(name, 0, **{key.replace(".", "__"): value for key, value in ids.items()})
+        bench.feed("agent.invocation.finish", 5)
+        assert {span, "invoke_agent"} == set(bench.close())
+
+    def test_a_task_stays_open_through_progress(self, bench: Bench) -> None:
+        """It fails with `.failed`, 20 ms after its start."""
+        for index, name in enumerate(("agent.task.started", "agent.task.progress", "agent.task.failed")):
+            bench.feed(name, index * 10, step__id="task-1")
+        bench.feed("agent.invocation.error", 30, kind="error")
+        task = bench.close()["agent.task"]
+        assert (StatusCode.ERROR, 20.0) == (task.status.status_code, milliseconds(task))
+
+    def test_streamed_output_keeps_a_tool_open(self, bench: Bench) -> None:
+        """So an aborted run fails it."""
+        bench.feed("agent.tool.start", 0, step__id="tool-1")
+        bench.feed("agent.tool.output", 10, step__id="tool-1", tool__output="still running")
+        bench.feed("agent.invocation.error", 20, kind="error", error__message="cancelled")
+        tool = bench.close()["execute_tool"]
+        assert (StatusCode.ERROR, 20.0) == (tool.status.status_code, milliseconds(tool))
+
+    def test_a_step_whose_event_is_an_error(self, bench: Bench) -> None:
+        """The type says it where the name does not."""
+        bench.feed("agent.tool.start", 0, step__id="s", tool__name="x")
+        bench.feed("agent.tool.finish", 5, kind="error", step__id="s", error__type="Timeout")
+        tool = bench.spans()["execute_tool x"]
+        assert (StatusCode.ERROR, "Timeout") == (tool.status.status_code, facts(tool)["error.type"])
+
+    def test_the_terminal_event_says_why(self, bench: Bench) -> None:
+        """A failure without a type before it does not hide the type of the end."""
+        bench.feed("agent.stream.error", 0, kind="error")
+        bench.feed("run.failed", 5, kind="error", run__outcome="failed", error__type="ValueError")
+        assert "ValueError" == facts(bench.spans()["invoke_agent"])["error.type"]
