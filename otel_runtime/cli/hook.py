@@ -6,11 +6,15 @@ import argparse
 import os
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otel_runtime.integrations.claude_code import Hooks
+    from otel_runtime.integrations.claude_code_rules import Rules
     from otel_runtime.settings.model import Settings
 
 __all__ = ["register"]
@@ -37,6 +41,11 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         action="store_true",
         help="leave what the policy allows to Claude Code's own permissions, instead of letting it run",
     )
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="read and check every policy file anew, instead of what was found in unchanged ones; leave nothing beside the state database",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -59,7 +68,9 @@ def _answered(arguments: argparse.Namespace, watchdog: threading.Timer) -> int:
     project = _project()
     # The host may have moved on into another folder, whose settings are not the project's.
     os.chdir(project)
-    hooks = Hooks(Sessions(_directory(project)), lambda: _settings(arguments.settings), defer_allow=arguments.defer_allow)
+    load = partial(_settings, arguments.settings)
+    rules = partial(_rules, load, arguments.settings, keep=not arguments.no_cache)
+    hooks = Hooks(Sessions(_directory(project)), load, rules, defer_allow=arguments.defer_allow)
     answer = hooks.answer(sys.stdin.buffer.read(_MAX_BYTES))
     if answer.err:
         print(answer.err, file=sys.stderr, flush=True)
@@ -75,6 +86,12 @@ def _settings(file: Path | None) -> Settings:
     from otel_runtime.settings.loading import load_settings
 
     return load_settings(file)
+
+
+def _rules(load: Callable[[], Settings], file: Path | None, tool: str, *, keep: bool) -> Rules:
+    from otel_runtime.integrations.claude_code_rules import rules_for
+
+    return rules_for(tool, load, file, keep=keep)
 
 
 def _project() -> Path:

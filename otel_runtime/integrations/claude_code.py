@@ -22,6 +22,7 @@ from otel_runtime.errors import OtelRuntimeError
 from otel_runtime.integrations.claude_code_session import Closed, Session, Sessions, new_span_id
 
 if TYPE_CHECKING:
+    from otel_runtime.integrations.claude_code_rules import Rules
     from otel_runtime.settings.model import Settings
     from otel_runtime.values.action import Action
     from otel_runtime.values.decision import Decision
@@ -57,15 +58,23 @@ class Hooks:
     Args:
         sessions: Where sessions are kept.
         load: Reads the project's settings; called only when they are needed.
+        rules: Gives the rules for a tool's name, as policies name it.
         defer_allow: True leaves a call that the policy allows to the host's own permissions, instead of letting it run without a question.
         clock: Nanoseconds since 1970.
     """
 
     def __init__(
-        self, sessions: Sessions, load: Callable[[], Settings], *, defer_allow: bool = False, clock: Callable[[], int] = time.time_ns
+        self,
+        sessions: Sessions,
+        load: Callable[[], Settings],
+        rules: Callable[[str], Rules],
+        *,
+        defer_allow: bool = False,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._sessions = sessions
         self._load = load
+        self._rules = rules
         self._defer_allow = defer_allow
         self._clock = clock
 
@@ -109,8 +118,7 @@ class Hooks:
         if not isinstance(tool, str) or not tool or not isinstance(args, dict):
             raise OtelRuntimeError("expected `tool_name` as text and `tool_input` as an object; is this an event of another version?")
         now = self._clock()
-        settings = self._load()
-        action, decision = _decided(settings, event, tool, args, now)
+        action, decision = _decided(self._rules(tool_name(tool)), event, tool, args, now)
         facts = _facts(event, decision)
         self._note_tool(session, _key(event), tool_name(tool), now, facts, decision)
         return _verdict(action, decision, session, defer_allow=self._defer_allow)
@@ -182,15 +190,11 @@ def _key(event: Mapping[str, Any]) -> str:
     )
 
 
-def _decided(
-    settings: Settings, event: Mapping[str, Any], tool: str, args: Mapping[str, Any], now: int
-) -> tuple[Action | None, Decision | None]:
+def _decided(rules: Rules, event: Mapping[str, Any], tool: str, args: Mapping[str, Any], now: int) -> tuple[Action | None, Decision | None]:
     """The decision of the policy; None when there is no policy."""
-    if not settings.policy:
+    if rules.engine is None:
         return None, None
     from otel_runtime.integrations.claude_code_facts import decide_with_facts
-    from otel_runtime.policy.loading import load_policy
-    from otel_runtime.runtime.protected import protected_paths
     from otel_runtime.values.action import Action
     from otel_runtime.values.snapshot import snapshot_arguments
 
@@ -205,16 +209,14 @@ def _decided(
         context={name: event[name] for name in ("cwd", "permission_mode") if isinstance(event.get(name), str)},
         call_id=call_id if isinstance(call_id, str) else None,
     )
-    engine = load_policy(settings.policy, protected=protected_paths(settings)).engine
-    decision = decide_with_facts(
-        engine, action, datetime.fromtimestamp(now / 1e9, UTC), settings.state.parent / "hooks" / "facts.jsonl"
-    ).decision
+    journal = rules.state.parent / "hooks" / "facts.jsonl"
+    decision = decide_with_facts(rules.engine, action, datetime.fromtimestamp(now / 1e9, UTC), journal).decision
     if decision.value != "allow" or decision.would_be not in (None, "allow"):
-        _record(settings, action, decision)
+        _record(rules.state, action, decision)
     return action, decision
 
 
-def _record(settings: Settings, action: Action, decision: Decision) -> None:
+def _record(path: Path, action: Action, decision: Decision) -> None:
     """Keep a refusal in the audit log, as any other runtime does."""
     from otel_runtime.approvals.schema import MIGRATIONS
     from otel_runtime.audit.decisions import DecisionLog
@@ -222,7 +224,6 @@ def _record(settings: Settings, action: Action, decision: Decision) -> None:
     from otel_runtime.audit.log import AuditLog
     from otel_runtime.storage.sqlite import Database
 
-    path = Path(settings.state)
     key = load_or_create_key(path)
     database = Database(path, MIGRATIONS, busy_timeout_s=3.0)
     database.open()

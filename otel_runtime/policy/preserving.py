@@ -47,7 +47,6 @@ def ruleset_json(rules: RuleSet) -> str:
             "workspace": rules.workspace,
             "digest": rules.digest,
         },
-        ensure_ascii=False,
         separators=(",", ":"),
     )
 
