@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from otel_runtime.policy.loading import LoadedPolicy
     from otel_runtime.settings.loading import FoundSettings
     from otel_runtime.settings.model import Settings
 
@@ -74,19 +75,30 @@ def _policy(settings: Settings) -> list[_Finding]:
     from otel_runtime.runtime.build import load_configured_policy
 
     policy = load_configured_policy(settings)
+    beside = _engines(settings, policy)
+    if policy is None and beside:
+        return beside
     if policy is None:
         return [_Finding("warning", "policy", "none: calls are traced and nothing is guarded; set `policy: policy/` in otel-runtime.yaml")]
     files = ", ".join(str(path) for path in policy.files)
-    findings = [_Finding("ok", "policy", f"{policy.rules} rules from {files}; mode {policy.mode}")]
+    findings = [_Finding("ok", "policy", f"{policy.rules} rules from {files}; mode {policy.mode}"), *beside]
     findings.extend(_Finding("warning", "policy", str(fault).partition("\n")[0]) for fault in policy.warnings)
     return findings
 
 
+def _engines(settings: Settings, policy: LoadedPolicy | None) -> list[_Finding]:
+    from otel_runtime.runtime.engines import configured_engine, describe_engines
+
+    configured_engine(settings, policy)
+    return [_Finding("ok", "policy", engine) for engine in describe_engines(settings)]
+
+
 def _state(settings: Settings) -> list[_Finding]:
     from otel_runtime.runtime.build import open_approvals
+    from otel_runtime.runtime.engines import has_policy
 
     if not settings.state.exists():
-        needed = "made at the first start" if settings.policy else "not needed without a policy"
+        needed = "made at the first start" if has_policy(settings) else "not needed without a policy"
         return [_Finding("info", "state", f"{settings.state} does not exist yet; {needed}")]
     service = open_approvals(settings)
     try:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_runtime.errors import StoreError
+from otel_runtime.policy.answering import answered
 from otel_runtime.policy.facts_memory import MemoryFacts
 from otel_runtime.policy.protocol import CounterKey, Engine, Reservation, Ruling, Start
 from otel_runtime.values.action import Action
@@ -50,7 +51,7 @@ def decide_with_facts(engine: Engine, action: Action, now: datetime, journal: Pa
             return ruling
     with _opened(journal) as file:
         facts = file.facts()
-        ruling = engine.decide(action, None if needs is None else facts.peek(needs, now), now)
+        ruling = engine.decide(action, None if needs is None else answered(needs, facts.peek(needs, now)), now)
         if ruling.start is not None:
             if facts.begin(ruling.start, now) is None:
                 raise StoreError("a limit was reached between the decision and its record; try again", path=str(journal))

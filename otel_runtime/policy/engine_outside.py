@@ -27,7 +27,6 @@ __all__ = [
     "ASKED",
     "Opaque",
     "Untold",
-    "answered",
     "as_text",
     "callers",
     "catalogue_refusal",
@@ -123,19 +122,6 @@ def _merged(views: Iterable[Sequence[Outcome]]) -> list[Outcome]:
         if known is None or known.holds is None:
             merged[outcome.rule.id] = outcome
     return sorted(merged.values(), key=lambda outcome: outcome.rule.order)
-
-
-def answered(needs: Needs | None, facts: FactsView | None) -> FactsView | None:
-    """The facts with what the other program says to them; blocks as long as it takes to ask.
-
-    Args:
-        needs: What the engine named.
-        facts: What was read of it so far.
-    """
-    if needs is None or needs.ask is None:
-        return facts
-    view = facts if facts is not None else FactsView()
-    return replace(view, answer=needs.ask(view))
 
 
 def as_text(value: object) -> str | Opaque | None:

@@ -18,6 +18,8 @@ from otel_runtime.hooks.bus import EventBus, Subscriptions
 from otel_runtime.hooks.lifecycle import Hooks, Observers
 from otel_runtime.policy.facts_memory import MemoryFacts
 from otel_runtime.policy.loading import LoadedPolicy, load_policy
+from otel_runtime.policy.protocol import Engine
+from otel_runtime.runtime.engines import configured_engine
 from otel_runtime.runtime.later import Later
 from otel_runtime.runtime.protected import protected_paths
 from otel_runtime.runtime.redeciding import redecide_with
@@ -67,8 +69,9 @@ def build_runtime(
     """
     clock = clock or _utc_now
     policy = load_configured_policy(settings)
-    approvals = None if policy is None else open_approvals(settings, clock)
-    guard = None if policy is None or approvals is None else _guard(policy, approvals)
+    engine = configured_engine(settings, policy)
+    approvals = None if engine is None else open_approvals(settings, clock)
+    guard = None if engine is None or approvals is None else _guard(engine, policy, approvals)
     tracing = build_tracing(settings, tracer_provider=tracer_provider, meter_provider=meter_provider)
     own_observers, own_subscriptions = Observers(), Subscriptions()
     background, later, sums = Background(settings.name), Later(settings.name), Totals()
@@ -95,7 +98,7 @@ def build_runtime(
 
 
 def load_configured_policy(settings: Settings) -> LoadedPolicy | None:
-    """The policy that settings name; None when they name none.
+    """The rules of our own that settings name; None when they name none.
 
     Raises:
         ConfigError: It cannot be loaded.
@@ -132,14 +135,14 @@ def redecider(settings: Settings) -> Redecide | None:
     Raises:
         ConfigError: The policy cannot be loaded.
     """
-    policy = load_configured_policy(settings)
-    return None if policy is None else redecide_with(policy.engine, _utc_now)
+    engine = configured_engine(settings, load_configured_policy(settings))
+    return None if engine is None else redecide_with(engine, _utc_now)
 
 
-def _guard(policy: LoadedPolicy, approvals: ApprovalService) -> Guard:
+def _guard(engine: Engine, policy: LoadedPolicy | None, approvals: ApprovalService) -> Guard:
     facts = MemoryFacts()
     decisions = DecisionLog(approvals.database, approvals.audit)
-    return Guard(policy.engine, facts, approvals, decisions, facts if policy.engine.watches_values else None)
+    return Guard(engine, facts, approvals, decisions, facts if policy is not None and policy.engine.watches_values else None)
 
 
 def roles_of(settings: Settings) -> frozenset[str] | None:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Literal
 
 from otel_runtime.errors import OtelRuntimeError, RuntimeStateError
 from otel_runtime.runtime.build import build_runtime
+from otel_runtime.runtime.engines import describe_engines
 from otel_runtime.runtime.instrumenting import patches_for
 from otel_runtime.runtime.runtime import Runtime
 from otel_runtime.settings.loading import load_settings
 from otel_runtime.settings.model import Settings
+from otel_runtime.values.action import Kind
 from otel_runtime.wrap.active import forget_failure, register_failure
 
 if TYPE_CHECKING:
@@ -35,6 +37,11 @@ def configure(
     settings_file: _PathLike | None = None,
     name: str | None = None,
     policy: _PathLike | list[_PathLike] | tuple[_PathLike, ...] | None = None,
+    cedar: _PathLike | list[_PathLike] | tuple[_PathLike, ...] | None = None,
+    opa: str | None = None,
+    opa_kinds: Sequence[Kind] | None = None,
+    opa_timeout: float | str | None = None,
+    opa_token_file: _PathLike | None = None,
     state: _PathLike | None = None,
     wait_at_most: float | str | None = None,
     people: Mapping[str, Mapping[str, object]] | None = None,
@@ -66,6 +73,11 @@ def configure(
         settings_file: Settings file to read instead of searching for one.
         name: Name of the runtime; another name makes another runtime, which `with runtime.use():` puts in force.
         policy: Policy files or directories.
+        cedar: Cedar policies, files or directories.
+        opa: URL of a decision of OPA.
+        opa_kinds: What OPA is asked about: `tool` and `capability` unless said otherwise.
+        opa_timeout: Seconds, or text such as `1s`, that a question to OPA may take.
+        opa_token_file: File with the bearer token for OPA.
         state: SQLite file of approvals and audit log.
         wait_at_most: Seconds, or text such as `60s`, that a call waits for an approval.
         people: Who may answer approvals: `{"alice": {"roles": ["finance"]}}`.
@@ -94,7 +106,8 @@ def configure(
         RuntimeStateError: A runtime of this name has other settings.
     """
     given = {
-        "name": name, "policy": policy, "state": state, "wait_at_most": wait_at_most, "people": people, "otlp": otlp, "console": console,
+        "name": name, "policy": policy, "cedar": cedar, "opa": opa, "opa_kinds": opa_kinds, "opa_timeout": opa_timeout,
+        "opa_token_file": opa_token_file, "state": state, "wait_at_most": wait_at_most, "people": people, "otlp": otlp, "console": console,
         "trace_file": trace_file, "decision_spans": decision_spans, "metric_names": metric_names, "resume_trace": resume_trace,
         "capture": capture, "redact_keys": redact_keys, "redact_patterns": redact_patterns, "flush_timeout": flush_timeout,
         "facts_timeout": facts_timeout, "queue_spans": queue_spans, "queue_bytes": queue_bytes, "spool": spool, "instrument": instrument,
@@ -179,7 +192,11 @@ def _known(settings: Settings, parts: _Parts | None) -> Runtime | None:
 
 def _say_what_guards(runtime: Runtime) -> None:
     policy = runtime.policy
+    for engine in describe_engines(runtime.settings):
+        _log.info("runtime `%s` is guarded by %s", runtime.name, engine)
     if policy is None:
+        if runtime.guarded:
+            return
         _log.warning("runtime `%s` has no policy: calls are traced and nothing is guarded; set `policy` to guard them", runtime.name)
         return
     _log.info("runtime `%s` is guarded by %d rules, mode `%s`", runtime.name, policy.rules, policy.mode)

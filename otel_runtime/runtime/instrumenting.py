@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from otel_runtime.runtime.engines import has_policy
 from otel_runtime.settings.model import Settings, Target
 from otel_runtime.wrap.patching import Patches, PatchTarget
 from otel_runtime.wrap.plan import Options
@@ -16,7 +17,7 @@ def patches_for(settings: Settings, elsewhere: frozenset[str] = frozenset()) -> 
         settings: The settings.
         elsewhere: Modules whose targets somebody else wraps.
     """
-    return Patches(patch_targets(settings), strict=bool(settings.policy), elsewhere=elsewhere)
+    return Patches(patch_targets(settings), strict=has_policy(settings), elsewhere=elsewhere)
 
 
 def patch_targets(settings: Settings) -> tuple[PatchTarget, ...]:

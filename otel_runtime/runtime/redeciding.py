@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from otel_runtime.approvals.answers import Redecide, Redecided
+from otel_runtime.policy.answering import answered
 from otel_runtime.policy.protocol import Engine, FactsView
 from otel_runtime.values.action import Action, Kind, Parameter, ToolSignature
 from otel_runtime.values.approval import ApprovalRequest
@@ -30,7 +31,8 @@ def redecide_with(engine: Engine, clock: Callable[[], datetime]) -> Redecide:
         action = _edited_action(request, args)
         now = clock()
         needs = engine.needs(action, now)
-        decision = engine.decide(action, None if needs is None else _stored_facts(request), now).decision
+        facts = None if needs is None else answered(needs, _stored_facts(request))
+        decision = engine.decide(action, facts, now).decision
         return Redecided(args, call_digest(action), decision)
 
     return redecide

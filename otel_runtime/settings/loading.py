@@ -20,7 +20,7 @@ from otel_runtime.settings.model import Settings
 
 __all__ = ["FILE_NAME", "FoundSettings", "find_settings", "load_settings"]
 
-_PATH_FIELDS = ("state", "trace_file", "spool")
+_PATH_FIELDS = ("state", "trace_file", "spool", "opa_token_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,9 @@ def _anchored(layer: _Layer) -> dict[str, object]:
     for name in _PATH_FIELDS:
         if isinstance(path := values.get(name), Path):
             values[name] = layer.base / path
-    if isinstance(paths := values.get("policy"), tuple):
-        values["policy"] = tuple(layer.base / path for path in paths)
+    for name in ("policy", "cedar"):
+        if isinstance(paths := values.get(name), tuple):
+            values[name] = tuple(layer.base / path for path in paths)
     return values
 
 
@@ -141,18 +142,18 @@ def _environment_layer(environ: Mapping[str, str], base: Path) -> _Layer:
 
 
 def _variable_value(name: str, text: str) -> object:
-    if name == "policy":
+    if name in {"policy", "cedar"}:
         return tuple(part for part in text.split(os.pathsep) if part)
     if name == "console":
         if text.lower() not in {"true", "false", "1", "0"}:
             raise ValueError("expected `true` or `false`")
         return text.lower() in {"true", "1"}
-    if name in {"instrument", "people", "redact_keys", "redact_patterns"}:
+    if name in {"instrument", "opa_kinds", "people", "redact_keys", "redact_patterns"}:
         try:
             return json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"expected JSON ({error.msg} at character {error.pos})") from None
-    if name in {"wait_at_most", "flush_timeout", "facts_timeout"} and re.fullmatch(r"[0-9.]+", text):
+    if name in {"wait_at_most", "flush_timeout", "facts_timeout", "opa_timeout"} and re.fullmatch(r"[0-9.]+", text):
         raise ValueError("expected a duration with its unit such as `30s`")
     return text
 

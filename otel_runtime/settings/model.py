@@ -85,6 +85,11 @@ class Settings(BaseModel):
     Attributes:
         name: Name of the runtime, shown to hooks and in `doctor`.
         policy: Policy files or directories; empty means that nothing is guarded.
+        cedar: Cedar policies, files or directories of `*.cedar`; they decide beside `policy`, and the strictest counts.
+        opa: URL of a decision in OPA's data API, such as http://127.0.0.1:8181/v1/data/agent/decision; it decides beside the others.
+        opa_kinds: What OPA is asked about.
+        opa_timeout: Seconds one question to OPA may take in all; then the call is denied.
+        opa_token_file: File with the bearer token for OPA, or None.
         state: SQLite file that keeps approvals and the audit log.
         wait_at_most: Seconds a call waits for an approval before it suspends (`ApprovalPending`).
         people: Who may answer approvals, by the name the surface establishes (an OS user on the command line).
@@ -109,6 +114,11 @@ class Settings(BaseModel):
 
     name: str = Field(default="otel-runtime", min_length=1, max_length=128)
     policy: tuple[Path, ...] = ()
+    cedar: tuple[Path, ...] = ()
+    opa: str | None = Field(default=None, min_length=1)
+    opa_kinds: tuple[Literal["tool", "capability", "model", "agent", "workflow"], ...] = Field(default=("tool", "capability"), min_length=1)
+    opa_timeout: Annotated[Seconds, Field(gt=0)] = 1.0
+    opa_token_file: Path | None = None
     state: Path = Path(DEFAULT_STATE)
     wait_at_most: Seconds = 60.0
     people: dict[str, Person] = Field(default_factory=dict)
@@ -142,7 +152,7 @@ class Settings(BaseModel):
         copy._file = file  # noqa: SLF001  # its own, on the copy
         return copy
 
-    @field_validator("policy", mode="before")
+    @field_validator("policy", "cedar", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str | Path) else value

@@ -50,7 +50,7 @@ __all__ = [
     "use_active",
 ]
 
-_POLICY_VARIABLE = "OTEL_RUNTIME_POLICY"
+_POLICY_VARIABLES = ("OTEL_RUNTIME_POLICY", "OTEL_RUNTIME_CEDAR", "OTEL_RUNTIME_OPA")
 
 
 class DecisionRecorder(Protocol):
@@ -261,7 +261,7 @@ def _look_at_environment() -> Unavailable | None:
     global _process  # noqa: PLW0603  # the one slot of the process
     with _lock:
         if isinstance(_process, _Undecided):
-            configured = os.environ.get(_POLICY_VARIABLE)
-            reason = f"{_POLICY_VARIABLE} is set but `otel_runtime.configure()` was not called; call it at start"
+            configured = next((name for name in _POLICY_VARIABLES if os.environ.get(name)), None)
+            reason = f"{configured} is set but `otel_runtime.configure()` was not called; call it at start"
             _process = Unavailable(reason) if configured else None
         return _process if isinstance(_process, Unavailable) else None

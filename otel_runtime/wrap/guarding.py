@@ -8,13 +8,14 @@ from datetime import datetime
 
 from otel_runtime.errors import Blocked
 from otel_runtime.hooks.native import decision_event
-from otel_runtime.policy.protocol import FactsView, Hold, Needs, Start
+from otel_runtime.policy.answering import answered
+from otel_runtime.policy.protocol import FactsView, Hold, Needs, Start, Unasked
 from otel_runtime.values.action import Action
 from otel_runtime.values.decision import Decision
 from otel_runtime.values.digest import Undigestible, call_digest
 from otel_runtime.wrap.active import Guard
 from otel_runtime.wrap.call import Call
-from otel_runtime.wrap.effects import Effects, blocking
+from otel_runtime.wrap.effects import Effects, blocking, on_event_loop
 from otel_runtime.wrap.refusals import refusal_of
 
 __all__ = ["begin", "peek", "refuse", "with_input_digest"]
@@ -27,8 +28,18 @@ def peek(guard: Guard, needs: Needs | None, now: datetime) -> Effects[FactsView 
     if needs is None:
         return None
     if guard.facts.blocking:
-        return (yield from blocking(lambda: guard.facts.peek(needs, now)))
-    return guard.facts.peek(needs, now)
+        facts = yield from blocking(lambda: guard.facts.peek(needs, now))
+    else:
+        facts = guard.facts.peek(needs, now)
+    return facts if needs.ask is None else (yield from blocking(lambda: _asked(needs, facts)))
+
+
+def _asked(needs: Needs, facts: FactsView) -> FactsView | None:
+    """The facts with another program's answer to them; a synchronous call on an event loop would stop it, so nobody is asked there."""
+    if on_event_loop():
+        reason = "this synchronous call stands on an event loop, which asking would stop; make it asynchronous, or use asyncio.to_thread"
+        return replace(facts, answer=Unasked(reason))
+    return answered(needs, facts)
 
 
 def begin(guard: Guard, start: Start, now: datetime) -> Effects[Hold | None]:
