@@ -19,6 +19,7 @@ from otel_runtime.integrations.claude_code_sources import Sources, policy_files,
 if TYPE_CHECKING:
     from otel_runtime.policy.engine import PolicyEngine
     from otel_runtime.policy.loading import LoadedPolicy
+    from otel_runtime.policy.protocol import Engine
     from otel_runtime.settings.model import Settings
 
 __all__ = ["Rules", "rules_for"]
@@ -34,7 +35,7 @@ class Rules:
         kept: True when they were not read from the policy files.
     """
 
-    engine: PolicyEngine | None
+    engine: Engine | None
     state: Path
     kept: bool = False
 
@@ -87,6 +88,8 @@ def _compiled(rules: str, protected: list[Path], tool: str) -> PolicyEngine:
 
 def _read(sources: Sources | None, given: Path | None, load: Callable[[], Settings]) -> Rules:
     settings = load()
+    if settings.cedar or settings.opa is not None:
+        return Rules(_with_others(settings), settings.state)
     if not settings.policy:
         if sources is not None and sources == sources_of(given):
             _keep(sources, settings, (), [], None)
@@ -101,6 +104,16 @@ def _read(sources: Sources | None, given: Path | None, load: Callable[[], Settin
     if sources is not None and before == policy_files(settings.policy) and sources == sources_of(given):
         _keep(sources, settings, protected, before, loaded)
     return Rules(loaded.engine, settings.state)
+
+
+def _with_others(settings: Settings) -> Engine | None:
+    """Policies in another language are read each time; nothing of them is kept."""
+    from otel_runtime.policy.loading import load_policy
+    from otel_runtime.runtime.engines import configured_engine
+    from otel_runtime.runtime.protected import protected_paths
+
+    own = load_policy(settings.policy, protected=protected_paths(settings)) if settings.policy else None
+    return configured_engine(settings, own)
 
 
 def _keep(sources: Sources, settings: Settings, protected: tuple[Path, ...], files: list[list[str]], loaded: LoadedPolicy | None) -> None:
