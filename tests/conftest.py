@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from otel_runtime.testing.receiver import OtlpReceiver
 from otel_runtime.wrap import active
 
 SETTINGS = ("OTEL_", "OPENAI_", "TRACEPARENT", "TRACESTATE")
@@ -27,3 +29,16 @@ def nothing_configured() -> Iterator[None]:
     # ("a guarded runtime was shut down") would refuse the calls of the next test.
     if not active._registered:
         active.reset_slot()
+
+
+@pytest.fixture
+def receiver(otel_runtime_receiver: OtlpReceiver) -> OtlpReceiver:
+    """Where programs in processes of their own send their spans."""
+    return otel_runtime_receiver
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A project folder for such programs: no settings file above it is found."""
+    (tmp_path / ".git").mkdir()
+    return tmp_path

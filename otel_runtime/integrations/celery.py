@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from otel_runtime.errors import OtelRuntimeError
-from otel_runtime.runtime.endings import flush_all, shutdown_all
+from otel_runtime.runtime.endings import end_process, flush_all
 
 __all__ = ["flush_workers"]
 
@@ -33,7 +33,7 @@ def flush_workers(setup: Callable[[], object] | None = None) -> None:
             setup()
 
     def process_left(**_: object) -> None:
-        shutdown_all()
+        end_process()
 
     def worker_left(**_: object) -> None:
         # The pools `solo`, `threads` and `gevent` run their tasks in this process.

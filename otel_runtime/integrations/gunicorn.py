@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_runtime.runtime.endings import flush_all, shutdown_all
+from otel_runtime.runtime.endings import end_process, flush_aside
 
 __all__ = ["worker_abort", "worker_exit"]
 
@@ -14,7 +14,7 @@ def worker_exit(server: object, worker: object) -> None:  # noqa: ARG001  # as g
         server: gunicorn's arbiter.
         worker: The worker.
     """
-    shutdown_all()
+    end_process()
 
 
 def worker_abort(worker: object) -> None:  # noqa: ARG001  # as gunicorn calls it
@@ -23,4 +23,4 @@ def worker_abort(worker: object) -> None:  # noqa: ARG001  # as gunicorn calls i
     Args:
         worker: The worker.
     """
-    flush_all()
+    flush_aside()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from otel_runtime.errors import OtelRuntimeError
-from otel_runtime.runtime.endings import shutdown_all
+from otel_runtime.runtime.endings import end_process
 
 __all__ = ["flush_at_exit"]
 
@@ -33,6 +33,6 @@ def _after(first: Callable[[], object] | None) -> Callable[[], None]:
             if callable(first):
                 first()
         finally:
-            shutdown_all()
+            end_process()
 
     return at_exit

@@ -3,7 +3,10 @@
 Theory of operation. A normal end, an exception, `sys.exit` and Ctrl-C run `atexit`. A child that `multiprocessing` forked leaves by
 `os._exit`, which skips `atexit`, but runs the finalizers of `multiprocessing.util`: the child registers one there. SIGTERM runs nothing,
 so an application may ask for a handler. Whatever else stops workers (gunicorn, uwsgi, Celery, an ASGI server) calls `flush_all` or
-`shutdown_all` through a helper in `otel_runtime.integrations`.
+`end_process` through a helper in `otel_runtime.integrations`.
+
+Where the process surely ends (`end_process`), calls that still run in some thread or task are given an end first, as `interrupted`. Where it
+may go on (a handler of the application's own comes after ours), they are left to their own ends.
 """
 
 from __future__ import annotations
@@ -22,8 +25,9 @@ from typing import Protocol
 
 from otel_runtime.errors import RuntimeStateError
 from otel_runtime.runtime.forking import import_early, wait_for_imports
+from otel_runtime.wrap.interrupting import interrupt_calls
 
-__all__ = ["Stoppable", "flush_all", "handle_sigterm", "shutdown_all", "stopping", "unwatch", "watch"]
+__all__ = ["Stoppable", "end_process", "flush_all", "flush_aside", "handle_sigterm", "shutdown_all", "stopping", "unwatch", "watch"]
 
 _log = logging.getLogger("otel_runtime")
 # What a thread needs to come back after its own budget.
@@ -74,7 +78,7 @@ def watch(runtime: Stoppable) -> None:
         _process.running = (*_process.running, runtime)
         hooked, _process.hooked = _process.hooked, True
     if not hooked:
-        atexit.register(shutdown_all)
+        atexit.register(end_process)
         if hasattr(os, "register_at_fork"):
             import_early()
             os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
@@ -112,6 +116,18 @@ def shutdown_all(timeout: float | None = None) -> bool:
         return _each(lambda runtime, left_s: runtime.shutdown(left_s), timeout)
 
 
+def end_process() -> bool:
+    """End the spans of calls that still run, as `interrupted`, then `shutdown_all`: for where the process ends next, whatever happens.
+
+    Returns:
+        False when something was lost.
+    """
+    with stopping():
+        if _process.running:
+            interrupt_calls()
+        return shutdown_all()
+
+
 @contextmanager
 def stopping() -> Iterator[None]:
     """Around a shutdown: a SIGTERM that interrupts it waits until it is done, else it would cut off the very flush it asks for."""
@@ -132,8 +148,8 @@ def stopping() -> Iterator[None]:
 def handle_sigterm() -> Callable[[], None]:
     """Flush at SIGTERM, then do what the process did at SIGTERM before.
 
-    A handler that was installed before is called afterwards. Without one the process ends by the signal, as it would have; without this
-    function it would end so with its last spans unsent. Call it again after another library took the signal, to come first once more.
+    A handler that was installed before is called afterwards. Without one the process ends by the signal, as it would have, and calls that are
+    running have their spans ended as `interrupted`; without this function it would end so with its last spans unsent. Call it again after another library took the signal, to come first once more.
 
     Returns:
         A function that puts the earlier handler back, if nobody has taken the signal since.
@@ -161,28 +177,36 @@ def handle_sigterm() -> Callable[[], None]:
     return restore
 
 
+def flush_aside() -> None:
+    """`flush_all` from inside of a signal handler."""
+    _aside(flush_all, _budget(_process.running))
+
+
 def _flush_then(previous: Callable[[int, FrameType | None], object] | int, number: int, frame: FrameType | None) -> None:
     if callable(previous):
-        _aside(flush_all)
+        flush_aside()
         previous(number, frame)
     elif previous == signal.SIG_IGN:
-        _aside(flush_all)
+        flush_aside()
     else:
-        _aside(shutdown_all)
+        budget_s = _budget(_process.running)
+        # What is interrupted may be in the middle of its own span, and hold its lock: that one is given up for the others.
+        began = time.monotonic()
+        _aside(lambda _: interrupt_calls(), budget_s / 4)
+        _aside(shutdown_all, max(budget_s / 2, budget_s - (time.monotonic() - began)))
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
 
-def _aside(work: Callable[[float], bool]) -> None:
+def _aside(work: Callable[[float], object], budget_s: float) -> None:
     """Run `work` in a thread: the interrupted code may hold a lock that it needs, and then only time ends the waiting."""
-    budget = _budget(_process.running)
-    thread = threading.Thread(target=work, args=(budget,), name="otel-runtime-sigterm", daemon=True)
+    thread = threading.Thread(target=work, args=(budget_s,), name="otel-runtime-sigterm", daemon=True)
     try:
         thread.start()
     except RuntimeError:
         # No new threads at interpreter shutdown, and there `atexit` flushes.
         return
-    thread.join(budget + _GRACE_S)
+    thread.join(budget_s + _GRACE_S)
 
 
 def _each(work: Callable[[Stoppable, float], bool], timeout: float | None) -> bool:
@@ -224,4 +248,4 @@ def _finalize_if_child() -> None:
 
 
 def _finalize(_: object) -> None:
-    sys.modules["multiprocessing.util"].Finalize(None, shutdown_all, exitpriority=_LAST)
+    sys.modules["multiprocessing.util"].Finalize(None, end_process, exitpriority=_LAST)

@@ -147,7 +147,7 @@ ATTRIBUTES: Mapping[str, str] = {
     EXCEPTION_TYPE: "on the exception event",
     EXCEPTION_MESSAGE: "on the exception event; redacted, at most 1,024 characters",
     EXCEPTION_STACKTRACE: "on the exception event; redacted, at most 8,000 characters",
-    OUTCOME: "`cancelled`, `closed` (a stream left early) or `suspended` (waits for a person); none of them is an error",
+    OUTCOME: "`cancelled`, `closed` (a stream left early), `suspended` (waits for a person) or `interrupted` (its process ended); none of them is an error",
     RUN_ID: "run id",
     GUARDED: "`false` on a root span when no policy is configured",
     CONVENTIONS: "version of this table, on the instrumentation scope",

@@ -18,7 +18,7 @@ from otel_runtime.values.usage import TokenUsage, UsageRecord
 __all__ = ["NOTHING", "AttributeValue", "OpenSpan", "Outcome", "SpanStart", "Tracing"]
 
 AttributeValue = str | bool | int | float
-Outcome = Literal["ok", "error", "cancelled", "closed"]
+Outcome = Literal["ok", "error", "cancelled", "closed", "interrupted"]
 NOTHING: object = object()
 _EMPTY: Mapping[str, AttributeValue] = MappingProxyType({})
 

@@ -161,7 +161,7 @@ class DroppedSpan:
     def _label(self, outcome: Outcome, error: BaseException | None) -> str | None:
         if outcome == "error" and not suspends(error):
             return error_type(error, "tool" if self._plan.operation == "execute_tool" else "")
-        return "cancelled" if outcome == "cancelled" else None
+        return outcome if outcome in ("cancelled", "interrupted") else None
 
 
 class OtelSpan(DroppedSpan):

@@ -24,7 +24,7 @@ from otel_runtime.wrap.attachment import Attachment, Tokens
 from otel_runtime.wrap.call import Call
 from otel_runtime.wrap.endings import end, end_async, end_from_anywhere, end_without_waiting
 
-__all__ = ["OFF", "Life", "StreamLife", "async_stepped", "stepped"]
+__all__ = ["OFF", "Life", "StreamLife", "async_stepped", "interrupted_streams", "stepped"]
 
 
 class Life(Protocol):
@@ -134,6 +134,14 @@ class StreamLife:
         if call is not None:
             end_without_waiting(call, error, result, self._metered())
 
+    def interrupt(self) -> Call | None:
+        """Record the usage seen so far and let go of the call, because the process ends; None when it has ended or is not this process's."""
+        call = self._take()
+        record = self._meter.record() if call is not None and self._meter is not None else None
+        if call is not None and record is not None:
+            call.record_usage(record)
+        return call
+
     def __del__(self) -> None:
         call = self._take()
         if call is None:
@@ -157,6 +165,11 @@ class StreamLife:
 
 
 _open: WeakSet[StreamLife] = WeakSet()
+
+
+def interrupted_streams() -> list[Call]:
+    """The calls of every stream that is not done, their spans still to be ended; only for the end of the process."""
+    return [call for life in list(_open) if (call := life.interrupt()) is not None]
 
 
 def _end_open() -> None:

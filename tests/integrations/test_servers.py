@@ -11,7 +11,7 @@ import sys
 import time
 import types
 import urllib.request
-from collections.abc import Iterator, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -81,18 +81,6 @@ else:
     rt.configure(otlp="on")
     flush_workers()
 """
-
-
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    with OtlpReceiver() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path) -> Path:
-    (tmp_path / ".git").mkdir()
-    return tmp_path
 
 
 def free_port() -> int:

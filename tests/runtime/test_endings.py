@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -32,16 +32,9 @@ def outer(body): return body()
 CONFIGURE = "runtime = rt.configure(otlp='on')\n"
 
 
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    with OtlpReceiver() as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path) -> Path:
-    (tmp_path / ".git").mkdir()
-    return tmp_path
+def in_a_project(here: Path) -> None:
+    """No settings file of this repository reaches the programs."""
 
 
 def environ(extra: Mapping[str, str]) -> dict[str, str]:
@@ -191,6 +184,120 @@ class TestSigterm:
         thread.start()
         thread.join()
         assert ["handle_sigterm() was called outside of the main thread; Python takes signal handlers there only"] == said
+
+
+RUNNING = """
+import asyncio
+ready = threading.Semaphore(0)
+
+@rt.tool
+def deep(): ready.release(); time.sleep(60)
+
+@rt.agent
+def threaded(): return deep()
+
+@rt.tool
+async def adeep(): ready.release(); await asyncio.sleep(60)
+
+@rt.agent
+async def tasked(): return await adeep()
+
+@rt.model("m")
+def streamed():
+    yield {"usage": {"prompt_tokens": 3, "completion_tokens": 4}}
+    ready.release(); time.sleep(60)
+
+def go(work): threading.Thread(target=work, daemon=True).start(); ready.acquire()
+go(threaded); go(lambda: asyncio.run(tasked())); go(lambda: list(streamed()))
+block = rt.workflow("block"); block.__enter__()
+"""
+INTERRUPTED = {
+    "invoke_workflow block": (None, "interrupted"),
+    "invoke_agent threaded": (None, "interrupted"),
+    "execute_tool deep": ("invoke_agent threaded", "interrupted"),
+    "invoke_agent tasked": (None, "interrupted"),
+    "execute_tool adeep": ("invoke_agent tasked", "interrupted"),
+    "chat m": (None, "interrupted"),
+}
+
+
+def told(receiver: OtlpReceiver) -> dict[str, tuple[str | None, object]]:
+    """Parent and outcome of each span that came."""
+    names = {span.span_id: span.name for span in receiver.spans()}
+    return {span.name: (names.get(span.parent_id), span.attributes.get("otel_runtime.outcome")) for span in receiver.spans()}
+
+
+class TestStillRunning:
+    """Calls that are in the middle of their body when the process ends."""
+
+    def test_at_a_normal_end(self, here: Path, receiver: OtlpReceiver) -> None:
+        """In daemon threads, in tasks of other loops, in a block that was never left: each span is sent, under its parent, as interrupted."""
+        code, said = run(CONFIGURE + RUNNING, here, receiver)
+        # Streams are closed at exit, with the usage they had told.
+        assert (0, {**INTERRUPTED, "chat m": (None, "closed")}) == (code, told(receiver)), said
+
+    def test_at_sigterm(self, here: Path, receiver: OtlpReceiver) -> None:
+        """The same, and the call that the main thread is in; a stream's usage so far is on its span, and no child ends after its parent."""
+        program = f"{CONFIGURE}handle_sigterm()\n{RUNNING}\nthreading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
+        code, said = run(f"{program}\n@rt.agent\ndef main(): time.sleep(60)\nmain()\n", here, receiver)
+        expected = {**INTERRUPTED, "invoke_agent main": ("invoke_workflow block", "interrupted")}
+        assert (-signal.SIGTERM, expected) == (code, told(receiver)), said
+        by_id = {span.span_id: span for span in receiver.spans()}
+        assert [3] == [span.attributes["gen_ai.usage.input_tokens"] for span in by_id.values() if span.name == "chat m"]
+        assert [] == [span.name for span in by_id.values() if span.parent_id in by_id and span.end_ns > by_id[span.parent_id].end_ns]
+
+    def test_a_process_that_goes_on(self, here: Path, receiver: OtlpReceiver) -> None:
+        """Where a handler of the application's own comes after ours, a running call ends in its own way."""
+        program = (
+            f"{CONFIGURE}stop = threading.Event(); signal.signal(signal.SIGTERM, lambda *_: stop.set()); handle_sigterm()\n"
+            "def body(): os.kill(os.getpid(), signal.SIGTERM); return stop.wait(60)\n"
+            "sys.exit(0 if outer(body) else 1)\n"
+        )
+        code, said = run(program, here, receiver)
+        assert (0, {"invoke_agent outer": (None, None)}) == (code, told(receiver)), said
+
+    def test_sys_exit_in_another_thread(self, here: Path, receiver: OtlpReceiver) -> None:
+        """It ends that thread and its span only."""
+        program = f"{CONFIGURE}thread = threading.Thread(target=outer, args=(sys.exit,)); thread.start(); thread.join(); parent()\n"
+        code, said = run(program, here, receiver)
+        assert (0, ["execute_tool parent", "invoke_agent outer"]) == (code, receiver.names()), said
+        assert {"SystemExit", None} == {span.attributes.get("error.type") for span in receiver.spans()}
+
+    def test_a_forked_child_leaves_them_to_the_parent(self, here: Path, receiver: OtlpReceiver) -> None:
+        """Calls that ran in the parent's threads are not the child's to end."""
+        program = f"{CONFIGURE}{RUNNING}\nif os.fork() == 0:\n    child(); sys.exit(0)\nos.wait()\n"
+        code, said = run(program, here, receiver)
+        assert 0 == code, said
+        assert sorted([*INTERRUPTED, "execute_tool child"]) == receiver.names()
+
+    def test_a_held_span_does_not_keep_the_others(self, here: Path, receiver: OtlpReceiver) -> None:
+        """Interrupted in the middle of its own span's work, the main thread's call is given up; the rest is sent."""
+        program = (
+            f"{CONFIGURE}handle_sigterm()\n{RUNNING}\nfrom opentelemetry import trace\n"
+            "@rt.agent\ndef main():\n"
+            "    with trace.get_current_span()._lock: os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)\n"
+            "parent(); main()\n"
+        )
+        code, said = run(program, here, receiver)
+        assert (-signal.SIGTERM, True) == (code, "execute_tool parent" in receiver.names()), said
+
+    def test_what_the_policy_recorded_says_unknown(self, here: Path, receiver: OtlpReceiver) -> None:
+        """An approved call that was cut off is not settled by its span's end: the next process reports it as unknown."""
+        (here / "policy.yaml").write_text(
+            "version: 1\ndefault: deny\nrules:\n"
+            "  - {id: ask, tool: pay, decision: require-approval, approval: {approvers: [anyone], expires: 1h}}\n"
+        )
+        program = (
+            "runtime = rt.configure(otlp='on', policy='policy.yaml', wait_at_most=0); handle_sigterm()\n"
+            "@rt.tool\ndef pay(): os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)\n"
+            "try: pay()\nexcept rt.ApprovalPending as pending: asked = pending.request_id\n"
+            "runtime.approvals.answer(asked, approver='anyone', approved=True)\n"
+            "runtime.resume(asked)\n"
+        )
+        code, said = run(program, here, receiver)
+        assert (-signal.SIGTERM, "interrupted") == (code, told(receiver)["execute_tool pay"][1]), said
+        code, said = run("rt.configure(otlp='on', policy='policy.yaml')\n", here, receiver)
+        assert (0, True) == (code, "is now `unknown`" in said), said
 
 
 class TestFork:
