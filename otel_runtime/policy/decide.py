@@ -76,8 +76,13 @@ def needs_of(action: Action, policy: CompiledPolicy, now: datetime) -> Needs | N
 
 def _asked(action: Action) -> tuple[str, ...]:
     """The values whose origin rules may ask; what is beyond the cap stays unknown."""
-    keys = dict.fromkeys(key for value in leaves(list(action.args.values())) if (key := key_of(value)) is not None)
-    return tuple(keys)[:MAX_ASKED]
+    keys: dict[str, None] = {}
+    for value in leaves(list(action.args.values())):
+        if (key := key_of(value)) is not None:
+            keys[key] = None
+            if len(keys) >= MAX_ASKED:
+                break
+    return tuple(keys)
 
 
 def decide(action: Action, policy: CompiledPolicy, facts: FactsView | None, now: datetime, attempt: int = 1) -> Ruling:
@@ -97,7 +102,7 @@ def decide(action: Action, policy: CompiledPolicy, facts: FactsView | None, now:
 def scope_of(action: Action, plan: Plan, policy: CompiledPolicy, facts: FactsView | None, now: datetime) -> Scope:
     """What the conditions of this action read."""
     tags = action.tags | plan.tags if plan.tags else action.tags
-    return Scope(action, facts, now, plan.shape(action.signature), policy.context_types, tags, policy.places)
+    return Scope(action, facts, now, plan.shape(action.signature), policy.context_types, tags, policy.places, policy.catalogue)
 
 
 def _refusal(action: Action, plan: Plan, defaults: Defaults) -> Decision | None:

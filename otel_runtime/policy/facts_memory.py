@@ -19,7 +19,7 @@ from otel_runtime.errors import StoreError
 from otel_runtime.policy.budgets import passes
 from otel_runtime.policy.counters import Counter, Entry, new_counter
 from otel_runtime.policy.protocol import CounterKey, FactsView, Hold, Needs, Reservation, Spent, Start
-from otel_runtime.policy.provenance import Sightings
+from otel_runtime.policy.provenance import Sightings, glean
 
 __all__ = ["MemoryFacts"]
 
@@ -98,9 +98,11 @@ class MemoryFacts:
 
     def saw(self, session: str, source: str, value: object) -> None:
         """Note what a session saw, so that `origin` can tell."""
+        # Reading takes its time, so nobody waits for it.
+        gleaned = glean(value)
         with self._lock:
             if (found := self._session(session)) is not None:
-                found.sightings.add(source, value)
+                found.sightings.keep(source, gleaned)
                 self._forget()
 
     def _total(self, key: CounterKey, at: float) -> Decimal:

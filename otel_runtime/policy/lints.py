@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from otel_runtime.policy.checks import Finding
 from otel_runtime.policy.names import Globs, is_glob
-from otel_runtime.policy.terms import Rule, plain
+from otel_runtime.policy.terms import Conditions, Rule, plain
 from otel_runtime.policy.walk import Path, blocks, subjects, tests
 from otel_runtime.settings.faults import did_you_mean
 from otel_runtime.values.action import ToolSignature
@@ -79,6 +79,18 @@ def _unknown_labels(rule: Rule, path: Path, around: Surroundings) -> Iterator[Fi
             if label not in around.labels:
                 hint = did_you_mean(label, around.labels) or f"; add it, such as `tools: {{web_fetch: {{adds: [{label}]}}}}`"
                 yield Finding((*at, "after", "label"), "P104", f"no tool adds the label `{label}`{hint}")
+        for label, where in _origin_labels(block, at):
+            if label not in around.labels:
+                hint = did_you_mean(label, around.labels) or f"; add it, such as `tools: {{web_fetch: {{adds: [{label}]}}}}`"
+                yield Finding(where, "P104", f"no tool adds the label `{label}`{hint}")
+
+
+def _origin_labels(block: Conditions, at: Path) -> Iterator[tuple[str, Path]]:
+    for _root, _name, test, where in subjects(block, at):
+        for part, inner in tests(test, where):
+            if part.origin is not None:
+                for names in (part.origin.any_of, part.origin.none_of, part.origin.only):
+                    yield from ((name.removeprefix("label:"), (*inner, "origin")) for name in names or () if name.startswith("label:"))
 
 
 def _unknown_roles(rule: Rule, path: Path, around: Surroundings) -> Iterator[Finding]:

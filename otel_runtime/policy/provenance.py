@@ -1,8 +1,9 @@
 """Where values were seen: the texts of one session by source, bounded, and searched word by word.
 
-A value counts as seen in a text when it stands there whole: `bob@corp.example` is not in `evilbob@corp.example`, and 25 is not in 250. Values
-that were encoded, joined or translated are unseen. The user's words are never given up for others; a source whose texts were dropped is
-unknown from then on, not empty.
+A value counts as seen in a text when it stands there whole: `bob@corp.example` is not in `evilbob@corp.example`, and 25 is not in 250.
+Addresses, URLs, paths and account numbers are compared by their parts (`mentions`). Values that were encoded, joined or translated are
+unseen. What a source said in a field of its own is told apart from what stood in the middle of a text: whoever writes a note does not
+choose who sent it. The user's words are never given up for others; a source whose texts were dropped is unknown from then on, not empty.
 """
 
 from __future__ import annotations
@@ -10,104 +11,104 @@ from __future__ import annotations
 import itertools
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterator
 from typing import Final
 
+from otel_runtime.policy.gleaning import MAX_CHARS, Gleaned, glean, spelled
+from otel_runtime.policy.mentions import spellings
 from otel_runtime.policy.numbers import number
 from otel_runtime.policy.truth import Tri
 
-__all__ = ["LOST", "MAX_ASKED", "TOO_MUCH", "Sightings", "key_of", "leaves"]
+__all__ = ["LOST", "MAX_ASKED", "Gleaned", "Sightings", "glean", "key_of", "leaves"]
 
 # Put before the name of a source whose texts were dropped.
 LOST: Final = "lost:"
-TOO_MUCH: Final = object()
-MAX_ASKED: Final = 100
+# So many searches through all texts take less than 50 ms, whatever stands in them (see docs/writing-policy.md, `origin`).
+MAX_ASKED: Final = 40
 _MIN_LENGTH: Final = 4
 _MAX_KEY: Final = 4096
 _MAX_LEAVES: Final = 10_000
 _MAX_DEPTH: Final = 32
-_MAX_CHARS: Final = 256 << 10
-_MAX_SOURCES: Final = 500
-_MAX_NUMBERS: Final = 10_000
+_MAX_SOURCES: Final = 100
 _MAX_HITS: Final = 64
-_NUMBER_SIZE: Final = 16
 # What belongs to a word, an address, a path or an account number: with one of these beside it, it is a part of another one.
 _BEFORE: Final = re.compile(r"[\w.%+@/-]")
 _AFTER: Final = re.compile(r"[\w%+@/-]|[.](?=\w)")
-_NUMBER: Final = re.compile(r"(?<![\w.,-])-?[0-9]{1,30}(?:[.][0-9]{1,30})?(?![\w]|[.,][0-9])")
+# Before the key of a number: no text of that spelling means the number.
+_NUMBER: Final = "\x1f#"
 
 
 def key_of(value: object) -> str | None:
     """How a value is asked for; None for what cannot be told apart: short texts, booleans and what is no single value."""
     exact = number(value)
     if exact is not None and not isinstance(value, bool):
-        return f"#{Decimal(exact).normalize():f}"
+        return f"{_NUMBER}{spelled(exact)}"
     return value if isinstance(value, str) and len(value.strip()) >= _MIN_LENGTH and len(value) <= _MAX_KEY else None
 
 
 def leaves(value: object) -> Iterator[object]:
-    """The texts and numbers inside of a value, keys of mappings included; bounded, and `TOO_MUCH` where something was left out."""
+    """The texts and numbers inside of a value, keys of mappings included; what is beyond the caps is left out."""
     todo: list[tuple[object, int]] = [(value, 0)]
     for _ in range(_MAX_LEAVES):
         if not todo:
             return
         node, depth = todo.pop()
-        if not isinstance(node, Mapping | list | tuple):
+        if not isinstance(node, dict | list | tuple):
             yield node
-        elif depth >= _MAX_DEPTH:
-            yield TOO_MUCH
-        else:
-            parts = (part for pair in node.items() for part in pair) if isinstance(node, Mapping) else node
+        elif depth < _MAX_DEPTH:
+            parts = (part for pair in node.items() for part in pair) if isinstance(node, dict) else node
             todo.extend((part, depth + 1) for part in itertools.islice(parts, _MAX_LEAVES + 1))
-    if todo:
-        yield TOO_MUCH
 
 
 class _Source:
-    """What came from one source: its texts in one, and its numbers."""
+    """What came from one source: its texts in one, and what they say."""
 
-    __slots__ = ("chars", "lost", "numbers", "text")
+    __slots__ = ("chars", "fields", "lost", "mentions", "numbers", "text")
 
-    def __init__(self) -> None:
+    def __init__(self, *, lost: bool = False) -> None:
         self.text: str = ""
         self.numbers: set[str] = set()
+        self.mentions: set[str] = set()
+        self.fields: dict[str, set[str]] = {}
         self.chars: int = 0
-        self.lost: bool = False
+        self.lost: bool = lost
 
-    def add(self, value: object, room: int) -> int:
-        """Keep the texts and numbers of a value as far as there is room; how much it took."""
-        texts: list[str] = []
-        before = self.chars
-        for leaf in leaves(value):
-            size = len(leaf) + 1 if isinstance(leaf, str) else _NUMBER_SIZE
-            if leaf is TOO_MUCH or self.chars - before + size > room:
-                # What is not kept may have been the value that is asked for.
-                self.lost = True
-                break
-            self.chars += size
-            if isinstance(leaf, str):
-                texts.append(leaf)
-                found = list(itertools.islice(_numbers(leaf), _MAX_NUMBERS))
-                # A text with more is not read to its end.
-                self.lost = self.lost or len(found) == _MAX_NUMBERS
-                self.numbers.update(found)
-            elif (key := key_of(leaf)) is not None:
-                self.numbers.add(key)
-        self.text += "".join(f"{text}\x00" for text in texts)
-        return self.chars - before
+    def keep(self, gleaned: Gleaned) -> None:
+        """Add what a value said."""
+        self.text += gleaned.text
+        self.numbers |= gleaned.numbers
+        self.mentions |= gleaned.mentions
+        for spelling, names in gleaned.fields.items():
+            self.fields.setdefault(spelling, set()).update(names)
+        self.chars += gleaned.chars
+        self.lost = self.lost or gleaned.lost
 
-    def has(self, key: str) -> Tri:
+    def has(self, asked: _Asked) -> Tri:
         """Whether it was seen here, whole."""
-        return True if key in self.numbers else _stands(key, self.text)
+        if asked.number is not None:
+            return asked.number in self.numbers
+        if any(spelling in self.mentions for spelling in asked.spellings):
+            return True
+        return False if asked.only_by_parts else _stands(asked.key, self.text)
+
+    def fields_of(self, asked: _Asked) -> set[str]:
+        """The fields whose whole value it was."""
+        return {name for spelling in asked.whole for name in self.fields.get(spelling, ())}
 
 
-def _numbers(text: str) -> Iterator[str]:
-    for found in _NUMBER.finditer(text):
-        try:
-            yield f"#{Decimal(found.group()).normalize():f}"
-        except InvalidOperation:  # more digits than the context takes; then it is not asked for either
-            continue
+class _Asked:
+    """A value that is asked for, with the ways in which it may be written."""
+
+    __slots__ = ("key", "number", "only_by_parts", "spellings", "whole")
+
+    def __init__(self, key: str) -> None:
+        self.key: str = key
+        self.number: str | None = key.removeprefix(_NUMBER) if key.startswith(_NUMBER) else None
+        self.spellings: tuple[str, ...] = () if self.number is not None else spellings(key)
+        # Half of a number in groups stands between spaces, too, and is another number.
+        grouped = bool(self.spellings) and self.spellings[0].startswith("account:")
+        self.only_by_parts: bool = grouped and (" " in key or "-" in key)
+        self.whole: tuple[str, ...] = (f"#{self.number}",) if self.number is not None else (key, *self.spellings)
 
 
 def _stands(key: str, text: str) -> Tri:
@@ -134,32 +135,50 @@ class Sightings:
 
     def add(self, source: str, value: object) -> None:
         """Note a value under its source."""
+        self.keep(source, glean(value))
+
+    def keep(self, source: str, gleaned: Gleaned) -> None:
+        """Note what a value says under its source; `glean` reads it, which needs no lock.
+
+        Args:
+            source: `user`, `config` or `tool:NAME`.
+            gleaned: What was read in it.
+        """
         if source == "user":
-            self._user.add(value, _MAX_CHARS - self._user.chars)
+            if self._user.chars + gleaned.chars > MAX_CHARS:
+                self._user.lost = True
+            else:
+                self._user.keep(gleaned)
             return
         if source not in self._sources and len(self._sources) >= _MAX_SOURCES:
             self._crowded = True
             return
-        self._sources.setdefault(source, _Source()).add(value, _MAX_CHARS)
-        self._sources.move_to_end(source)
+        known = self._sources.pop(source, None) or _Source()
+        if known.chars + gleaned.chars > MAX_CHARS:
+            known = _Source(lost=True)
+        known.keep(gleaned)
+        self._sources[source] = known
         self._make_room()
 
     def _make_room(self) -> None:
         total = sum(kept.chars for kept in self._sources.values())
         for name, kept in list(self._sources.items()):
-            if total <= _MAX_CHARS:
+            if total <= MAX_CHARS:
                 return
-            total -= kept.chars
-            self._sources[name] = _Source()
-            self._sources[name].lost = True
+            if kept.chars:
+                total -= kept.chars
+                self._sources[name] = _Source(lost=True)
 
     def of(self, key: str) -> frozenset[str]:
-        """The sources it was seen in, and, marked, those of which it cannot be told."""
+        """The sources it was seen in, with `/FIELD` after a source where it was the whole of a field, and, marked, those that cannot tell."""
+        asked = _Asked(key)
         found: set[str] = {f"{LOST}*"} if self._crowded else set()
         for name, kept in (("user", self._user), *self._sources.items()):
-            seen = kept.has(key)
-            if seen:
+            seen = kept.has(asked)
+            fields = kept.fields_of(asked)
+            found.update(f"{name}/{field}" for field in fields)
+            if seen or fields:
                 found.add(name)
-            elif seen is None or kept.lost:
+            if kept.lost or (seen is None and not fields):
                 found.add(f"{LOST}{name}")
         return frozenset(found)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import Enum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from otel_runtime.policy.argtypes import ArgType
-from otel_runtime.policy.catalogue import Shape
+from otel_runtime.policy.catalogue import Shape, ToolEntry
 from otel_runtime.policy.places import Places
 from otel_runtime.policy.protocol import FactsView
 from otel_runtime.policy.terms import Ref
@@ -41,7 +42,21 @@ class State(Enum):
 class Scope:
     """Everything the conditions of one action read; made for one decision and thrown away."""
 
-    __slots__ = ("_known", "action", "agent", "args", "charges", "context_types", "effort", "facts", "now", "places", "shape", "tags")
+    __slots__ = (
+        "_known",
+        "action",
+        "agent",
+        "args",
+        "catalogue",
+        "charges",
+        "context_types",
+        "effort",
+        "facts",
+        "now",
+        "places",
+        "shape",
+        "tags",
+    )
 
     def __init__(
         self,
@@ -52,6 +67,7 @@ class Scope:
         context_types: Mapping[str, ArgType],
         tags: frozenset[str],
         places: Places,
+        catalogue: Mapping[str, ToolEntry] = MappingProxyType({}),
     ) -> None:
         self.action: Action = action
         self.args: Mapping[str, object] = action.args
@@ -61,6 +77,7 @@ class Scope:
         self.context_types: Mapping[str, ArgType] = context_types
         self.tags: frozenset[str] = tags
         self.places: Places = places
+        self.catalogue: Mapping[str, ToolEntry] = catalogue
         # The caller whose point of view is taken; None outside of an agent.
         self.agent: str | None = action.agents[0] if action.agents else None
         # Counters this call counts on if it runs; filled while rules are tried.

@@ -151,14 +151,19 @@ def _sql(value: object) -> object:
 SqlTest = Annotated[SqlTerms, BeforeValidator(_sql)]
 
 
-_SOURCE: Final = re.compile(r"user|config|unseen|tool:[A-Za-z0-9_.:*-]{1,128}")
+_SOURCE: Final = re.compile(
+    r"user|config|trusted|unseen|label:[A-Za-z0-9_.:-]{1,128}|tool:[A-Za-z0-9_.:*-]{1,128}(?:/[A-Za-z0-9_.:*-]{1,64})?"
+)
+_SOURCES_SAID: Final = "user, config, trusted, unseen, label:NAME, tool:NAME or tool:NAME/FIELD."
 
 
 def _sources(value: object) -> tuple[str, ...]:
     texts = plain_texts(value)
     for text in texts:
         if _SOURCE.fullmatch(text) is None:
-            raise refusal("P016", f"expected `user`, `config`, `unseen` or `tool:NAME`, got `{text}`")
+            raise refusal(
+                "P016", f"expected `user`, `config`, `trusted`, `unseen`, `label:NAME`, `tool:NAME` or `tool:NAME/FIELD`, got `{text}`"
+            )
     return texts
 
 
@@ -166,6 +171,8 @@ def _known_sources(value: object) -> tuple[str, ...]:
     texts = _sources(value)
     if "unseen" in texts:
         raise refusal("P016", "`only` asks where the value was seen; `unseen` does not fit")
+    if any("/" in text for text in texts):
+        raise refusal("P016", "`only` asks for whole sources; a field is one part of what a tool said, so write `tool:NAME`")
     return texts
 
 
@@ -174,13 +181,11 @@ class Origins(BaseModel):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    any_of: Annotated[Any, BeforeValidator(_sources), one_or_many("user, config, unseen or tool:NAME.")] = Field(
-        None, description="It was seen at one of these."
-    )
-    none_of: Annotated[Any, BeforeValidator(_sources), one_or_many("user, config, unseen or tool:NAME.")] = Field(
+    any_of: Annotated[Any, BeforeValidator(_sources), one_or_many(_SOURCES_SAID)] = Field(None, description="It was seen at one of these.")
+    none_of: Annotated[Any, BeforeValidator(_sources), one_or_many(_SOURCES_SAID)] = Field(
         None, description="It was seen at none of these."
     )
-    only: Annotated[Any, BeforeValidator(_known_sources), one_or_many("user, config or tool:NAME.")] = Field(
+    only: Annotated[Any, BeforeValidator(_known_sources), one_or_many("user, config, trusted, label:NAME or tool:NAME.")] = Field(
         None, description="It was seen, and nowhere but at these."
     )
 

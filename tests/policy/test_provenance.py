@@ -70,7 +70,7 @@ class TestSightings:
     def test_element_by_element(self) -> None:
         """Results are looked at element by element; joining two elements makes nothing seen."""
         result = {"people": [{"mail": "ann@corp.example", "age": 41}, ("x",)]}
-        assert [{"tool:find"}, {"tool:find"}, frozenset()] == [
+        assert [{"tool:find", "tool:find/mail"}, {"tool:find", "tool:find/age"}, frozenset()] == [
             seen(value, tool__find=result) for value in ("ann@corp.example", 41, "ann@corp.example41")
         ]
 
@@ -83,8 +83,8 @@ class TestSightings:
         """The oldest source makes room and is unknown from then on; the user's words stay."""
         sightings = Sightings()
         sightings.add("user", "mail bob@corp.example")
-        sightings.add("tool:old", "eve@evil.example")
-        sightings.add("tool:new", "x " * 131_070)
+        sightings.add("tool:old", "eve@evil.example or so, and more")
+        sightings.add("tool:new", "x " * 65_520)
         assert {"user", "lost:tool:old"} == sightings.of("bob@corp.example")
         assert {"lost:tool:old"} == sightings.of("eve@evil.example")
 
@@ -102,7 +102,7 @@ class TestSightings:
 
     def test_many_near_hits(self) -> None:
         """A text made of near hits ends in not knowing, after a bounded search."""
-        assert {"lost:tool:t"} == seen("aaaa", tool__t="a" * 200_000)
+        assert {"lost:tool:t"} == seen("aaaa", tool__t="a" * 100_000)
 
     @settings(max_examples=200, deadline=None)
     @given(
@@ -118,7 +118,7 @@ class TestSightings:
         sightings.add("tool:t", value)
         sightings.add("user", asked)
         key = key_of(asked)
-        assert key is None or sightings.of(key) <= {"user", "tool:t", "lost:user", "lost:tool:t"}
+        assert key is None or {name.partition("/")[0] for name in sightings.of(key)} <= {"user", "tool:t", "lost:user", "lost:tool:t"}
 
 
 HEAD = """version: 1
