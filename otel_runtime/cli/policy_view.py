@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from otel_runtime.policy.explain import ConditionExplanation, Explanation, RuleE
 from otel_runtime.policy.truth import Tri, spell
 from otel_runtime.values.action import Action
 
-__all__ = ["console", "print_coverage", "print_explanation", "print_fault"]
+__all__ = ["console", "print_coverage", "print_explanation", "print_faults"]
 
 _STYLES: dict[Tri, str] = {True: "green", False: "dim", None: "yellow"}
 # How conditions on what happened in a session are spelled.
@@ -24,16 +25,23 @@ _VERDICTS = {"allow": "bold green", "deny": "bold red", "require-approval": "bol
 
 
 def console() -> Console:
-    """Standard output, with colours where a terminal shows them."""
-    return Console(highlight=False)
+    """Standard output: as wide as the terminal, with colours where it shows them; wide and plain when piped."""
+    from otel_runtime.telemetry.console_tree import console_for
+
+    return console_for(sys.stdout)
 
 
-def print_fault(out: Console, fault: Fault) -> None:
-    """One fault with its line and a caret."""
-    head, _, rest = str(fault).partition("\n")
-    text = Text(head, style="red" if fault.severity == "error" else "yellow")
-    # Never wrapped: a caret would point at nothing.
-    out.print(text.append(f"\n{rest}", style="default") if rest else text, soft_wrap=True)
+def print_faults(out: Console, faults: Sequence[Fault]) -> None:
+    """Each fault with its line and a caret, and an empty line behind it on a terminal."""
+    for fault in faults:
+        head, *rest = str(fault).split("\n")
+        place, bracket, message = head.partition("]: ")
+        style = "red" if fault.severity == "error" else "yellow"
+        text = Text.assemble((f"{place}{bracket}", f"bold {style}"), message)
+        # Never wrapped: a caret would point at nothing.
+        for at, line in enumerate(rest):
+            text.append(f"\n{line}", style=style if at else "dim")
+        out.print(text, soft_wrap=True)
 
 
 def print_coverage(out: Console, coverage: Sequence[Coverage], cases: int, required: float | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_runtime.errors import ConfigError, Fault
+from otel_runtime.policy.packs import resolved
 
 __all__ = ["files_of", "read_file", "writable_by_all"]
 
@@ -15,14 +16,14 @@ _SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
-    """The files of a policy; a directory stands for the YAML and JSON files in it.
+    """The files of a policy; a directory stands for the YAML and JSON files in it, `pack:NAME` for one that comes with the package.
 
     Raises:
         ConfigError: A path is missing or holds no policy.
     """
     found: list[Path] = []
     faults: list[Fault] = []
-    for path in paths:
+    for path in map(resolved, paths):
         if path.is_dir():
             inside = sorted(
                 one for one in path.iterdir() if one.suffix in _SUFFIXES and one.is_file() and not one.name.endswith("schema.json")

@@ -87,7 +87,8 @@ def _anchored(layer: _Layer) -> dict[str, object]:
             values[name] = layer.base / path
     for name in ("policy", "cedar"):
         if isinstance(paths := values.get(name), tuple):
-            values[name] = tuple(layer.base / path for path in paths)
+            # `pack:NAME` is a policy that comes with the package and no path.
+            values[name] = tuple(path if str(path).startswith("pack:") else layer.base / path for path in paths)
     return values
 
 
@@ -143,7 +144,8 @@ def _environment_layer(environ: Mapping[str, str], base: Path) -> _Layer:
 
 def _variable_value(name: str, text: str) -> object:
     if name in {"policy", "cedar"}:
-        return tuple(part for part in text.split(os.pathsep) if part)
+        # `pack:NAME` is one word, although paths are joined by the same sign.
+        return tuple(part for part in re.split(rf"(?<!^pack)(?<!{re.escape(os.pathsep)}pack){re.escape(os.pathsep)}", text) if part)
     if name == "console":
         if text.lower() not in {"true", "false", "1", "0"}:
             raise ValueError("expected `true` or `false`")

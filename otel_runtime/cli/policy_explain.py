@@ -1,0 +1,161 @@
+"""`otel-runtime policy explain`: what the policy decides on one call, and why."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from otel_runtime.cli.policy_opening import OK, add_app, add_json, json_object, known_tools, open_policy, read_json
+from otel_runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from otel_runtime.policy.loading import LoadedPolicy
+    from otel_runtime.policy.protocol import FactsView, Needs
+    from otel_runtime.values.action import Action, ToolSignature
+
+__all__ = ["register"]
+
+_KEYS: Final = frozenset({"session", "labels", "history", "used", "user", "roles", "user_said", "seen", "origins"})
+_SESSION_HELP: Final = (
+    "JSON file with what the session did; a fresh session when left out: "
+    '{"session": "s1", "user": "carla", "roles": [...], "labels": [...], "history": [...], "used": {"RULE": 3}, "user_said": "...", '
+    '"seen": {"tool:NAME": "..."}, "origins": {"VALUE": ["tool:NAME"]}}'
+)
+
+
+def register(inner: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = inner.add_parser(
+        "explain",
+        help="say what the policy decides on one call, and why",
+        description="Decide one call without running it, and show every rule about it: true, false or unknown, and why.",
+        epilog="Example: otel-runtime policy explain --policy policy/ --tool refund --args '{\"amount\": 250}'. "
+        "Exit codes: 0 whatever is decided, 2 the policy or an option cannot be used.",
+    )
+    parser.add_argument(
+        "--policy", metavar="FILE|DIR|pack:NAME", type=Path, action="append", help="the configured policy, else `policy/`, when left out"
+    )
+    parser.add_argument("--tool", metavar="NAME", required=True, help="name of the tool, or of another --kind")
+    parser.add_argument("--kind", default="tool", choices=["tool", "capability", "model", "agent", "workflow"], help="what is called")
+    parser.add_argument("--args", metavar="JSON", default="{}", help="arguments by name")
+    parser.add_argument("--user", metavar="NAME", help="acting user; unknown when left out")
+    parser.add_argument("--role", metavar="NAME", action="append", help="role of the user; may be repeated; unknown when left out")
+    parser.add_argument("--agent", metavar="NAME", action="append", default=[], help="calling agent; repeat from the outermost inwards")
+    parser.add_argument("--tenant", metavar="NAME", help="tenant; unknown when left out")
+    parser.add_argument("--context", metavar="JSON", default="{}", help="facts of the application by name")
+    parser.add_argument("--session", "--session-facts", metavar="FILE", type=Path, dest="session_facts", help=_SESSION_HELP)
+    parser.add_argument("--attempt", metavar="N", type=int, default=1, help="which attempt it is, starts at 1")
+    add_app(parser)
+    add_json(parser)
+    parser.set_defaults(run=_explain)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from otel_runtime.policy.explain import explain
+
+    loaded = open_policy(arguments.policy or [], arguments.app)
+    told = {} if arguments.session_facts is None else read_json(arguments.session_facts, _KEYS)
+    action = _action(arguments, told, known_tools(arguments.app))
+    now = datetime.now(UTC)
+    facts = _facts(action, told, loaded, now)
+    explanation = explain(action, loaded.engine.policy, facts, now, arguments.attempt)
+    if arguments.json:
+        print(json.dumps(_spelled(asdict(explanation)), indent=2, default=_plain))
+    else:
+        from otel_runtime.cli.policy_view import console, print_explanation
+
+        print_explanation(console(), action, explanation, told=arguments.session_facts is not None)
+    return OK
+
+
+def _spelled(node: object) -> object:
+    """Outcomes as words: null would read as "nothing"."""
+    if isinstance(node, list | tuple):
+        return [_spelled(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    words = {True: "true", False: "false", None: "unknown"}
+    return {key: words.get(value, value) if key == "outcome" else _spelled(value) for key, value in node.items()}
+
+
+def _plain(value: object) -> object:
+    return sorted(value) if isinstance(value, frozenset) else str(value)
+
+
+def _texts(told: Mapping[str, object], key: str) -> frozenset[str]:
+    value = told.get(key, ())
+    if isinstance(value, dict):
+        return frozenset(value)
+    if isinstance(value, list | tuple):
+        return frozenset(str(item) for item in value)
+    raise ConfigError.of("P005", f"`{key}`: expected a list of texts", "--session")
+
+
+def _action(arguments: argparse.Namespace, told: Mapping[str, object], known: Mapping[str, ToolSignature]) -> Action:
+    from otel_runtime.policy.cases import assumed_signature
+    from otel_runtime.values.action import Action
+
+    args = json_object(arguments.args, "--args")
+    roles = frozenset(arguments.role) if arguments.role is not None else _texts(told, "roles") if "roles" in told else None
+    user = arguments.user or told.get("user")
+    session = told.get("session", "explained")
+    return Action(
+        kind=arguments.kind,
+        name=arguments.tool,
+        args=args,
+        signature=known.get(arguments.tool) or assumed_signature(args),
+        registered=arguments.tool in known or not known,
+        agents=tuple(arguments.agent),
+        session=None if session is None else str(session),
+        user=None if user is None else str(user),
+        roles=roles,
+        tenant=arguments.tenant,
+        context=json_object(arguments.context, "--context"),
+    )
+
+
+def _facts(action: Action, told: Mapping[str, object], loaded: LoadedPolicy, now: datetime) -> FactsView | None:
+    from otel_runtime.policy.protocol import FactsView
+
+    needs = loaded.engine.needs(action, now)
+    if needs is None:
+        return None
+    amounts = _mapping(told, "used")
+    counters = {key: _amount(amounts.get(key.name.rpartition(":")[0], 0)) for key in needs.counters}
+    if action.session is None:
+        return FactsView(counters)
+    labels = {label: frozenset({"told"}) for label in _texts(told, "labels")}
+    return FactsView(counters, labels, _texts(told, "history"), origins=_origins(told, needs))
+
+
+def _origins(told: Mapping[str, object], needs: Needs) -> dict[str, frozenset[str]]:
+    """Where the values of the call were seen: in the texts that were told, and where somebody says so outright."""
+    from otel_runtime.policy.provenance import Sightings, key_of
+
+    seen = Sightings()
+    seen.add("user", told.get("user_said", ""))
+    for source, value in _mapping(told, "seen").items():
+        seen.add(source, value)
+    said = _mapping(told, "origins")
+    outright = {key_of(value): _texts(said, value) for value in said}
+    return {key: seen.of(key) | outright.get(key, frozenset()) for key in needs.values}
+
+
+def _mapping(told: Mapping[str, object], key: str) -> dict[str, object]:
+    value = told.get(key, {})
+    if isinstance(value, dict):
+        return {str(name): item for name, item in value.items()}
+    raise ConfigError.of("P005", f"`{key}`: expected a mapping", "--session")
+
+
+def _amount(value: object) -> Decimal:
+    try:
+        return Decimal(str(value))
+    except InvalidOperation:
+        raise ConfigError.of("P005", f"`used`: expected numbers, got `{value}`", "--session") from None
