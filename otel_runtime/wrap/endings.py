@@ -89,9 +89,9 @@ def _finish(call: Call, error: BaseException | None, result: Any, meter: StreamM
         call.record_usage(record)
     elif error is None and result is not NOTHING and call.plan.kind == "model":
         call.record_usage(result)
+    if call.active.guard is not None:
+        saw_result(call, result, error)
     if error is None:
-        if call.active.guard is not None and result is not NOTHING:
-            saw_result(call, result)
         call.end("ok", None, result)
         return
     outcome = outcome_of(error)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
+from otel_runtime.telemetry.protocol import NOTHING
 from otel_runtime.values.action import Kind
 from otel_runtime.values.trace import TraceRef
 from otel_runtime.values.usage import UsageRecord
@@ -16,6 +17,7 @@ from otel_runtime.wrap.decorating import decorate
 from otel_runtime.wrap.effects import drive, drive_async, on_event_loop
 from otel_runtime.wrap.endings import outcome_of
 from otel_runtime.wrap.plan import CallPlan, Options
+from otel_runtime.wrap.witnessing import saw_input, saw_result
 
 __all__ = ["CallHandle", "Operation"]
 
@@ -25,19 +27,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 class CallHandle:
     """What `with rt.tool(...) as call:` gives: a hold of the running operation."""
 
-    __slots__ = ("_call", "result")
+    __slots__ = ("_call", "result", "said")
 
     def __init__(self, call: Call | None) -> None:
         self._call = call
         self.result: object = None
+        self.said: bool = False
 
     def record_usage(self, response: object) -> UsageRecord | None:
         """Add the usage of a response (a provider's object, a dict or a `UsageRecord`); None when it has none."""
         return self._call.record_usage(response) if self._call is not None else None
 
     def set_result(self, value: object) -> None:
-        """Say what the block came to; it reaches the span only when content is captured."""
+        """Say what the block came to: rules with `origin` ask for it; it reaches the span only when content is captured."""
         self.result = value
+        self.said = True
 
     @property
     def trace(self) -> TraceRef | None:
@@ -113,6 +117,7 @@ class Operation:
         self._open.append((call, handle))
         if call is not None:
             call.open()
+            saw_input(call)
             call.enter()
         return handle
 
@@ -121,6 +126,7 @@ class Operation:
         if call is None:
             return None
         call.leave()
+        saw_result(call, handle.result if handle.said else NOTHING, error)
         outcome = outcome_of(error)
         call.end(outcome, error if outcome == "error" else None, handle.result)
         return call
