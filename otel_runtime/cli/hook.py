@@ -26,7 +26,7 @@ _MAX_BYTES = 64 << 20
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     group = commands.add_parser("hook", help="answer a host program's hook events", description="Answer hook events of host programs.")
-    hosts = group.add_subparsers(metavar="HOST", required=True)
+    hosts = group.add_subparsers(metavar="HOST", required=True, prog=group.prog)
     parser = hosts.add_parser(
         "claude-code",
         help="answer one event of Claude Code from standard input",

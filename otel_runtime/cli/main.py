@@ -32,7 +32,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
         epilog="Start with `otel-runtime doctor`: it says what is configured, reachable and lost.",
     )
     parser.add_argument("--version", action="version", version=f"otel-runtime {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, prog=parser.prog)
     for room in _ROOMS if only is None else (only,):
         importlib.import_module(f"otel_runtime.cli.{room}").register(commands)
     return parser

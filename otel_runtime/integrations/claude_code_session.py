@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import json
 import os
-import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -178,7 +177,7 @@ class Sessions:
 
 def new_span_id() -> str:
     """16 hex digits, never all zero."""
-    return secrets.token_hex(8).replace("0" * 16, "0" * 15 + "1")
+    return os.urandom(8).hex().replace("0" * 16, "0" * 15 + "1")
 
 
 def _locked(path: Path) -> int:

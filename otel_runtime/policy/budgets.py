@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from typing import Literal
-from zoneinfo import ZoneInfo
 
-from otel_runtime.policy.operators import number
+from otel_runtime.policy.numbers import number
 from otel_runtime.policy.protocol import CounterKey, Reservation
 from otel_runtime.policy.scope import Scope, State, read_argument
 from otel_runtime.policy.terms import Over
@@ -70,6 +69,9 @@ def _calendar(per: str, tz: str) -> Window:
 def _zone(tz: str) -> tzinfo:
     if tz == "UTC":
         return UTC
+    # Finding its tables is most of what loading this module would cost.
+    from zoneinfo import ZoneInfo
+
     try:
         return ZoneInfo(tz)
     except (OSError, ValueError, KeyError):

@@ -12,17 +12,13 @@ from decimal import Decimal
 from typing import TypeAlias
 
 from otel_runtime.policy.addresses import domain_of
-from otel_runtime.policy.commands import may_run, reads_only, runs_only
 from otel_runtime.policy.names import compile_glob
 from otel_runtime.policy.numbers import number
-from otel_runtime.policy.origins import origin
-from otel_runtime.policy.paths import file_name, under
-from otel_runtime.policy.queries import sql
+from otel_runtime.policy.operators_apart import APART
 from otel_runtime.policy.regexes import compile_regex
 from otel_runtime.policy.scope import Scope, State, read
 from otel_runtime.policy.terms import Ref
 from otel_runtime.policy.truth import Tri, any_of, negate
-from otel_runtime.policy.urls import url
 
 __all__ = ["OPERATORS", "ValueCheck", "equal", "number"]
 
@@ -171,12 +167,5 @@ OPERATORS: Mapping[str, Callable[[object], ValueCheck]] = {
     "starts_with": _any_text(_starts),
     "ends_with": _any_text(_ends),
     "email_domain": _email_domain,
-    "under": under,
-    "file_name": file_name,
-    "url": url,
-    "runs_only": runs_only,
-    "reads_only": reads_only,
-    "may_run": may_run,
-    "sql": sql,
-    "origin": origin,
+    **APART,
 }

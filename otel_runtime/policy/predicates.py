@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,7 +13,6 @@ from otel_runtime.values.action import Action
 
 __all__ = ["load_predicate"]
 
-_log = logging.getLogger(__name__)
 _NO_FACTS = FactsView()
 
 
@@ -40,8 +38,11 @@ def load_predicate(target: str) -> Callable[[Action, FactsView | None], Tri]:
         mine = replace(action, args=copy.deepcopy(dict(action.args)), context=copy.deepcopy(dict(action.context)))
         try:
             answer = function(mine, facts if facts is not None else _NO_FACTS)
-        except Exception:  # noqa: BLE001  # whatever fails in it, its answer is unknown
-            _log.warning("policy predicate `%s` failed; its answer counts as unknown", target, exc_info=True)
+        except Exception:  # whatever fails in it, its answer is unknown
+            # Loaded when it is needed: most predicates do not fail.
+            import logging
+
+            logging.getLogger(__name__).warning("policy predicate `%s` failed; its answer counts as unknown", target, exc_info=True)
             return None
         return answer if isinstance(answer, bool) else None
 
