@@ -37,11 +37,14 @@ class TestWheel:
         assert {"otel_runtime/py.typed", f"{info}/licenses/LICENSE"} <= set(wheel.namelist())
 
     def test_carries_every_module(self, wheel: zipfile.ZipFile) -> None:
-        """Every module of the tree is in the wheel, with the data files beside them."""
+        """Every module of the tree is in the wheel, with the data files beside them and the packs of `policy/`."""
         there = {
             str(path.relative_to(ROOT)) for path in (ROOT / "otel_runtime").rglob("*") if path.is_file() and "__pycache__" not in path.parts
         }
-        assert there == {name for name in wheel.namelist() if name.startswith("otel_runtime/")}
+        packs = {
+            f"otel_runtime/policy/pack_files/{path.relative_to(ROOT / 'policy')}" for path in (ROOT / "policy").rglob("*") if path.is_file()
+        }
+        assert there | packs == {name for name in wheel.namelist() if name.startswith("otel_runtime/")}
 
     def test_names_its_entry_points(self, wheel: zipfile.ZipFile, info: str) -> None:
         """The console script is `otel-runtime`, as the distribution is."""
