@@ -106,8 +106,9 @@ def read_policies(files: Sequence[Path]) -> tuple[CedarPolicy, ...]:
             except ValueError as error:
                 faults.append(_fault(path, piece, str(error)))
                 continue
-            if (earlier := taken.setdefault(policy.rule.id, policy.rule.place)) != policy.rule.place:
-                faults.append(_fault(path, piece, f"the id `{policy.rule.id}` is taken by the policy at {earlier}"))
+            if policy.rule.id in taken:
+                faults.append(_fault(path, piece, f"the id `{policy.rule.id}` is taken by the policy at {taken[policy.rule.id]}"))
+            taken[policy.rule.id] = policy.rule.place
             policies.append(policy)
         if left is not None:
             faults.append(_fault(path, left, "expected a policy that ends in `;`, got the end of the file"))
