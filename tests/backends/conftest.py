@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -162,6 +163,45 @@ def _flat(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 yield {**span, "resource": entry.get("resource", {}), "scope": scoped.get("scope", {})}
 
 
+@dataclass
+class Tempo:
+    """A Tempo, asked by its HTTP API.
+
+    Args:
+        server: The process.
+    """
+
+    server: Server
+
+    @property
+    def endpoint(self) -> str:
+        """Where a Collector sends."""
+        return f"127.0.0.1:{self.server.ports['grpc']}"
+
+    @property
+    def page(self) -> str:
+        """What --tempo takes."""
+        return self.server.url("http")
+
+    def found(self, query: str) -> list[dict[str, Any]]:
+        """The traces a TraceQL query finds, with the spans that matched."""
+        now = int(time.time())
+        words = urllib.parse.urlencode({"q": query, "start": now - 3600, "end": now + 60, "limit": 50, "spss": 100})
+        status, body = get(f"{self.page}/api/search?{words}")
+        assert status == 200, (query, body)
+        return list(json.loads(body).get("traces", []))
+
+    def trace(self, trace_id: str, count: int) -> list[dict[str, Any]]:
+        """The spans of one trace, once that many are there."""
+
+        def look() -> list[dict[str, Any]]:
+            status, body = get(f"{self.page}/api/v2/traces/{trace_id}")
+            spans = list(_flat(json.loads(body).get("trace", {}))) if status == 200 else []
+            return spans if len(spans) >= count else []
+
+        return eventually(look, f"{count} spans of {trace_id} in Tempo")
+
+
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], Path]:
     return binary
@@ -200,6 +240,25 @@ def jaegers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
             return running[store]
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def tempo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tempo]:
+    """The Tempo of tempo.yaml, one for all tests."""
+    folder = tmp_path_factory.mktemp("tempo")
+    ports = {name: free_port() for name in ("http", "own", "grpc", "otlp-http")}
+    environment = {
+        "TEMPO_DATA": str(folder / "data"),
+        "HTTP_HOST": "127.0.0.1",
+        "HTTP_PORT": str(ports["http"]),
+        "GRPC_PORT": str(ports["own"]),
+        "OTLP_GRPC_ENDPOINT": f"127.0.0.1:{ports['grpc']}",
+        "OTLP_HTTP_ENDPOINT": f"127.0.0.1:{ports['otlp-http']}",
+    }
+    command = [str(binary("tempo")), f"-config.file={CONFIG / 'tempo.yaml'}", "-config.expand-env=true"]
+    server = Server(command, environment, f"http://127.0.0.1:{ports['http']}/ready", ports, folder / "log").start()
+    yield Tempo(server)
+    server.kill()
 
 
 @pytest.fixture(scope="session")
@@ -341,11 +400,23 @@ def demo(tmp_path: Path) -> Callable[[str], Run]:
 @pytest.fixture(scope="session")
 def delivered(jaeger: Jaeger, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """One run of the support agent that went through the Collector of agent.yaml into Jaeger, for all tests that only look."""
-    folder = tmp_path_factory.mktemp("delivered")
-    agent = _collector("agent.yaml", folder / "agent", {"TRACES_ENDPOINT": jaeger.endpoint})
+    run = _through(jaeger.endpoint, tmp_path_factory.mktemp("delivered"))
+    jaeger.trace(run.trace_id, len(run.spans))
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_through() -> Callable[[str, Path], Run]:
+    """Runs the support agent through the Collector of agent.yaml into the store at this address."""
+    return _through
+
+
+def _through(store: str, folder: Path) -> Run:
+    agent = _collector("agent.yaml", folder / "agent", {"TRACES_ENDPOINT": store})
     try:
         run = _demo(agent.start().url("http"), folder / "demo")
-        jaeger.trace(run.trace_id, len(run.spans))
+        # Ended as an operator does: what it has accepted is sent on.
+        agent.stop()
     finally:
         agent.kill()
     return run

@@ -61,7 +61,7 @@ class TestAccepted:
 
     def test_tempo(self, program: Program) -> None:
         """Tempo accepts its configuration."""
-        code, said = run(program("tempo"), "-config.file=tempo.yaml", "-config.verify=true")
+        code, said = run(program("tempo"), "-config.file=tempo.yaml", "-config.expand-env=true", "-config.verify=true")
         assert 0 == code, said
 
     def test_a_wrong_one_is_refused(self, program: Program, tmp_path: Path) -> None:
