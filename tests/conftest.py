@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -29,6 +39,105 @@ def nothing_configured() -> Iterator[None]:
     # ("a guarded runtime was shut down") would refuse the calls of the next test.
     if not active._registered:
         active.reset_slot()
+
+
+@dataclass
+class PostgresServer:
+    """A real PostgreSQL on loopback, of this test run alone."""
+
+    binaries: Path
+    home: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def url(self, database: str = "postgres", password: str = "") -> str:
+        return f"postgresql://tester{password and ':' + password}@127.0.0.1:{self.port}/{database}"
+
+    def fresh(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"t{next(self.numbers)}"
+        self.sql(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def sql(self, statement: str, database: str = "postgres") -> str:
+        return self.run("psql", "-qXtAv", "ON_ERROR_STOP=1", "-d", self.url(database), "-c", statement)
+
+    def run(self, program: str, *words: str) -> str:
+        # initdb and the server refuse to be root.
+        user = {"user": _unprivileged(), "group": pwd.getpwnam(_unprivileged()).pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+        done = subprocess.run([self.binaries / program, *words], capture_output=True, text=True, check=False, cwd=self.home, **user)  # type: ignore[call-overload]  # keywords by a dict
+        assert done.returncode == 0, f"{program}: {done.stderr}"
+        return str(done.stdout).strip()
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        user = {"user": _unprivileged(), "group": pwd.getpwnam(_unprivileged()).pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+        words = ["-D", str(self.home / "data"), "-p", str(self.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+        log = (self.home / "log").open("ab")
+        self.process = subprocess.Popen(
+            [self.binaries / "postgres", *words], stdout=log, stderr=log, cwd=self.home, start_new_session=True, **user
+        )  # type: ignore[call-overload]  # as above
+        log.close()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(AssertionError):
+                self.run("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port))
+                return
+            time.sleep(0.05)
+        raise AssertionError((self.home / "log").read_text())
+
+    def stop(self) -> None:
+        """Stop it at once, as a crash would, but with its sessions told."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(60)
+            self.process = None
+
+    def freeze(self, *, frozen: bool) -> None:
+        """Let every process of it stand still, or go on."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+        for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            # The server puts each of its processes into a group of its own.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGSTOP if frozen else signal.SIGCONT)
+
+
+def _unprivileged() -> str:
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Debian keeps the server's programs out of PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parent.parent.name))
+    initdb = found[-1] if found else Path(shutil.which("initdb") or "")
+    if not initdb.name:
+        pytest.skip("the PostgreSQL server is missing: nothing of what only it can do was tested; apt-get install postgresql")
+    pytest.importorskip("psycopg", reason="psycopg is missing: pip install 'otel-runtime[postgres]'")
+    home = Path(tempfile.mkdtemp(prefix="otel-runtime-postgres-"))
+    if os.geteuid() == 0:
+        shutil.chown(home, _unprivileged())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = PostgresServer(initdb.parent, home, port)
+    try:
+        server.run("initdb", "-D", str(home / "data"), "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
+        server.start()
+        yield server
+    finally:
+        if server.process is not None:
+            server.freeze(frozen=False)
+        server.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> str:
+    return postgres.fresh()
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ is unknown from then on, not clean.
 from __future__ import annotations
 
 import itertools
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,6 +74,7 @@ class MemoryFacts:
         self._ids = itertools.count(1)
         self._max_counters = max_counters
         self._max_sessions = max_sessions
+        _after_fork(weakref.ref(self))
 
     @property
     def blocking(self) -> bool:
@@ -211,3 +214,16 @@ class MemoryFacts:
         with self._lock:
             for counter, entry, _unit in self._holds.pop(hold.id, ()):
                 counter.correct(entry, Decimal(0))
+
+    def forget_parent(self) -> None:
+        """In a forked child: another thread of the parent may have held the lock. What the parent had counted stands."""
+        self._lock = threading.Lock()
+
+
+def _after_fork(facts: weakref.ref[MemoryFacts]) -> None:
+    def forget() -> None:
+        if (alive := facts()) is not None:
+            alive.forget_parent()
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=forget)

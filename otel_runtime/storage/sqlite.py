@@ -44,12 +44,17 @@ class Database:
         path: The file; it and its directory are created, private, when missing.
         migrations: The tables of every room that uses it.
         busy_timeout_s: Seconds to wait for another process's write.
+        setup_timeout_s: The same while a connection is made and tables are brought up to date, where many processes may start at once;
+            None is `busy_timeout_s`.
     """
 
-    def __init__(self, path: Path, migrations: Sequence[Migration] = (), *, busy_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, path: Path, migrations: Sequence[Migration] = (), *, busy_timeout_s: float = 30.0, setup_timeout_s: float | None = None
+    ) -> None:
         self._path = path
         self._migrations = tuple(migrations)
         self._busy_timeout_s = busy_timeout_s
+        self._setup_timeout_s = busy_timeout_s if setup_timeout_s is None else setup_timeout_s
         self._lock = threading.Lock()
         self._links: dict[int, _Link] = {}
         self._closed = False
@@ -153,7 +158,7 @@ class Database:
         real = prepare(self._path)
         with translated(self._path):
             # Threads never share a connection; the check is off because the last thread to leave closes those of dead ones.
-            connection = sqlite3.connect(real, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(real, timeout=self._setup_timeout_s, isolation_level=None, check_same_thread=False)
         try:
             with translated(self._path):
                 self._set_up(connection)
@@ -167,9 +172,10 @@ class Database:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA trusted_schema = OFF")
         migrate(connection, self._migrations, self._path)
+        connection.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout_s * 1000)}")
 
     def _enter_wal(self, connection: sqlite3.Connection) -> None:
-        deadline = time.monotonic() + self._busy_timeout_s
+        deadline = time.monotonic() + self._setup_timeout_s
         while (mode := self._try_wal(connection, final=time.monotonic() > deadline)) is None:
             time.sleep(0.01)
         if mode != "wal":
