@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 
-from otel_runtime.usage.fields import TOKEN_ALIASES, count, field, first_count, first_text, plain, text
+from otel_runtime.usage.fields import TOKEN_ALIASES, count, field, first_count, first_text, opened, plain, text, token_counts
 from otel_runtime.values.usage import Cost, ResponseFacts, RunRef, TokenUsage, UsageRecord
 
 __all__ = ["extract", "tokens"]
@@ -21,6 +20,7 @@ _DETAIL_KEYS = (
     "output_tokens_details",
     "outputTokenDetails",
 )
+_NOTHING = frozenset({None})
 _COST_KEYS = ("cost", "total_cost", "totalCost", "cost_usd", "costUsd")
 
 
@@ -51,11 +51,9 @@ def tokens(usage: object, *, beside: bool) -> TokenUsage | None:
         usage: A dict or SDK object.
         beside: True when the provider reports cached tokens beside the input instead of inside it (Anthropic, Bedrock).
     """
-    sources = [usage, *(part for key in _DETAIL_KEYS if (part := field(usage, key)) is not None)]
-    found = {
-        name: first_count(sources if name not in ("input", "output", "total") else [usage], TOKEN_ALIASES[name]) for name in TOKEN_ALIASES
-    }
-    if all(value is None for value in found.values()):
+    usage = opened(usage)
+    found = token_counts(usage, [opened(part) for key in _DETAIL_KEYS if (part := field(usage, key)) is not None])
+    if _NOTHING.issuperset(found.values()):
         details = plain(usage)
         return TokenUsage(details=details) if details else None
     return _settle(usage, found, beside=beside)
@@ -81,26 +79,29 @@ def _thoughts_beside(usage: object) -> bool:
 def _extract(response: object) -> UsageRecord | None:
     if response is None or isinstance(response, str | bytes | int | float):
         return None
+    response = opened(response)
     usage = next((part for key in _USAGE_KEYS if (part := field(response, key)) is not None), None)
     bare = usage is None
     if bare and any(count(field(response, name)) is not None for names in TOKEN_ALIASES.values() for name in names):
         usage = response
     if usage is None:
         return None
+    usage = opened(usage)
     counted = tokens(usage, beside=_reports_beside(usage))
     if counted is None:
         return None
-    record = UsageRecord(usage=counted, cost=_reported_cost(usage, response))
-    return record if bare else _with_facts(record, response)
+    cost = _reported_cost(usage, response)
+    return UsageRecord(counted, cost=cost) if bare else _with_facts(counted, cost, response)
 
 
-def _with_facts(record: UsageRecord, response: object) -> UsageRecord:
+def _with_facts(counted: TokenUsage, cost: Cost | None, response: object) -> UsageRecord:
     identity = first_text(response, "id", "response_id", "responseId")
-    return replace(
-        record,
-        model=first_text(response, "model", "model_version", "modelVersion", "modelId"),
-        provider=_provider(response),
-        response=ResponseFacts(identity, tuple(_finish_reasons(response))),
+    return UsageRecord(
+        counted,
+        first_text(response, "model", "model_version", "modelVersion", "modelId"),
+        _provider(response),
+        ResponseFacts(identity, tuple(_finish_reasons(response))),
+        cost=cost,
         run=RunRef(message=identity),
     )
 
@@ -133,9 +134,9 @@ def _litellm_provider(response: object) -> str | None:
 def _finish_reasons(response: object) -> Iterator[str]:
     for key in ("choices", "candidates"):
         parts = field(response, key)
-        if isinstance(parts, Sequence) and not isinstance(parts, str | bytes):
+        if type(parts) is list or (isinstance(parts, Sequence) and not isinstance(parts, str | bytes)):
             for part in parts[:_CHOICES_LIMIT]:
-                if (reason := first_text(part, "finish_reason", "finishReason")) is not None:
+                if (reason := first_text(opened(part), "finish_reason", "finishReason")) is not None:
                     yield reason
     for key in ("stop_reason", "stopReason"):
         if (reason := text(field(response, key))) is not None:
@@ -148,8 +149,7 @@ def _reported_cost(usage: object, response: object) -> Cost | None:
     hidden = field(response, "_hidden_params")
     candidates = [field(usage, key) for key in _COST_KEYS] + ([field(hidden, "response_cost")] if hidden is not None else [])
     for value in candidates:
-        amount = _money(value)
-        if amount is not None:
+        if value is not None and (amount := _money(value)) is not None:
             return Cost(amount=amount, currency=first_text(usage, "currency") or "USD", estimated=False, source="provider")
     return None
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
+from typing import Any
 
-__all__ = ["TOKEN_ALIASES", "count", "field", "first_count", "first_text", "plain", "text"]
+__all__ = ["TOKEN_ALIASES", "count", "field", "first_count", "first_text", "opened", "plain", "text", "token_counts"]
 
 # The names providers and agent runtimes use for one and the same figure; the first finite one wins.
 TOKEN_ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -46,6 +48,20 @@ TOKEN_ALIASES: Mapping[str, tuple[str, ...]] = {
         "thoughts_token_count",
     ),
 }
+# Which figure an alias stands for, and its place among the aliases.
+_RANKED: Mapping[str, tuple[str, int]] = {
+    alias: (name, rank) for name, aliases in TOKEN_ALIASES.items() for rank, alias in enumerate(aliases)
+}
+# Only the usage itself says these: its details count parts of them under the same names.
+_TOP: frozenset[str] = frozenset({"input", "output", "total"})
+_LAST = 99
+# Everything else that is asked of a response, its parts, or a stream's items.
+_ASKED = frozenset(_RANKED) | frozenset(
+    "_hidden_params candidates choices completion_tokens_details cost costUsd cost_usd currency custom_llm_provider delta finishReason"
+    " finish_reason id index inputTokenDetails input_tokens_details message model modelId modelVersion model_version object output"
+    " outputTokenDetails output_tokens_details prompt_tokens_details provider response responseId response_cost response_id status"
+    " stopReason stop_reason totalCost total_cost type usage usageMetadata usage_metadata".split()
+)
 _TEXT_LIMIT = 256
 _COUNT_LIMIT = 1 << 53
 
@@ -68,8 +84,37 @@ def _is_mapping(shape: type) -> bool:
     return issubclass(shape, Mapping)
 
 
+def opened(source: object) -> object:
+    """The fields of a plain pydantic model as a dict, not to be changed; anything else as it is.
+
+    The clients' responses are such models, and asking one for a field that it lacks takes as long as reading all it has.
+    """
+    shape = type(source)
+    if shape is dict or source is None or not _is_model(shape):  # type: ignore[arg-type]  # as above
+        return source
+    extra: dict[str, object] | None = source.__pydantic_extra__  # type: ignore[attr-defined]  # a pydantic model, as was just found
+    return {**extra, **vars(source)} if extra else vars(source)
+
+
+@lru_cache(maxsize=256)
+def _is_model(shape: type) -> bool:
+    """True for pydantic's models that answer for nothing we ask by themselves: no property, no method, no private attribute."""
+    pydantic = sys.modules.get("pydantic")
+    # Any: pydantic is not imported here, and its classes answer for themselves.
+    base: Any = pydantic.BaseModel if pydantic is not None else None
+    model: Any = shape
+    if base is None or not issubclass(shape, base) or model.__getattribute__ is not base.__getattribute__:
+        return False
+    if model.__getattr__ is not base.__getattr__ or not _ASKED.isdisjoint(model.__private_attributes__):
+        return False
+    own = {name for cls in shape.__mro__ for name in vars(cls)} - model.model_fields.keys()
+    return _ASKED.isdisjoint(own)
+
+
 def count(value: object) -> int | None:
     """A token count: a whole, finite, non-negative number. A bool is no number."""
+    if type(value) is int:
+        return value if 0 <= value < _COUNT_LIMIT else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if not math.isfinite(value) or not 0 <= value < _COUNT_LIMIT:
@@ -90,10 +135,45 @@ def first_count(sources: Iterable[object], names: Iterable[str]) -> int | None:
     return None
 
 
+def token_counts(usage: object, details: Sequence[object]) -> dict[str, int | None]:
+    """Every figure of a usage: what it says itself, else what its details say.
+
+    Args:
+        usage: A dict or SDK object.
+        details: Its parts, such as `prompt_tokens_details`.
+    """
+    found: dict[str, int | None] = dict.fromkeys(TOKEN_ALIASES)
+    for source in (usage, *details):
+        if type(source) is dict:
+            _counts_in(source, found, all_names=source is usage)
+            continue
+        for name, aliases in TOKEN_ALIASES.items():
+            if found[name] is None and (source is usage or name not in _TOP):
+                found[name] = first_count((source,), aliases)
+    return found
+
+
+def _counts_in(source: Mapping[object, object], found: dict[str, int | None], *, all_names: bool) -> None:
+    """Fill in what a dict says: it has a few keys, and there are dozens of aliases."""
+    ranks: dict[str, int] = {}
+    for key, value in source.items():
+        place = _RANKED.get(key) if type(key) is str else None
+        if place is None or value is None:
+            continue
+        name, rank = place
+        known = ranks.get(name, _LAST)
+        if rank > known or (known == _LAST and found[name] is not None) or not (all_names or name not in _TOP):
+            continue
+        if (figure := count(value)) is not None:
+            found[name], ranks[name] = figure, rank
+
+
 def text(value: object) -> str | None:
     """A non-empty string of at most 256 characters; enum members give their value."""
     if value is None:
         return None
+    if type(value) is str:
+        return value[:_TEXT_LIMIT] or None
     value = getattr(value, "value", value) if not isinstance(value, str | Mapping) else value
     if not isinstance(value, str) or not value:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ from hypothesis import strategies as st
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion
 from openai.types.completion_usage import CompletionTokensDetails, PromptTokensDetails
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from otel_runtime.usage.extract import extract
+from otel_runtime.usage.fields import TOKEN_ALIASES, token_counts
 from otel_runtime.values.usage import Cost, ResponseFacts, RunRef, TokenUsage, UsageRecord
 
+FIGURES = st.one_of(st.none(), st.integers(-1, 9), st.booleans(), st.floats(), st.just("3"))
 ANTHROPIC = {
     "id": "msg_1",
     "type": "message",
@@ -178,3 +182,58 @@ class TestAliasRules:
         """Whatever is handed in, a record or None comes out."""
         record = extract({"usage": anything, "choices": anything, "model": anything})
         assert record is None or isinstance(record, UsageRecord)
+
+
+class Answer(BaseModel):
+    """A client's response, as clients make them."""
+
+    model_config = ConfigDict(extra="allow")
+    id: str = "r1"
+    model: str = "m"
+    usage: dict[str, int] | None = None
+
+
+class Speaks(Answer):
+    """One of which a part is no field."""
+
+    @property
+    def usageMetadata(self) -> dict[str, int]:  # noqa: N802  # as a provider spells it
+        return {"promptTokenCount": 4, "candidatesTokenCount": 1}
+
+
+class Hides(Answer):
+    """One that keeps a part to itself, as LiteLLM's do."""
+
+    _hidden_params: dict[str, object] = PrivateAttr(default_factory=lambda: {"custom_llm_provider": "azure", "response_cost": 2})
+
+
+class Guesses(Answer):
+    """One that answers for names it does not have."""
+
+    def __getattr__(self, name: str) -> object:
+        if name == "usage_metadata":
+            return {"promptTokenCount": 6}
+        raise AttributeError(name)
+
+
+class TestModels:
+    def test_fields_and_extras(self) -> None:
+        """Fields a model declares and those it only kept are read alike."""
+        assert TokenUsage(3, 2, 5) == usage_of(Answer(usage={"prompt_tokens": 3, "completion_tokens": 2}))
+        assert TokenUsage(3) == usage_of(Answer.model_validate({"usageMetadata": {"promptTokenCount": 3}}))
+        assert TokenUsage(7) == usage_of(Answer.model_validate({"usage": None, "input_tokens": 7}))
+
+    def test_what_a_model_says_by_itself(self) -> None:
+        """A property, a private attribute and an answer made up on the spot are heard as well."""
+        assert TokenUsage(4, 1, 5) == usage_of(Speaks())
+        hidden = extract(Hides(usage={"prompt_tokens": 3}))
+        assert hidden is not None
+        assert ("azure", Decimal(2)) == (hidden.provider, hidden.cost and hidden.cost.amount)
+        assert TokenUsage(6) == usage_of(Guesses())
+
+    @given(st.dictionaries(st.sampled_from(sorted(name for names in TOKEN_ALIASES.values() for name in names)), FIGURES, max_size=8))
+    def test_dict_and_object_agree(self, usage: dict[str, object]) -> None:
+        """A usage is read the same from a dict, key by key, and from an object, name by name."""
+        details = dict.fromkeys(usage, 5) | {"cached_tokens": 7}
+        as_objects = SimpleNamespace(**usage), [SimpleNamespace(**details), SimpleNamespace(reasoning_tokens=8)]
+        assert token_counts(*as_objects) == token_counts(usage, [details, {"reasoning_tokens": 8}])
