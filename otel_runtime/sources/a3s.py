@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from otel_runtime.sources.a3s_state import Session, Sessions
@@ -23,6 +25,7 @@ __all__ = ["A3S", "VARIANTS", "Variant"]
 
 Fields = Mapping[str, object]
 
+_TAG: Final = 128
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 # What the wire spells otherwise than a TraceEvent does. `id` and `name` belong to tools only.
 _RENAMED: Final[dict[str, str]] = {"tool_name": "tool.name", "agent": "agent.name", "message": "error.message", "error": "error.message"}
@@ -55,15 +58,20 @@ class A3S(Reader):
         session = self._sessions.of(own_session, optional_text(fields, "session_id") if tag in _NAMES_A_SESSION else None)
         return self._events(tag, variant, raw, fields, session)
 
-    def _events(self, tag: str, variant: Variant, raw: Fields, fields: Fields, session: Session) -> Iterable[TraceEvent]:
+    def _events(self, tag: str, variant: Variant, raw: Fields, fields: Fields, session: Session) -> tuple[TraceEvent, ...]:
         moment = instant(raw.get("timestamp"))
-        if tag == "start" and (left := session.begin()):
-            # An earlier run of this session never ended: its process is gone, or the end was lost.
-            abandoned = {**self._common(tag, raw, session), "run.id": left, "run.outcome": "closed"}
-            yield TraceEvent("invocation.abandoned", "run", moment, None, abandoned)
+        abandoned = self._abandoned(tag, raw, session, moment) if tag == "start" else ()
         name = variant.name.replace(".finish", ".failed") if variant.fails(fields) else variant.name
-        within = _within(tag, fields, session)
-        attributes = {**_plain(fields), **self._common(tag, raw, session), **_step(variant, fields), **_facts(tag, fields), **within}
+        # Before the common facts: it may begin a run.
+        within = _WITHIN[tag](fields, session) if tag in _WITHIN else None
+        attributes = self._common(tag, raw, session)
+        _add_plain(attributes, fields)
+        if variant.step:
+            attributes[variant.step] = _step(variant, fields)
+        if tag in _FACTS:
+            attributes.update(_FACTS[tag](fields))
+        if within:
+            attributes.update(within)
         if tag == "end":
             if session.child:
                 # The run of a sub-agent ends with SubagentEnd, which also says whether it succeeded.
@@ -71,7 +79,15 @@ class A3S(Reader):
             else:
                 attributes["run.outcome"] = "completed"
                 session.end()
-        yield TraceEvent(name, variant.type, moment, None, attributes)
+        return (*abandoned, TraceEvent(name, variant.type, moment, None, attributes))
+
+    def _abandoned(self, tag: str, raw: Fields, session: Session, moment: datetime | None) -> tuple[TraceEvent, ...]:
+        """The end of an earlier run of this session that never ended: its process is gone, or its end was lost."""
+        left = session.begin()
+        if not left:
+            return ()
+        facts = {**self._common(tag, raw, session), "run.id": left, "run.outcome": "closed"}
+        return (TraceEvent("invocation.abandoned", "run", moment, None, facts),)
 
     def _subagent(self, tag: str, variant: Variant, raw: Fields, fields: Fields) -> TraceEvent:
         child_id = text(fields, "session_id", "task_id")
@@ -79,7 +95,8 @@ class A3S(Reader):
         child = self._sessions.child(child_id, parent_id if tag == "subagent_start" else None)
         if tag == "subagent_start":
             child.resume()
-        facts: dict[str, object] = {**_plain(fields), **self._common(tag, raw, child), "run.id": child.run}
+        facts = self._common(tag, raw, child)
+        _add_plain(facts, fields)
         if tag == "subagent_start":
             above = self._sessions.above(child)
             facts |= present(parent__run__id=above.run if above else None, parent__id=above.innermost() if above else None)
@@ -90,59 +107,71 @@ class A3S(Reader):
         return TraceEvent(name, variant.type, instant(raw.get("timestamp")), None, facts)
 
     def _common(self, tag: str, raw: Fields, session: Session) -> dict[str, object]:
-        known = present(event__id=optional_text(raw, "event_id"), event__seq=integer(raw, "seq"), session__id=session.id)
-        return {"event.source": self.name, "event.kind": tag, "run.id": session.run, "run.announced": True, **known}
+        found: dict[str, object] = {"event.source": self.name, "event.kind": tag, "run.id": session.run, "run.announced": True}
+        if session.id is not None:
+            found["session.id"] = session.id
+        if "event_id" in raw and (event_id := optional_text(raw, "event_id")):
+            found["event.id"] = event_id
+        if "seq" in raw and (number := integer(raw, "seq")) is not None:
+            found["event.seq"] = number
+        return found
 
 
 def _unwrap(raw: Fields) -> tuple[str, Fields]:
     if "type" not in raw and len(raw) == 1:
         ((tag, fields),) = raw.items()
-        return _canonical(tag), mapping(fields, tag if tag.isidentifier() else "variant")
-    return _canonical(text(raw, "type")), raw
+        return _canonical(tag[:_TAG]), mapping(fields, tag if tag.isidentifier() else "variant")
+    return _canonical(text(raw, "type")[:_TAG]), raw
 
 
+@lru_cache(maxsize=256)
 def _canonical(tag: str) -> str:
     snake = _HUMP.sub("_", tag).lower()
     return ALIASES.get(snake, snake)
 
 
-def _plain(fields: Fields) -> dict[str, object]:
-    # A dotted name is one of ours: no field of theirs has any.
-    return {_RENAMED.get(key, key): value for key, value in fields.items() if key not in _OWN and "." not in str(key)}
+def _add_plain(found: dict[str, object], fields: Fields) -> None:
+    for key, value in fields.items():
+        # A dotted name is one of ours: no field of theirs has any.
+        if key not in _OWN and "." not in key:
+            found[_RENAMED.get(key, key)] = value
 
 
-def _step(variant: Variant, fields: Fields) -> dict[str, object]:
-    if not variant.step:
-        return {}
-    attribute, prefix, field = variant.step.split(":")
+def _step(variant: Variant, fields: Fields) -> str:
+    field = variant.field
     if not field:
-        return {attribute: prefix}
+        return variant.prefix
     number = integer(fields, field)
-    return {attribute: f"{prefix}{text(fields, field) if number is None else number}"}
+    return f"{variant.prefix}{text(fields, field) if number is None else number}"
 
 
-def _within(tag: str, fields: Fields, session: Session) -> dict[str, object]:
-    """Which step of its run an event belongs to, or stands under, by what is open in its session."""
-    match tag:
-        case "turn_start":
-            session.resume()
-            session.turn = f"turn-{integer(fields, 'turn') or 0}"
-        case "turn_end":
-            session.turn = None
-        case "tool_start":
-            session.tools[text(fields, "id")] = None
-            return present(parent__id=session.turn)
-        case "tool_end":
-            session.tools.pop(text(fields, "id"), None)
-        case "tool_input_delta":
-            return _input_delta(fields, session)
-        case "text_delta":
-            return present(step__id=session.turn)
-        case (
-            "step_start" | "planning_start" | "context_resolving" | "confirmation_required" | "permission_denied" | "external_task_pending"
-        ):
-            return present(parent__id=session.turn)
+def _turn_start(fields: Fields, session: Session) -> dict[str, object]:
+    session.resume()
+    session.turn = f"turn-{integer(fields, 'turn') or 0}"
     return {}
+
+
+def _turn_end(_: Fields, session: Session) -> dict[str, object]:
+    session.turn = None
+    return {}
+
+
+def _tool_start(fields: Fields, session: Session) -> dict[str, object]:
+    session.tools[text(fields, "id")] = None
+    return _under_turn(fields, session)
+
+
+def _tool_end(fields: Fields, session: Session) -> dict[str, object]:
+    session.tools.pop(text(fields, "id"), None)
+    return {}
+
+
+def _under_turn(_: Fields, session: Session) -> dict[str, object]:
+    return {} if session.turn is None else {"parent.id": session.turn}
+
+
+def _in_turn(_: Fields, session: Session) -> dict[str, object]:
+    return {} if session.turn is None else {"step.id": session.turn}
 
 
 def _input_delta(fields: Fields, session: Session) -> dict[str, object]:
@@ -150,12 +179,22 @@ def _input_delta(fields: Fields, session: Session) -> dict[str, object]:
     size = _size(fields)
     if len(session.tools) == 1:
         return {"tool.id": next(iter(session.tools)), "delta.bytes": size}
-    return {**present(step__id=session.turn), "delta.ambiguous": True, "delta.bytes": size}
+    return {**_in_turn(fields, session), "delta.ambiguous": True, "delta.bytes": size}
 
 
-def _facts(tag: str, fields: Fields) -> dict[str, object]:
-    read = _FACTS.get(tag)
-    return {} if read is None else read(fields)
+# Which step of its run an event belongs to, or stands under, by what is open in its session.
+_WITHIN: Final[Mapping[str, Callable[[Fields, Session], dict[str, object]]]] = {
+    "turn_start": _turn_start,
+    "turn_end": _turn_end,
+    "tool_start": _tool_start,
+    "tool_end": _tool_end,
+    "tool_input_delta": _input_delta,
+    "text_delta": _in_turn,
+    **dict.fromkeys(
+        ("step_start", "planning_start", "context_resolving", "confirmation_required", "permission_denied", "external_task_pending"),
+        _under_turn,
+    ),
+}
 
 
 def _tool(fields: Fields) -> dict[str, object]:

@@ -19,7 +19,7 @@ class Session:
         key: What its run ids begin with.
     """
 
-    __slots__ = ("_begun", "_over", "_runs", "child", "id", "key", "parent", "tools", "turn")
+    __slots__ = ("_begun", "_over", "_runs", "child", "id", "key", "parent", "run", "tools", "turn")
 
     def __init__(self, id: str | None, key: str) -> None:
         self.id: str | None = id
@@ -28,14 +28,11 @@ class Session:
         self.parent: str | None = None
         self.turn: str | None = None
         self.tools: OrderedDict[str, None] = OrderedDict()
+        # Id of the current run; after its end, of the last one, until another begins.
+        self.run: str = f"{key}-1"
         self._runs = 1
         self._begun = False
         self._over = False
-
-    @property
-    def run(self) -> str:
-        """Id of the current run; after its end, of the last one, until another begins."""
-        return f"{self.key}-{self._runs}"
 
     def begin(self) -> str | None:
         """A run starts; returns the id of one that never ended."""
@@ -43,6 +40,7 @@ class Session:
         if self._over or left is not None:
             self.end()
             self._runs += 1
+            self.run = f"{self.key}-{self._runs}"
         self._begun, self._over = True, False
         return left
 

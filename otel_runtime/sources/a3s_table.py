@@ -19,13 +19,17 @@ class Variant(NamedTuple):
     Args:
         name: Name of the TraceEvent; its ending says whether a step starts, goes on or ends.
         type: Type of the TraceEvent.
-        step: `attribute:prefix:field`; the field's value, behind the prefix, is the step's id. Empty: the event belongs to the run.
+        step: Attribute that holds the step's id: `tool.id`, `approval.id` or `step.id`. Empty: the event belongs to the run.
+        prefix: Stands before the id, so that two kinds of steps never share one.
+        field: The field whose value is the id; empty when there is one such step at a time.
         fails: True when this event says that its step failed; `.finish` is then spelled `.failed`.
     """
 
     name: str
     type: TraceEventType = "run"
     step: str = ""
+    prefix: str = ""
+    field: str = ""
     fails: Callable[[Fields], bool] = lambda _: False
 
 
@@ -43,23 +47,23 @@ def _step_failed(raw: Fields) -> bool:
 
 VARIANTS: Final[dict[str, Variant]] = {
     "start": Variant("invocation.start"),
-    "turn_start": Variant("turn.start", "run", "step.id:turn-:turn"),
+    "turn_start": Variant("turn.start", "run", "step.id", "turn-", "turn"),
     "text_delta": Variant("text.delta"),
-    "tool_start": Variant("tool.start", "run", "tool.id::id"),
+    "tool_start": Variant("tool.start", "run", "tool.id", "", "id"),
     "tool_input_delta": Variant("tool.input.delta"),
-    "tool_end": Variant("tool.finish", "run", "tool.id::id", _bad_exit),
-    "tool_output_delta": Variant("tool.output.delta", "run", "tool.id::id"),
-    "turn_end": Variant("turn.finish", "run", "step.id:turn-:turn"),
+    "tool_end": Variant("tool.finish", "run", "tool.id", "", "id", _bad_exit),
+    "tool_output_delta": Variant("tool.output.delta", "run", "tool.id", "", "id"),
+    "turn_end": Variant("turn.finish", "run", "step.id", "turn-", "turn"),
     "end": Variant("invocation.finish"),
     "error": Variant("invocation.error", "error"),
-    "confirmation_required": Variant("approval.request", "approval", "approval.id:confirm-:tool_id"),
-    "confirmation_received": Variant("approval.decision", "approval", "approval.id:confirm-:tool_id"),
-    "confirmation_timeout": Variant("approval.decision", "approval", "approval.id:confirm-:tool_id"),
-    "external_task_pending": Variant("task.start", "run", "step.id:task-:task_id"),
-    "external_task_completed": Variant("task.finish", "run", "step.id:task-:task_id", _not_successful),
+    "confirmation_required": Variant("approval.request", "approval", "approval.id", "confirm-", "tool_id"),
+    "confirmation_received": Variant("approval.decision", "approval", "approval.id", "confirm-", "tool_id"),
+    "confirmation_timeout": Variant("approval.decision", "approval", "approval.id", "confirm-", "tool_id"),
+    "external_task_pending": Variant("task.start", "run", "step.id", "task-", "task_id"),
+    "external_task_completed": Variant("task.finish", "run", "step.id", "task-", "task_id", _not_successful),
     "permission_denied": Variant("policy.decision", "policy"),
-    "context_resolving": Variant("context.start", "run", "step.id:context:"),
-    "context_resolved": Variant("context.finish", "run", "step.id:context:"),
+    "context_resolving": Variant("context.start", "run", "step.id", "context", ""),
+    "context_resolved": Variant("context.finish", "run", "step.id", "context", ""),
     "command_dead_lettered": Variant("command.dead_lettered", "error"),
     "command_retry": Variant("command.retry", "policy"),
     "queue_alert": Variant("queue.alert", "lifecycle"),
@@ -70,11 +74,11 @@ VARIANTS: Final[dict[str, Variant]] = {
     "memory_cleared": Variant("memory.cleared", "lifecycle"),
     "subagent_start": Variant("subagent.start"),
     "subagent_progress": Variant("subagent.progress"),
-    "subagent_end": Variant("subagent.finish", "run", "", _not_successful),
-    "planning_start": Variant("planning.start", "run", "step.id:planning:"),
-    "planning_end": Variant("planning.finish", "run", "step.id:planning:"),
-    "step_start": Variant("step.start", "run", "step.id:step-:step_id"),
-    "step_end": Variant("step.finish", "run", "step.id:step-:step_id", _step_failed),
+    "subagent_end": Variant("subagent.finish", fails=_not_successful),
+    "planning_start": Variant("planning.start", "run", "step.id", "planning", ""),
+    "planning_end": Variant("planning.finish", "run", "step.id", "planning", ""),
+    "step_start": Variant("step.start", "run", "step.id", "step-", "step_id"),
+    "step_end": Variant("step.finish", "run", "step.id", "step-", "step_id", _step_failed),
     "goal_extracted": Variant("goal.extracted", "lifecycle"),
     "goal_progress": Variant("goal.progress", "lifecycle"),
     "goal_achieved": Variant("goal.achieved", "lifecycle"),

@@ -14,16 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from otel_runtime.sources.dreadnode_state import Turn, Turns
 from otel_runtime.sources.dreadnode_table import AGENT_EVENTS, DECISIONS, KINDS, AgentEvent, Kind
-from otel_runtime.sources.reading import Reader, instant, integer, mapping, optional_text, present, text
+from otel_runtime.sources.reading import Malformed, Reader, instant, integer, mapping, optional_text, present, text
 from otel_runtime.values.trace import TraceEvent
 
 __all__ = ["AGENT_EVENTS", "DECISIONS", "KINDS", "AgentEvent", "Dreadnode", "Kind"]
 
 Fields = Mapping[str, object]
+_TYPE: Final = 128
 
 # What an envelope's payload holds that is read elsewhere, or is content.
 _READ: Final = frozenset({"turn_id", "session_id", "agent", "model", "error", "usage", "raw_event", "tool_calls", "duration_ms"})
@@ -45,29 +47,18 @@ class Dreadnode(Reader):
         if "kind" in raw:
             return self._envelope(raw)
         run = optional_text(raw, "agent_id") or self._stream
-        return self._agent_event(raw, {"event.source": self.name, "run.id": run}, self._turns.of(run), ends_run=True)
+        common: dict[str, object] = {"event.source": self.name, "run.id": run}
+        return self._agent_event(raw, _lower(text(raw, "type")), raw.get("timestamp"), common, self._turns.of(run), ends_run=True)
 
     def _envelope(self, raw: Fields) -> Iterable[TraceEvent]:
         kind, payload = text(raw, "kind"), mapping(raw.get("payload") or {}, "payload")
         # Only what speaks of a turn opens one; a heartbeat that names it belongs to whatever its session has open.
         of_turn = kind.startswith(("turn.", "prompt."))
         run = (optional_text(raw, "turn_id") or optional_text(payload, "turn_id")) if of_turn else None
-        common = present(
-            event__source=self.name,
-            event__kind=kind,
-            event__id=optional_text(raw, "event_id"),
-            event__seq=integer(raw, "seq"),
-            session__id=optional_text(raw, "session_id") or optional_text(payload, "session_id"),
-            run__id=run,
-            run__announced=True if run else None,
-        )
+        common = self._common(kind, raw, payload, run)
         turn = self._turns.of(run or self._stream)
         if kind == "turn.event":
-            inner = dict(mapping(payload.get("raw_event"), "raw_event"))
-            inner.setdefault("type", payload.get("event_type"))
-            # The envelope's own time stands in for that of an event without one.
-            inner["timestamp"] = inner.get("timestamp") or raw.get("timestamp")
-            return self._agent_event(inner, common, turn, ends_run=False)
+            return self._agent_event(*_opened(raw, payload), common, turn, ends_run=False)
         row = KINDS.get(kind, Kind(kind, "lifecycle"))
         facts = _prompt(payload, turn) if kind == "prompt.required" else _kind_facts(row, payload)
         if kind == "session.deleted":
@@ -77,36 +68,83 @@ class Dreadnode(Reader):
         moment = instant(raw.get("timestamp"))
         return (*self._end_of_thinking(kind, moment, common, turn), TraceEvent(row.name, row.type, moment, None, {**common, **facts}))
 
-    def _agent_event(self, raw: Fields, common: dict[str, object], turn: Turn, *, ends_run: bool) -> Iterable[TraceEvent]:
-        kind = text(raw, "type").lower()
-        data = mapping(raw.get("data") or {}, "data")
-        row = AGENT_EVENTS.get(kind, AgentEvent(f"agent.{kind}", "lifecycle"))
-        moment = instant(raw.get("timestamp"))
-        base = {**common, "event.kind": kind, **present(agent__name=optional_text(raw, "agent_name"), event__often=row.often or None)}
+    def _common(self, kind: str, raw: Fields, payload: Fields, run: str | None) -> dict[str, object]:
+        found: dict[str, object] = {"event.source": self.name, "event.kind": kind}
+        if event_id := optional_text(raw, "event_id"):
+            found["event.id"] = event_id
+        if (number := integer(raw, "seq")) is not None:
+            found["event.seq"] = number
+        if session := optional_text(raw, "session_id") or optional_text(payload, "session_id"):
+            found["session.id"] = session
+        if run:
+            found["run.id"] = run
+            found["run.announced"] = True
+        return found
+
+    def _agent_event(
+        self, raw: Fields, kind: str, when: object, common: dict[str, object], turn: Turn, *, ends_run: bool
+    ) -> Iterable[TraceEvent]:
+        """The TraceEvents of one agent event.
+
+        Args:
+            raw: The event.
+            kind: Its type, in lower case.
+            when: Its time.
+            common: What the envelope says already.
+            turn: The turn it belongs to.
+            ends_run: True when there is no envelope around it that will end the run.
+        """
+        data = raw.get("data")
+        data = {} if not data else data if type(data) is dict else mapping(data, "data")
+        row = AGENT_EVENTS.get(kind) or AgentEvent(f"agent.{kind}", "lifecycle")
+        moment = instant(when)
+        common["event.kind"] = kind
+        if agent := optional_text(raw, "agent_name"):
+            common["agent.name"] = agent
+        if row.often:
+            common["event.often"] = True
         if not ends_run and (inner := turn.other_agent(optional_text(raw, "agent_id"), kind)):
-            base |= {"run.id": f"{base.get('run.id', self._stream)}:{inner}", "parent.run.id": base.get("run.id", self._stream)}
-            base |= present(parent__id=turn.place())
-            turn, ends_run = self._turns.of(str(base["run.id"])), True
+            run = common.get("run.id", self._stream)
+            common |= {"run.id": f"{run}:{inner}", "parent.run.id": run, **present(parent__id=turn.place())}
+            turn, ends_run = self._turns.of(str(common["run.id"])), True
         if ends_run and kind == "agentstart":
             # Here it is the start of a run, not a repetition of one.
-            base.pop("event.often", None)
-        yield from self._end_of_thinking(kind, moment, base, turn)
-        if kind in ("toolend", "toolerror"):
-            yield from _end_of_asking(moment, base, data, turn)
+            common.pop("event.often", None)
+        before = () if turn.thinking is None else self._end_of_thinking(kind, moment, common, turn)
+        if turn.asking and kind in ("toolend", "toolerror"):
+            before = (*before, *_end_of_asking(moment, common, data, turn))
         if kind == "reactstep":
-            yield from _stopped_by_judge(moment, base, data, turn)
+            before = (*before, *_stopped_by_judge(moment, common, data, turn))
         turn.starting = None
-        yield _unit(kind, row, moment, base, data, turn, ends_run=ends_run)
+        event = _unit(kind, row, moment, common, data, turn, ends_run=ends_run)
         if kind == "agentend" and ends_run:
-            self._turns.forget(str(base.get("run.id", self._stream)))
+            self._turns.forget(str(common.get("run.id", self._stream)))
+        return (*before, event)
 
-    def _end_of_thinking(self, kind: str, moment: datetime | None, base: dict[str, object], turn: Turn) -> Iterable[TraceEvent]:
+    def _end_of_thinking(self, kind: str, moment: datetime | None, base: dict[str, object], turn: Turn) -> tuple[TraceEvent, ...]:
         """The first tool or content after a generation's start: its own work is over, though its end event is still to come."""
-        if kind in _AFTER_THINKING and turn.thinking is not None:
-            step, turn.thinking = turn.thinking, None
-            if moment is not None:
-                facts = {**base, "event.kind": "", "event.often": True, "model.call.id": step, "step.ended_at": moment}
-                yield TraceEvent("model.progress", "run", moment, None, facts)
+        if kind not in _AFTER_THINKING or turn.thinking is None:
+            return ()
+        step, turn.thinking = turn.thinking, None
+        if moment is None:
+            return ()
+        facts = {**base, "event.kind": "", "event.often": True, "model.call.id": step, "step.ended_at": moment}
+        return (TraceEvent("model.progress", "run", moment, None, facts),)
+
+
+def _opened(raw: Fields, payload: Fields) -> tuple[Fields, str, object]:
+    """The agent event inside an envelope, its type and its time; those of the envelope stand in for what it does not say."""
+    inner = payload.get("raw_event")
+    inner = inner if type(inner) is dict else mapping(inner, "raw_event")
+    kind = inner.get("type") if inner.get("type") is not None else payload.get("event_type")
+    if not kind or not isinstance(kind, str):
+        raise Malformed("type: expected a text")
+    return inner, _lower(kind[:_TYPE]), inner.get("timestamp") or raw.get("timestamp")
+
+
+@lru_cache(maxsize=256)
+def _lower(kind: str) -> str:
+    return kind.lower()
 
 
 def _unit(
@@ -144,19 +182,26 @@ def _generation(kind: str, row: AgentEvent, moment: datetime | None, base: dict[
 
 
 def _tool(row: AgentEvent, moment: datetime | None, base: dict[str, object], data: Fields, turn: Turn) -> TraceEvent:
-    call = mapping(data.get("tool_call"), "tool_call")
+    call = data.get("tool_call")
+    call = call if type(call) is dict else mapping(call, "tool_call")
     call_id = text(call, "id")
-    verdict = mapping(data.get("policy_decision") or {}, "policy_decision")
-    decision = DECISIONS.get(str(verdict.get("runtime_action")).lower())
-    facts = present(
-        tool__name=optional_text(call, "name"),
-        policy__decision=decision,
-        policy__reason=optional_text(verdict, "reason"),
-        policy__asked=DECISIONS.get(str(verdict.get("judge_action")).lower()),
-        policy__kind=optional_text(verdict, "kind"),
-        policy__source=optional_text(verdict, "source"),
-        parent__id=turn.generation,
-    )
+    facts: dict[str, object] = {}
+    if tool := optional_text(call, "name"):
+        facts["tool.name"] = tool
+    if turn.generation is not None:
+        facts["parent.id"] = turn.generation
+    verdict = data.get("policy_decision")
+    decision = None
+    if verdict:
+        verdict = mapping(verdict, "policy_decision")
+        decision = DECISIONS.get(str(verdict.get("runtime_action")).lower())
+        facts |= present(
+            policy__decision=decision,
+            policy__reason=optional_text(verdict, "reason"),
+            policy__asked=DECISIONS.get(str(verdict.get("judge_action")).lower()),
+            policy__kind=optional_text(verdict, "kind"),
+            policy__source=optional_text(verdict, "source"),
+        )
     if row.name == "tool.start" and decision not in (None, "allow"):
         # Refused before it ran: a decision, not an executed tool.
         turn.refuse(call_id)
@@ -168,7 +213,7 @@ def _tool(row: AgentEvent, moment: datetime | None, base: dict[str, object], dat
         )
     if row.name == "tool.start":
         turn.accept(call_id)
-        turn.starting = (call_id, optional_text(call, "name"))
+        turn.starting = (call_id, tool)
     elif not row.often:
         turn.calls.pop(call_id, None)
     name = "tool.failed" if errors and not row.often else row.name
@@ -215,6 +260,8 @@ def _stopped_by_judge(moment: datetime | None, base: dict[str, object], data: Fi
 
 
 def _errors(data: Fields) -> dict[str, object]:
+    if data.get("error") is None and data.get("error_type") is None:
+        return {}
     kind, message = optional_text(data, "error_type"), optional_text(data, "error")
     if kind is None and message is None:
         return {}

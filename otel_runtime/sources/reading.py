@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -61,7 +62,7 @@ def optional_text(raw: Mapping[str, object], *names: str) -> str | None:
     """The first non-empty text among the fields, cut to 256 characters; None when there is none."""
     for name in names:
         value = raw.get(name)
-        if isinstance(value, str) and value:
+        if value and isinstance(value, str):
             return value[:_ID_LENGTH]
     return None
 
@@ -95,9 +96,13 @@ def flag(raw: Mapping[str, object], name: str) -> bool | None:
 
 def instant(value: object) -> datetime | None:
     """A time as UTC: a datetime, ISO 8601 text, or milliseconds since 1970; a naive one is taken as UTC; None when it is no time."""
+    if value is None:
+        return None
     moment = _moment(value)
     if moment is None:
         return None
+    if moment.tzinfo is UTC:
+        return moment
     try:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (OverflowError, ValueError):
@@ -121,7 +126,13 @@ def _moment(value: object) -> datetime | None:
 
 def present(**fields: object) -> dict[str, object]:
     """The fields that are not None, `__` in names written as a dot; absent stays absent."""
-    return {name.replace("__", "."): value for name, value in fields.items() if value is not None}
+    return {_dotted(name): value for name, value in fields.items() if value is not None}
+
+
+@cache
+def _dotted(name: str) -> str:
+    # Bounded: the names are those that this package writes.
+    return name.replace("__", ".")
 
 
 class _Tick(NamedTuple):
@@ -169,8 +180,9 @@ class Reader:
             if tick is not None and type(raw) is dict and len(raw) == tick.size and all(raw.get(key) == value for key, value in tick.fixed):
                 return tick.events
             self._tick = None
-            events = tuple(self.read(mapping(raw, "event")))
-            if type(raw) is dict and type(kind := raw.get("type")) is str and kind in self.tickable:
+            found = self.read(raw if type(raw) is dict else mapping(raw, "event"))
+            events = found if type(found) is tuple else tuple(found)
+            if self.tickable and type(raw) is dict and type(kind := raw.get("type")) is str and kind in self.tickable:
                 self._tick = _tick(raw, events)
         except Malformed as problem:
             self._count(problem.reason)

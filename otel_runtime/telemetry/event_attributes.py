@@ -8,12 +8,14 @@ Content never leaves: values under content-like or secret-like keys, and anythin
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry import sanitize
+from otel_runtime.telemetry.event_content import is_content, is_content_as_text
 from otel_runtime.telemetry.run_view import StepKind
 from otel_runtime.values.trace import TraceEvent
 
@@ -27,14 +29,18 @@ __all__ = [
     "TRUNCATED",
     "Attributes",
     "Label",
+    "Mask",
+    "Value",
     "attributes_of",
     "error_type",
     "run_name",
     "step_name",
+    "tool_of",
 ]
 
 Value = str | bool | int | float | tuple[str, ...]
 Attributes = Mapping[str, Value]
+Mask = Callable[[str], str]
 
 SOURCE: Final = "otel_runtime.source"
 EVENT_TYPE: Final = "otel_runtime.event.type"
@@ -73,6 +79,8 @@ _KNOWN: Final[Mapping[str, str]] = {
     "event.kind": EVENT_KIND,
     "run.id": names.RUN_ID,
 }
+# Words of a person or a program, in which a secret may stand.
+_FREE: Final = frozenset({"policy.reason"})
 _NUMBERS: Final = frozenset(name for name in _KNOWN if name.startswith("usage."))
 # Read elsewhere (ids, outcome, error type) or said otherwise.
 _CONSUMED: Final = frozenset(
@@ -100,20 +108,15 @@ _CONSUMED: Final = frozenset(
         "approval.timeout_ms",
     }
 )
-_CONTENT: Final = re.compile(
-    r"(?i)(?:^|[._-])(?:input|inputs|output|outputs|prompt|args|arguments|params|body|headers?|content|text|message|messages|response|result|results"
-    r"|raw|payload|query|description|questions|detail|delta|error|cookie|authorization|password|passwd|secret|credentials?|api[_-]?key|token)$"
-    r"|(?:response_text|partial_response|tool_calls|tool_calls_attempted)$"
-)
 _ERROR_TYPE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
+_NOTHING: Final[Attributes] = MappingProxyType({})
 _MAX_TEXT: Final = 256
 _MAX_OWN: Final = 48
 _INT64: Final = 2**63
 _SCALARS: Final = (bool, int, float)
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(NamedTuple):
     """What a step is called.
 
     Args:
@@ -127,9 +130,15 @@ class Label:
     attributes: Attributes
 
 
-def attributes_of(event: TraceEvent) -> dict[str, Value]:
-    """Span attributes of one event, content left out."""
-    found: dict[str, Value] = {EVENT_TYPE: event.type}
+def attributes_of(event: TraceEvent, said: Attributes = _NOTHING, mask: Mask | None = None) -> dict[str, Value]:
+    """Span attributes of one event, content left out.
+
+    Args:
+        event: The event.
+        said: Attributes that its span has already; they are not said again.
+        mask: Masks secrets in free text.
+    """
+    found: dict[str, Value] = {} if said.get(EVENT_TYPE) == event.type else {EVENT_TYPE: event.type}
     omitted: list[str] = []
     for key, value in event.attributes.items():
         # A subclass of str may hash and compare as it likes.
@@ -138,29 +147,41 @@ def attributes_of(event: TraceEvent) -> dict[str, Value]:
         place = _PLACES[key] if key in _PLACES else _place(key)
         if place is None:
             continue
-        name, known, number = place
-        plain = _plain(value, number=number)
+        name, known, accept = place
+        if accept is _ID and type(value) is str and len(value) <= _MAX_TEXT and value.isascii():
+            plain: Value | None = value
+        else:
+            plain = _plain(value, accept, mask)
         if plain is None or not name:
             omitted.append(_short(key))
-        elif known or len(found) < _MAX_OWN:
+        elif (known or len(found) < _MAX_OWN) and said.get(name) != plain:
             found[name] = plain
-    if isinstance(reason := event.attributes.get("finish_reason"), str):
+    if said:
+        # Which event spoke last is not worth an attribute.
+        found.pop(EVENT_KIND, None)
+    if type(reason := event.attributes.get("finish_reason")) is str:
         found[names.FINISH_REASONS] = (_short(reason),)
     if omitted:
         found[OMITTED] = tuple(sorted(omitted)[:_MAX_OWN])
     return found
 
 
-# Attribute name -> span attribute (empty: content, it stays), known to the conventions, a token count; None: read elsewhere.
-_PLACES: dict[str, tuple[str, bool, bool] | None] = {
-    **{key: (name, True, key in _NUMBERS) for key, name in _KNOWN.items()},
+# What a value must be: an id or a name, anything plain, anything but text, a token count.
+_ID: Final = "id"
+_TEXT: Final = "text"
+_NO_TEXT: Final = "no text"
+_COUNT: Final = "count"
+# Attribute name -> span attribute (empty: content, it stays), known to the conventions, what its value must be; None: read elsewhere.
+_PLACES: dict[str, tuple[str, bool, str] | None] = {
+    **{key: (name, True, _COUNT if key in _NUMBERS else _TEXT if key in _FREE else _ID) for key, name in _KNOWN.items()},
     **dict.fromkeys(_CONSUMED),
 }
 _PLACES_LIMIT: Final = 4096
 
 
-def _place(key: str) -> tuple[str, bool, bool]:
-    place = ("" if _CONTENT.search(key) else f"otel_runtime.attr.{_short(key)}", False, False)
+def _place(key: str) -> tuple[str, bool, str]:
+    name = "" if is_content(key) else f"otel_runtime.attr.{_short(key)}"
+    place = (name, False, _NO_TEXT if is_content_as_text(key) else _TEXT)
     if len(_PLACES) < _PLACES_LIMIT and len(key) <= _MAX_TEXT:
         _PLACES[key] = place
     return place
@@ -178,20 +199,33 @@ def run_name(event: TraceEvent, current: str) -> str:
 
 def step_name(event: TraceEvent, kind: StepKind) -> Label:
     """Name and required attributes of a step's span."""
-    tool = _text(event, "tool.name")
     match kind:
         case "tool":
-            call = _text(event, "tool.id") or _text(event, "tool.call_id")
-            own: dict[str, Value] = {names.TOOL_TYPE: "function", **_given(names.TOOL_NAME, tool), **_given(names.TOOL_CALL_ID, call)}
-            return Label(f"execute_tool {tool}".rstrip(), tool, {names.OPERATION: "execute_tool", **own})
+            tool = tool_of(event)
+            own: dict[str, Value] = {names.OPERATION: "execute_tool", names.TOOL_TYPE: "function"}
+            if tool:
+                own[names.TOOL_NAME] = tool
+            if call := _text(event, "tool.id") or _text(event, "tool.call_id"):
+                own[names.TOOL_CALL_ID] = call
+            return Label(_span_name("execute_tool", tool), tool, own)
         case "model":
-            return Label(f"chat {_text(event, 'model.name')}".rstrip(), "", {names.OPERATION: "chat"})
+            return Label(_span_name("chat", _text(event, "model.name")), "", {names.OPERATION: "chat"})
         case "approval":
-            return Label(f"approval {_text(event, 'approval.outcome') or 'requested'} {tool}".rstrip(), "", {})
+            return Label(_span_name(f"approval {_text(event, 'approval.outcome') or 'requested'}", tool_of(event)), "", {})
         case "agent":
-            return Label(f"invoke_agent {_text(event, 'agent.name')}".rstrip(), "", {names.OPERATION: "invoke_agent"})
+            return Label(_span_name("invoke_agent", _text(event, "agent.name")), "", {names.OPERATION: "invoke_agent"})
         case "step":
-            return Label(event.name.rpartition(".")[0] or event.name, "", {})
+            return Label(_span_name(event.name.rpartition(".")[0] or event.name, ""), "", {})
+
+
+def tool_of(event: TraceEvent) -> str:
+    """Name of the tool that the event names; empty when it names none."""
+    return _text(event, "tool.name")
+
+
+@lru_cache(maxsize=1024)
+def _span_name(operation: str, subject: str) -> str:
+    return sanitize.name(f"{operation} {subject}".rstrip())
 
 
 def error_type(event: TraceEvent) -> str:
@@ -200,24 +234,23 @@ def error_type(event: TraceEvent) -> str:
     return told if isinstance(told, str) and _ERROR_TYPE.fullmatch(told) else names.OTHER
 
 
-def _given(name: str, value: str) -> dict[str, Value]:
-    return {name: value} if value else {}
-
-
 def _text(event: TraceEvent, key: str) -> str:
     value = event.attributes.get(key)
     return _short(value) if isinstance(value, str) else ""
 
 
 def _short(text: str) -> str:
-    return sanitize.text(text, _MAX_TEXT)
+    return text if type(text) is str and len(text) <= _MAX_TEXT and text.isascii() else sanitize.text(text, _MAX_TEXT)
 
 
-def _plain(value: object, *, number: bool) -> Value | None:
+def _plain(value: object, accept: str, mask: Mask | None) -> Value | None:
     """The value as an OTLP scalar; None when it is none. Subclasses may run code of theirs, so only exact types count."""
     kind = type(value)
-    if number:
+    if accept is _COUNT:
         return value if kind is int and 0 <= value < _INT64 else None  # type: ignore[return-value, operator]  # an int
     if kind is str:
-        return sanitize.text(value, _MAX_TEXT)
+        if accept is _NO_TEXT:
+            return None
+        text = sanitize.text(value, _MAX_TEXT)
+        return text if mask is None or accept is _ID else mask(text)
     return sanitize.value(value) if kind in _SCALARS else None

@@ -171,8 +171,7 @@ class Projector:
     def _forget_again(self) -> None:
         if self._again is not None and self._again_at is not None and self._agains:
             event, (run, unit), times = self._again, self._again_at, self._agains
-            name = unit.count(event.name)
-            unit.counts[name] += times - 1
+            unit.count_more(event.name, times)
             run.heard_ns = self._clock()
             run.last_ns = max(run.last_ns, run.heard_ns)
             self._signals.event(str(event.attributes.get("event.source", "")), str(event.attributes.get("event.kind", "")), times)

@@ -5,11 +5,23 @@ Knows no other run and no clock: which run an event belongs to, and when it is t
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Final
 
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry import sanitize
-from otel_runtime.telemetry.event_attributes import ORPHAN, TRUNCATED, Attributes, attributes_of, error_type, run_name, step_name
+from otel_runtime.telemetry.event_attributes import (
+    ORPHAN,
+    TRUNCATED,
+    Attributes,
+    Mask,
+    Value,
+    attributes_of,
+    error_type,
+    run_name,
+    step_name,
+    tool_of,
+)
 from otel_runtime.telemetry.event_signals import Signals
 from otel_runtime.telemetry.projector_spans import SpanPort, Spans
 from otel_runtime.telemetry.projector_units import Ending, Held, Run, Unit
@@ -18,6 +30,7 @@ from otel_runtime.values.trace import TraceEvent, TraceRef
 
 __all__ = ["RunWriter", "ending_of"]
 
+_NOTHING: Final[Attributes] = MappingProxyType({})
 _EARLY: Final = 64
 # Endings that have a beginning. Any other name with a step of its own is a step without length.
 _ENDS: Final = (".finish", ".finished", ".end", ".completed", ".failed", ".error", ".cancelled")
@@ -32,18 +45,20 @@ class RunWriter:
         signals: Where counts and log records go.
         max_steps: Steps open at once in one run.
         max_events: Span events in one run.
+        mask: Masks secrets in free text.
     """
 
-    def __init__(self, spans: Spans, signals: Signals, max_steps: int, max_events: int) -> None:
+    def __init__(self, spans: Spans, signals: Signals, max_steps: int, max_events: int, mask: Mask | None = None) -> None:
         self._spans = spans
         self._signals = signals
+        self._mask = mask
         self._max_steps, self._max_events = max_steps, max_events
 
     def open(self, run_id: str, event: TraceEvent, seen: Seen, now: int, parent: SpanPort | TraceRef | None, flags: Attributes) -> Run:
         """Start a run's span."""
         name = run_name(event, "")
-        facts = {**attributes_of(event), names.OPERATION: name.split(" ")[0], **flags}
-        unit = Unit(self._spans.start(name, facts, now, parent), now, name, said=facts)
+        facts = {**self._facts(event), names.OPERATION: name.split(" ")[0], **flags}
+        unit = Unit(self._spans.start(name, facts, now, parent), now, name, "", facts)
         return Run(run_id, unit, seen.session, seen.announced, last_ns=now)
 
     def apply(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> Unit | None:
@@ -62,15 +77,15 @@ class RunWriter:
     def start_late(self, run: Run, start: Held, seen: Seen, end: Held | None, flags: Attributes) -> None:
         """A whole step of a run that has ended."""
         label = step_name(start.event, seen.kind)
-        facts = {**attributes_of(start.event), **label.attributes, **flags}
+        facts = {**self._facts(start.event), **label.attributes, **flags}
         parent = run.places.get(seen.parent or "", run.unit.span)
-        span = self._spans.start(sanitize.name(label.text), facts, start.at_ns, parent, client=seen.kind == "model")
+        span = self._spans.start(label.text, facts, start.at_ns, parent, client=seen.kind == "model")
         unit = Unit(span, start.at_ns, label.text, label.key, facts)
         if end is None:
             unit.end(max(run.last_ns, start.at_ns), None, "closed")
         else:
-            span.update(attributes_of(end.event))
-            unit.end(end.at_ns, *ending_of(see(end.event), end.event))
+            error, outcome = ending_of(see(end.event), end.event)
+            unit.end(end.at_ns, error, outcome, self._facts(end.event, facts))
 
     def finish(self, run: Run, ending: Ending) -> None:
         """End a run's span, its open steps first."""
@@ -115,7 +130,7 @@ class RunWriter:
         return unit
 
     def _on_run(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> None:
-        facts = attributes_of(event)
+        facts = self._facts(event)
         if facts.get(names.DECISION) not in (None, "allow"):
             self.decide(run, seen, facts, now)
             return
@@ -129,47 +144,58 @@ class RunWriter:
             unit = run.innermost()
             if unit is not run.unit:
                 unit.error = error_type(event)
-            self._event(run, unit, event, facts, now, keep=True)
+            self._event(run, unit, event, now, keep=True)
             return
-        self._event(run, run.unit, event, facts, now, keep=seen.failure or seen.outcome is not None)
+        self._event(run, run.unit, event, now, keep=seen.failure or seen.outcome is not None)
         if seen.failure:
             run.failure = error_type(event)
 
     def _step(self, run: Run, seen: Seen, step: str, event: TraceEvent, now: int) -> None:
-        facts = attributes_of(event)
-        key = str(facts.get(names.OWN_TOOL, "")) if seen.kind == "tool" else ""
-        unit = run.find(step, key)
+        tool = tool_of(event) if seen.kind == "tool" else ""
+        unit = run.find(step, tool)
         if unit is None:
             if seen.effect != "running" and (seen.kind != "step" or event.name.endswith(_ENDS)):
                 self._hold_end(run, step, event, now)
                 return
-            unit = self._open_step(run, seen, step, event, now, facts)
-            early = _early_end(run, step, key) if run.early else None
-        else:
-            early = None
-            unit.span.update(unit.news(facts), unit.resolved(event.attributes.get("approval.outcome")) if seen.kind == "approval" else None)
-            if seen.effect == "running" and "step.ended_at" not in event.attributes:
-                self._event(run, unit, event, facts, now)
-        self._use(run, facts, event)
-        unit.ended_hint_ns = nanoseconds(event.attributes.get("step.ended_at")) or unit.ended_hint_ns
+            unit = self._open_step(run, seen, step, event, now)
+            self._use(run, unit.said, event)
+            unit.ended_hint_ns = nanoseconds(event.attributes.get("step.ended_at")) or unit.ended_hint_ns
+            if seen.effect != "running":
+                self._end_step(run, step, unit, seen, event, now)
+            elif run.early and (early := _early_end(run, step, tool)) is not None:
+                self._say_and_end(run, step, unit, see(early.event), early.event, early.at_ns)
+            return
         if seen.effect != "running":
-            self._end_step(run, step, unit, seen, event, now)
-        elif early is not None:
-            late = attributes_of(early.event)
-            unit.span.update(late, unit.resolved(early.event.attributes.get("approval.outcome")) if seen.kind == "approval" else None)
-            self._use(run, late, early.event)
-            self._end_step(run, step, unit, see(early.event), early.event, early.at_ns)
+            self._say_and_end(run, step, unit, seen, event, now)
+            return
+        facts = self._facts(event, unit.said)
+        unit.span.update(facts)
+        if "step.ended_at" in event.attributes:
+            unit.ended_hint_ns = nanoseconds(event.attributes["step.ended_at"]) or unit.ended_hint_ns
+        else:
+            run.record(unit, sanitize.name(event.name), facts, now, self._max_events, keep=False)
+        self._use(run, facts, event)
 
-    def _open_step(self, run: Run, seen: Seen, step: str, event: TraceEvent, now: int, given: Attributes, *, orphan: bool = False) -> Unit:
+    def _say_and_end(self, run: Run, step: str, unit: Unit, seen: Seen, event: TraceEvent, now: int) -> None:
+        """The end of an open step, with what its last event says."""
+        facts = self._facts(event, unit.said)
+        if seen.kind == "approval" and (name := unit.resolved(event.attributes.get("approval.outcome"))):
+            unit.span.update({}, name)
+        self._use(run, facts, event)
+        if "step.ended_at" in event.attributes:
+            unit.ended_hint_ns = nanoseconds(event.attributes["step.ended_at"]) or unit.ended_hint_ns
+        self._end_step(run, step, unit, seen, event, now, facts)
+
+    def _open_step(self, run: Run, seen: Seen, step: str, event: TraceEvent, now: int, flags: Attributes = _NOTHING) -> Unit:
         label = step_name(event, seen.kind)
-        facts = {**given, **label.attributes, **({ORPHAN: True} if orphan else {})}
-        parent = run.places.get(seen.parent or "", run.unit.span)
+        facts = {**self._facts(event), **label.attributes, **flags}
+        parent = run.places.get(seen.parent, run.unit.span) if seen.parent else run.unit.span
         above = run.find(seen.parent, "") if seen.kind == "tool" and seen.parent else None
         if above is not None and above.model and above.ended_hint_ns is None:
             # A model that asked for a tool has said what it had to say: its span does not swallow the tool's time.
             above.ended_hint_ns = now
-        span = self._spans.start(sanitize.name(label.text), facts, now, parent, client=seen.kind == "model")
-        unit = Unit(span, now, label.text, label.key, facts, model=seen.kind == "model")
+        model = seen.kind == "model"
+        unit = Unit(self._spans.start(label.text, facts, now, parent, client=model), now, label.text, label.key, facts, model)
         run.add(step, unit)
         if run.open_steps > self._max_steps:
             oldest = run.take_oldest()
@@ -177,10 +203,12 @@ class RunWriter:
             oldest.end(now, None, "evicted")
         return unit
 
-    def _end_step(self, run: Run, step: str, unit: Unit, seen: Seen, event: TraceEvent, now: int) -> None:
+    def _end_step(self, run: Run, step: str, unit: Unit, seen: Seen, event: TraceEvent, now: int, facts: Attributes = _NOTHING) -> None:
         run.forget(step, unit)
-        run.write_tail(unit)
-        unit.end(unit.ended_hint_ns or now, *ending_of(seen, event))
+        if unit.kept:
+            run.write_tail(unit)
+        error, outcome = ending_of(seen, event)
+        unit.end(unit.ended_hint_ns or now, error, outcome, facts)
 
     def _hold_end(self, run: Run, step: str, event: TraceEvent, now: int) -> None:
         run.early[step, step_name(event, "tool").key, run.held] = Held(event, now, run.heard_ns)
@@ -198,15 +226,18 @@ class RunWriter:
     def _orphan_end(self, run: Run, held: Held) -> None:
         seen = see(held.event)
         step = seen.step or ""
-        unit = self._open_step(run, seen, step, held.event, held.at_ns, attributes_of(held.event), orphan=True)
-        self._use(run, attributes_of(held.event), held.event)
+        unit = self._open_step(run, seen, step, held.event, held.at_ns, {ORPHAN: True})
+        self._use(run, unit.said, held.event)
         if seen.kind == "approval" and (name := unit.resolved(held.event.attributes.get("approval.outcome"))):
             unit.span.update({}, name)
         self._end_step(run, step, unit, seen, held.event, held.at_ns)
 
-    def _event(self, run: Run, unit: Unit, event: TraceEvent, facts: Attributes, now: int, *, keep: bool = False) -> None:
+    def _event(self, run: Run, unit: Unit, event: TraceEvent, now: int, *, keep: bool = False) -> None:
         # What the span says already is not said again.
-        run.record(unit, sanitize.name(event.name), unit.news(facts), now, self._max_events, keep=keep)
+        run.record(unit, sanitize.name(event.name), self._facts(event, unit.said), now, self._max_events, keep=keep)
+
+    def _facts(self, event: TraceEvent, said: Attributes = _NOTHING) -> dict[str, Value]:
+        return attributes_of(event, said, self._mask)
 
     def _use(self, run: Run, facts: Attributes, event: TraceEvent) -> None:
         """Count what one model call used; sums over a run have other names."""

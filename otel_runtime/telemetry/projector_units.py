@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from otel_runtime.telemetry import conventions as names
@@ -15,7 +16,7 @@ from otel_runtime.values.trace import TraceEvent
 __all__ = ["Ending", "Held", "Run", "Unit"]
 
 _COUNTED_NAMES: Final = 32
-_KIND: Final = names.EVENT_KIND
+_NOTHING: Final[Attributes] = MappingProxyType({})
 # Ended steps of a run that may still be named as a parent.
 _PLACES: Final = 64
 
@@ -74,46 +75,55 @@ class Unit:
     span: SpanPort
     started_ns: int
     name: str
-    label: str = ""
-    said: Attributes = field(default_factory=dict)
+    label: str
+    said: Attributes
     model: bool = False
     ended_hint_ns: int | None = None
     error: str | None = None
-    counts: dict[str, int] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] | None = None
+    sizes: dict[str, int] | None = None
     ambiguous: int = 0
     kept: bool = False
 
     def count(self, name: str, size: object = None) -> str:
         """Count one event of a kind that comes in thousands; returns the name it is counted under."""
-        if name not in self.counts and len(self.counts) >= _COUNTED_NAMES:
+        counts = self.counts
+        if counts is None:
+            counts = self.counts = {}
+        if name not in counts and len(counts) >= _COUNTED_NAMES:
             name = "other"
-        self.counts[name] = self.counts.get(name, 0) + 1
+        counts[name] = counts.get(name, 0) + 1
         if type(size) is int and size > 0:
+            self.sizes = self.sizes or {}
             self.sizes[name] = self.sizes.get(name, 0) + size
         return name
 
-    def news(self, facts: Attributes) -> Attributes:
-        """What the span does not say already; which event said it last is not worth an attribute."""
-        said = self.said
-        return {key: value for key, value in facts.items() if key != _KIND and said.get(key) != value}
+    def count_more(self, name: str, times: int) -> None:
+        """Count a delta that came again."""
+        name = self.count(name)
+        if self.counts is not None:
+            self.counts[name] += times - 1
 
     def resolved(self, outcome: object) -> str | None:
         """The name of an approval once it is answered; the answer itself seldom names the tool."""
         return self.name.replace("requested", sanitize.text(outcome), 1) if isinstance(outcome, str) else None
 
-    def end(self, at_ns: int, error: str | None, outcome: str | None = None) -> None:
-        """End the span, with its counts."""
-        facts: dict[str, str | int] = {}
-        if self.counts:
-            facts = {f"otel_runtime.events.{sanitize.name(name)}": count for name, count in self.counts.items()}
-            facts |= {f"otel_runtime.bytes.{sanitize.name(name)}": size for name, size in self.sizes.items()}
-        if self.ambiguous:
-            facts[AMBIGUOUS] = self.ambiguous
-        if outcome is not None:
-            facts[names.OUTCOME] = outcome
-        self.span.update(facts)
-        self.span.end(max(at_ns, self.started_ns), error or self.error)
+    def end(self, at_ns: int, error: str | None, outcome: str | None = None, facts: Attributes = _NOTHING) -> None:
+        """End the span, with its counts and what its last event said."""
+        if self.counts or self.ambiguous or outcome is not None:
+            more: dict[str, str | bool | int | float | tuple[str, ...]] = dict(facts)
+            for name, count in (self.counts or {}).items():
+                more[f"otel_runtime.events.{sanitize.name(name)}"] = count
+            for name, size in (self.sizes or {}).items():
+                more[f"otel_runtime.bytes.{sanitize.name(name)}"] = size
+            if self.ambiguous:
+                more[AMBIGUOUS] = self.ambiguous
+            if outcome is not None:
+                more[names.OUTCOME] = outcome
+            facts = more
+        if facts:
+            self.span.update(facts)
+        self.span.end(max(self.started_ns, at_ns), error or self.error)
 
 
 @dataclass(slots=True, eq=False)
