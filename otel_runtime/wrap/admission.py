@@ -16,7 +16,8 @@ from datetime import datetime
 from time import perf_counter
 
 from otel_runtime.errors import PolicyUnavailable, RetryableFailure
-from otel_runtime.policy.protocol import Hold, Needs, Ruling
+from otel_runtime.policy.live import in_force
+from otel_runtime.policy.protocol import Engine, Hold, Needs, Ruling
 from otel_runtime.values.action import Action
 from otel_runtime.wrap.active import Guard
 from otel_runtime.wrap.approval import ask
@@ -42,6 +43,7 @@ class Look:
         needs: Facts to read before deciding; None when there are none, and then `ruling` is set.
         ruling: The decision, when no facts are needed.
         began: `time.perf_counter()` of the look.
+        engine: What decides about this look, from its first question to its last.
     """
 
     action: Action
@@ -49,6 +51,7 @@ class Look:
     needs: Needs | None
     ruling: Ruling | None
     began: float
+    engine: Engine
 
 
 def admitted_at_once(call: Call) -> bool:
@@ -154,7 +157,7 @@ def _wrong_call(call: Call) -> object | None:
 
 def _look(call: Call, guard: Guard) -> Look | Exception | None:
     """The first look: None when nothing is to be decided, an error when the call does not fit its function."""
-    engine = guard.engine
+    engine = in_force(guard.engine)
     if not engine.governs(call.plan.kind, call.name):
         return None
     if call.bound is None and (wrong := _wrong_call(call)) is not None:
@@ -163,7 +166,7 @@ def _look(call: Call, guard: Guard) -> Look | Exception | None:
     now = call.active.clock()
     action = call.action()
     needs = engine.needs(action, now)
-    return Look(action, now, needs, engine.decide(action, None, now, call.attempt) if needs is None else None, began)
+    return Look(action, now, needs, engine.decide(action, None, now, call.attempt) if needs is None else None, began, engine)
 
 
 def _decide(call: Call, guard: Guard, waits: bool) -> Effects[Exception | None]:
@@ -175,7 +178,7 @@ def _decide(call: Call, guard: Guard, waits: bool) -> Effects[Exception | None]:
         ruling = look.ruling
         if ruling is None:
             facts = yield from peek(guard, look.needs, look.now)
-            ruling = guard.engine.decide(look.action, facts, look.now, call.attempt)
+            ruling = look.engine.decide(look.action, facts, look.now, call.attempt)
         decision = replace(ruling.decision, duration_s=perf_counter() - look.began)
         if decision.value == "require-approval":
             return (yield from ask(call, guard, look.action, decision, facts, waits))

@@ -16,6 +16,7 @@ from otel_runtime.approvals.protocol import Ask, ClaimRefused
 from otel_runtime.approvals.terms import requirement_digest
 from otel_runtime.errors import Blocked
 from otel_runtime.hooks.native import approval_event, decision_event
+from otel_runtime.policy.live import in_force
 from otel_runtime.policy.protocol import FactsView, Hold, Ruling
 from otel_runtime.values.action import Action, ToolSignature
 from otel_runtime.values.approval import ApprovalRequest
@@ -142,9 +143,10 @@ def _dispatch(call: Call, guard: Guard, request: ApprovalRequest, resolved: Trac
     if call_digest(action) != request.call_digest:
         return arguments_changed(call.name, request.rule, request.place)
     now = call.active.clock()
-    facts = yield from peek(guard, guard.engine.needs(action, now), now)
+    engine = in_force(guard.engine)
+    facts = yield from peek(guard, engine.needs(action, now), now)
     ruling = _stricter(
-        guard.engine.decide(action, facts, now, call.attempt), guard.engine.decide(*_as_asked(action, facts, request), now, call.attempt)
+        engine.decide(action, facts, now, call.attempt), engine.decide(*_as_asked(action, facts, request), now, call.attempt)
     )
     decision = ruling.decision
     if decision.value in ("deny", "retryable-failure"):
@@ -194,8 +196,9 @@ def _claim(
         hold = yield from begin(guard, ruling.start, now)
         if hold is None:
             # A used-up budget leaves the approval unclaimed (approvals.md, point 4).
-            facts = yield from peek(guard, guard.engine.needs(call.action(), now), now)
-            again = guard.engine.decide(call.action(), facts, now, call.attempt).decision
+            engine = in_force(guard.engine)
+            facts = yield from peek(guard, engine.needs(call.action(), now), now)
+            again = engine.decide(call.action(), facts, now, call.attempt).decision
             return (yield from refuse(call, guard, call.action(), again))
     claimed = yield from blocking(lambda: guard.approvals.claim(request.id, request.call_digest, request.requirement_digest))
     if isinstance(claimed, ClaimRefused):
