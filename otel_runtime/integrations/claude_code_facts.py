@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_runtime.errors import StoreError
 from otel_runtime.policy.answering import answered
-from otel_runtime.policy.facts_memory import MemoryFacts
 from otel_runtime.policy.protocol import CounterKey, Engine, Reservation, Ruling, Start
 from otel_runtime.values.action import Action
+
+if TYPE_CHECKING:
+    from otel_runtime.policy.facts_memory import MemoryFacts
 
 __all__ = ["decide_with_facts"]
 
@@ -73,6 +75,9 @@ class _Journal:
 
     def facts(self) -> MemoryFacts:
         """Everything in it, as a store that can be asked."""
+        # Most rules ask for no facts.
+        from otel_runtime.policy.facts_memory import MemoryFacts
+
         facts = MemoryFacts()
         for entry in self._entries():
             facts.begin(_start(entry), datetime.fromtimestamp(entry["at"], UTC))

@@ -12,7 +12,7 @@ from otel_runtime.policy.places import WORKSPACE
 from otel_runtime.policy.predicates import load_predicate
 from otel_runtime.policy.terms import Approval, Conditions, Over, Rule, Test
 from otel_runtime.policy.walk import Path, blocks, refs, subjects, tests
-from otel_runtime.settings.faults import did_you_mean
+from otel_runtime.settings.nearest import did_you_mean
 from otel_runtime.values.action import ToolSignature
 
 __all__ = ["Finding", "Known", "check_approval", "check_rule"]

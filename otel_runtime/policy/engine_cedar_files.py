@@ -19,7 +19,7 @@ from otel_runtime.policy.engine_outside import ASKED, shortened
 from otel_runtime.policy.engine_terms import approval_from, retry_from, verdict_from
 from otel_runtime.policy.names import NAME_HINT, is_name
 from otel_runtime.policy.rules import CompiledRule
-from otel_runtime.settings.faults import did_you_mean
+from otel_runtime.settings.nearest import did_you_mean
 from otel_runtime.values.decision import Verdict
 
 __all__ = ["CedarPolicy", "cedar_files", "cedarpy", "read_policies"]

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from otel_runtime.policy.names import is_name
 from otel_runtime.policy.rules import RetryTerms
 from otel_runtime.settings.durations import parse_duration
-from otel_runtime.settings.faults import did_you_mean
+from otel_runtime.settings.nearest import did_you_mean
 from otel_runtime.values.decision import ApprovalTerms, Requirement, RetryClass, Verdict
 
 __all__ = ["VERDICTS", "approval_from", "known_keys", "retry_from", "verdict_from"]

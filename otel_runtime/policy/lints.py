@@ -10,7 +10,7 @@ from otel_runtime.policy.checks import Finding
 from otel_runtime.policy.names import Globs, is_glob
 from otel_runtime.policy.terms import Conditions, Rule, plain
 from otel_runtime.policy.walk import Path, blocks, subjects, tests
-from otel_runtime.settings.faults import did_you_mean
+from otel_runtime.settings.nearest import did_you_mean
 from otel_runtime.values.action import ToolSignature
 
 __all__ = ["Surroundings", "canonical_conditions", "lint_rule", "lint_rules"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_runtime.errors import ConfigError
-from otel_runtime.settings.faults import did_you_mean
+from otel_runtime.settings.nearest import did_you_mean
 
 __all__ = ["PREFIX", "Pack", "pack", "packs", "resolved", "schema_file"]
 

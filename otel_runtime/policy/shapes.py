@@ -12,7 +12,7 @@ from otel_runtime.policy.queries import dialects
 from otel_runtime.policy.shell_programs import LAUNCHERS
 from otel_runtime.policy.shell_reading import READERS
 from otel_runtime.policy.urls import is_host_pattern
-from otel_runtime.settings.faults import did_you_mean
+from otel_runtime.settings.nearest import did_you_mean
 
 __all__ = ["OriginTest", "Origins", "Programs", "Readers", "Runnable", "SqlTerms", "SqlTest", "UrlParts", "UrlTest"]
 

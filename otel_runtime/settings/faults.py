@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ValidationError
@@ -12,26 +11,13 @@ from pydantic_core import ErrorDetails
 
 from otel_runtime.errors import Fault
 from otel_runtime.settings.documents import Document
+from otel_runtime.settings.nearest import did_you_mean
 
 __all__ = ["did_you_mean", "validation_faults"]
 
 _MISSING = "missing"
 _UNKNOWN = "extra_forbidden"
 _NUMBERS = {_UNKNOWN: "003", _MISSING: "004"}
-
-
-def did_you_mean(got: str, known: Iterable[str]) -> str:
-    """Text to append to a message: the nearest known word, or nothing.
-
-    Args:
-        got: What was written.
-        known: What could have been meant.
-    """
-    words = list(known)
-    # Compared without case first: `Deny` is nearest to `deny`, not to another word of its length.
-    folded = {word.casefold(): word for word in reversed(words)}
-    close = difflib.get_close_matches(got.casefold(), folded, n=1, cutoff=0.6)
-    return f"; did you mean `{folded[close[0]]}`?" if close else ""
 
 
 def validation_faults(

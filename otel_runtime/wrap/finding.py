@@ -15,7 +15,7 @@ _DYNAMIC = frozenset({"exec", "eval", "globals", "locals", "setattr", "vars"})
 
 def near(name: str, known: Iterable[str]) -> str:
     """Text to append to a message: the nearest known name, or nothing."""
-    from otel_runtime.settings.faults import did_you_mean  # only a mistake pays for pydantic
+    from otel_runtime.settings.nearest import did_you_mean  # only a mistake pays for it
 
     return did_you_mean(name, known)
 
