@@ -61,7 +61,7 @@ class OpaClient:
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         query = f"{parts.query}&" if parts.query else ""
-        # A built-in that fails must be an error: by default its rule is undefined, so that a deny vanishes.
+        # A built-in that fails must be an error: by default its rule is undefined, so that a deny vanishes. (Operands of a wrong type stay undefined.)
         self._target = f"{parts.path or '/'}?{query}strict-builtin-errors=true&provenance=true"
         self._headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
         if token is not None:
@@ -117,11 +117,9 @@ class OpaClient:
                 return
         connection.close()
 
-    def close(self) -> None:
-        """Close what is kept."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for kept in idle:
+    def __del__(self) -> None:
+        # Nobody else has it any more, and a collector must not wait for a lock.
+        for kept in getattr(self, "_idle", ()):
             kept.connection.close()
 
     def _connected(self, deadline: float) -> http.client.HTTPConnection:
@@ -161,17 +159,15 @@ class OpaClient:
                 raise http.client.RemoteDisconnected("the connection is closed")
             bounded.deadline = deadline
             connection.request("POST", self._target, body, self._headers)
-            response = connection.getresponse()
-            answer = _checked(response)
-            whole = not response.will_close
+            with connection.getresponse() as response:
+                answer = _checked(response)
+                whole = not response.will_close
             return answer
         finally:
             if whole:
                 self._kept(connection)
             else:
                 connection.close()
-                if isinstance(bounded, _Bounded):
-                    bounded.close()
 
 
 def _left(deadline: float) -> float:
@@ -211,6 +207,8 @@ class _Bounded:
     def __init__(self, raw: socket.socket) -> None:
         self.deadline: float = 0.0
         self._raw = raw
+        self._readers = 0
+        self._closed = False
 
     def sendall(self, data: bytes) -> None:
         view = memoryview(data)
@@ -219,23 +217,35 @@ class _Bounded:
             view = view[self._raw.send(view) :]
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Reading(self, self._raw))
+        self._readers += 1
+        return io.BufferedReader(_Reading(self))
 
-    def close(self) -> None:
-        self._raw.close()
+    def receive(self, buffer: Any) -> int:
+        self._raw.settimeout(_left(self.deadline))
+        return self._raw.recv_into(buffer)
+
+    def close(self, *, reader: bool = False) -> None:
+        """Close; as with any socket, who still reads may read to the end first."""
+        self._readers -= reader
+        self._closed = self._closed or not reader
+        if self._closed and self._readers <= 0:
+            self._raw.close()
 
 
 class _Reading(io.RawIOBase):
-    def __init__(self, bounded: _Bounded, raw: socket.socket) -> None:
+    def __init__(self, bounded: _Bounded) -> None:
         self._bounded = bounded
-        self._raw_socket = raw
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self._raw_socket.settimeout(_left(self._bounded.deadline))
-        return self._raw_socket.recv_into(buffer)
+        return self._bounded.receive(buffer)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._bounded.close(reader=True)
+        super().close()
 
 
 def _checked(response: http.client.HTTPResponse) -> Any:

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from otel_runtime.policy.engine_outside import Opaque, Untold, as_text, spelled
 from otel_runtime.policy.protocol import FactsView
-from otel_runtime.values.action import Action
+from otel_runtime.values.action import Action, Unreadable
 
 __all__ = ["question"]
 
@@ -38,6 +38,7 @@ def question(action: Action, agent: str | None, facts: FactsView, now: datetime)
         "context": dict(action.context),
         "now": now.isoformat(),
         **known,
+        "opaque": sorted(name for name, value in action.args.items() if isinstance(value, Unreadable)),
         # Null in Rego is a value like any other, so a rule that must not overlook a gap asks here.
         "unknown": sorted(name for name, value in known.items() if value is None),
     }
