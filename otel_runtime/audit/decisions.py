@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from otel_runtime.audit.log import AuditLog
 from otel_runtime.storage.sqlite import Database
 from otel_runtime.values.action import Action
@@ -39,6 +41,26 @@ class DecisionLog:
         payload = {**_what(action, decision), **_where(action, trace)}
         with self._database.writing() as connection:
             return self._log.append(connection, "decision", action.name, payload)
+
+    def declassified(self, session: str, label: str, why: str, facts: Mapping[str, object], trace: TraceRef | None = None) -> int:
+        """Record that a label is taken off a session: an event `session.declassified` about the session.
+
+        Args:
+            session: Session id.
+            label: The label.
+            why: The reason that was given.
+            facts: Who did it and what had added the label, as plain data.
+            trace: Where it happened; None outside of a trace.
+
+        Returns:
+            The event's sequence number.
+
+        Raises:
+            StoreError: It could not be stored.
+        """
+        where = {"trace_id": trace.id if trace else None, "span_id": trace.parent_id if trace else None}
+        with self._database.writing() as connection:
+            return self._log.append(connection, "session.declassified", session, {"label": label, "why": why, **facts, **where})
 
 
 def _what(action: Action, decision: Decision) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Decorated work in the shape of foreign events: one trace observer reads both with the same names (`sources/protocol`).
 
 Names: `tool.start`, `tool.finish`, `tool.failed`, `tool.cancelled`; the same for `agent`, `workflow`, `model` and `capability`;
-`policy.decision`; `approval.request`, `approval.decision`; `usage.summary`, once, right before the `finish` of a run.
+`policy.decision`; `session.declassified`; `approval.request`, `approval.decision`; `usage.summary`, once, right before the `finish` of a run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.trace import TraceEvent, TraceEventType, TraceRef
 from otel_runtime.values.usage import TokenUsage
 
-__all__ = ["SOURCE", "Place", "approval_event", "decision_event", "native_event", "usage_event"]
+__all__ = ["SOURCE", "Place", "approval_event", "decision_event", "declassified_event", "native_event", "usage_event"]
 
 SOURCE: Final = "otel_runtime"
 _EMPTY: Mapping[str, object] = MappingProxyType({})
@@ -73,6 +73,11 @@ def decision_event(tool: str, place: Place, decision: str, *, reason: str | None
     """A decision about a call: `allow`, `deny`, `require-approval` or `retryable-failure`."""
     facts = {"tool.name": tool, "tool.call_id": place.call_id, "policy.decision": decision, "policy.reason": reason, "policy.rule": rule}
     return _event("policy.decision", "policy", place, facts)
+
+
+def declassified_event(place: Place, label: str, why: str) -> TraceEvent:
+    """A label was taken off the session, and the reason that was given."""
+    return _event("session.declassified", "policy", place, {"session.label": label, "session.why": why})
 
 
 def approval_event(request: ApprovalRequest, place: Place) -> TraceEvent:

@@ -77,6 +77,8 @@ RETRY_CLASS = "otel_runtime.retry.class"
 ATTEMPT_NUMBER = "otel_runtime.attempt.number"
 ATTEMPT_RETRY_AFTER = "otel_runtime.attempt.retry_after"
 ATTEMPT_CLASS = "otel_runtime.attempt.class"
+DECLASSIFIED_LABEL = "otel_runtime.session.label"
+DECLASSIFIED_WHY = "otel_runtime.session.why"
 APPROVAL_ID = "otel_runtime.approval.id"
 APPROVAL_RULE = "otel_runtime.approval.rule"
 APPROVAL_REASON = "otel_runtime.approval.reason"
@@ -104,6 +106,7 @@ EVENT_QUEUED = "otel_runtime.queue.duration_s"
 EVENT_AMBIGUOUS = "otel_runtime.events.ambiguous"
 EVENT_EXCEPTION = "exception"
 EVENT_ATTEMPT = "otel_runtime.attempt"
+EVENT_DECLASSIFIED = "otel_runtime.session.declassified"
 # https://github.com/open-telemetry/semantic-conventions-genai: there a log event; as a span event it is seen by every back end of spans.
 EVENT_DETAILS = "gen_ai.client.inference.operation.details"
 EVENT_CONTENT = "otel_runtime.content"
@@ -177,6 +180,8 @@ ATTRIBUTES: Mapping[str, str] = {
     ATTEMPT_NUMBER: "on the attempt event: which attempt failed, starts at 1",
     ATTEMPT_RETRY_AFTER: "on the attempt event: seconds until the next one",
     ATTEMPT_CLASS: "on the attempt event: `rate`, `budget-window` or `dependency`",
+    DECLASSIFIED_LABEL: "on the declassified event: the label that was taken off",
+    DECLASSIFIED_WHY: "on the declassified event: the reason that was given",
     APPROVAL_ID: "the approval request; on execute_tool the one that was approved for it",
     APPROVAL_RULE: "rule that asks",
     APPROVAL_REASON: "why a person is asked",
@@ -207,6 +212,7 @@ ATTRIBUTES: Mapping[str, str] = {
 EVENTS: Mapping[str, str] = {
     EVENT_EXCEPTION: "once per raise, on the innermost span it left",
     EVENT_ATTEMPT: "one attempt of a retried call",
+    EVENT_DECLASSIFIED: "a label was taken off the session: `session.declassify`",
     EVENT_DETAILS: "a model call's messages, with capture `EVENT_ONLY` or `SPAN_AND_EVENT`",
     EVENT_CONTENT: "arguments and result of anything else, with the same",
 }

@@ -60,6 +60,18 @@ class DecisionRecorder(Protocol):
         """Store one decision; blocks until it is durable."""
         ...
 
+    def declassified(self, session: str, label: str, why: str, facts: Mapping[str, object], trace: TraceRef | None) -> object:
+        """Store that a label is taken off a session, before it is; blocks until it is durable.
+
+        Args:
+            session: Session id.
+            label: The label.
+            why: The reason that was given.
+            facts: Who did it and what had added the label, as plain data.
+            trace: Where it happened; None outside of a trace.
+        """
+        ...
+
 
 class Sums(Protocol):
     """Running sums of usage."""

@@ -214,6 +214,48 @@ class session(_Scoped):  # noqa: N801  # used as `with rt.session(...)`
             raise TypeError(f"expected the person's words as text, got `{type(text).__name__}`")
         saw_words(self.id, text)
 
+    def declassify(self, label: str, why: str) -> None:
+        """Take a label off this session, because what put it there was checked. Recorded in the audit log before it is done.
+
+        A tool that adds the label puts it on again when it starts. Sessions around this one keep theirs.
+
+        Args:
+            label: A label the session carries.
+            why: Who checked what, in a sentence of at most 1,000 characters.
+
+        Raises:
+            ValueError: There is no reason, or the session does not carry the label.
+            RuntimeStateError: No policy is configured.
+            PolicyUnavailable: A policy should decide and none can.
+            StoreError: It could not be recorded or done; the label stays.
+        """
+        from otel_runtime.wrap.declassifying import declassify  # it stands above the scope
+        from otel_runtime.wrap.effects import drive
+
+        refusal = drive(declassify(self.id, label, why, current_scope()))
+        if refusal is not None:
+            raise refusal
+
+    async def adeclassify(self, label: str, why: str) -> None:
+        """`declassify` for asynchronous code: the event loop does not wait for the disk.
+
+        Args:
+            label: A label the session carries.
+            why: Who checked what, in a sentence of at most 1,000 characters.
+
+        Raises:
+            ValueError: There is no reason, or the session does not carry the label.
+            RuntimeStateError: No policy is configured.
+            PolicyUnavailable: A policy should decide and none can.
+            StoreError: It could not be recorded or done; the label stays.
+        """
+        from otel_runtime.wrap.declassifying import declassify  # it stands above the scope
+        from otel_runtime.wrap.effects import drive_async
+
+        refusal = await drive_async(declassify(self.id, label, why, current_scope()))
+        if refusal is not None:
+            raise refusal
+
     def _scope(self, outer: Scope) -> Scope:
         # Roles belong to a person: another user never inherits them.
         inherit = self._user is None or self._user == outer.user
