@@ -10,6 +10,7 @@ Needs `pip install mcp`.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,9 @@ async def desk(client: Client) -> None:
 
 async def main() -> None:
     """Start the server and work with it."""
-    server = StdioServerParameters(command=sys.executable, args=[str(_HERE / "server.py")])
+    # The library keeps this process's variables, keys among them, from the server; where to send spans it may know.
+    where = {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
+    server = StdioServerParameters(command=sys.executable, args=[str(_HERE / "server.py")], env=where)
     with rt.configure(name="desk", policy=_HERE / "policy.yaml", trace_file="agent.json"):
         async with Client(server) as client:
             await desk(client)

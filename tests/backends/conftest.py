@@ -443,6 +443,12 @@ def environment(endpoint: str) -> dict[str, str]:
     return {**kept, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_METRIC_EXPORT_INTERVAL": "1000"}
 
 
+@pytest.fixture(scope="session")
+def sending() -> Callable[[str], dict[str, str]]:
+    """Variables of a process that sends to this address."""
+    return environment
+
+
 @dataclass
 class Waiting:
     """An agent that waits for a person.
