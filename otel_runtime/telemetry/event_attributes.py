@@ -140,21 +140,22 @@ def attributes_of(event: TraceEvent, said: Attributes = _NOTHING, mask: Mask | N
     """
     found: dict[str, Value] = {} if said.get(EVENT_TYPE) == event.type else {EVENT_TYPE: event.type}
     omitted: list[str] = []
+    places, already = _PLACES.get, said.get
     for key, value in event.attributes.items():
         # A subclass of str may hash and compare as it likes.
         if value is None or type(key) is not str:
             continue
-        place = _PLACES[key] if key in _PLACES else _place(key)
+        place = places(key, _UNKNOWN)
         if place is None:
             continue
-        name, known, accept = place
+        name, known, accept = _place(key) if place is _UNKNOWN else place
         if accept is _ID and type(value) is str and len(value) <= _MAX_TEXT and value.isascii():
             plain: Value | None = value
         else:
             plain = _plain(value, accept, mask)
         if plain is None or not name:
             omitted.append(_short(key))
-        elif (known or len(found) < _MAX_OWN) and said.get(name) != plain:
+        elif (known or len(found) < _MAX_OWN) and already(name) != plain:
             found[name] = plain
     if said:
         # Which event spoke last is not worth an attribute.
@@ -177,6 +178,7 @@ _PLACES: dict[str, tuple[str, bool, str] | None] = {
     **dict.fromkeys(_CONSUMED),
 }
 _PLACES_LIMIT: Final = 4096
+_UNKNOWN: Final = ("", False, "")
 
 
 def _place(key: str) -> tuple[str, bool, str]:

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import copy
-from typing import Protocol
+from typing import Final, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer, set_span_in_context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+    set_span_in_context,
+)
 
 from otel_runtime.telemetry import conventions as names
+from otel_runtime.telemetry.direct_span import DirectSpan
 from otel_runtime.telemetry.event_attributes import SYNTHETIC, Attributes
 from otel_runtime.telemetry.run_view import otel_ids
+from otel_runtime.telemetry.starting import Spans as FastSpans
+from otel_runtime.telemetry.starting import spans_of
 from otel_runtime.values.trace import TraceRef
 
 __all__ = ["SpanPort", "Spans", "TracerSpans"]
+
+_EMPTY: Final = Context()
+_FAILED: Final = Status(StatusCode.ERROR)
 
 
 class SpanPort(Protocol):
@@ -53,24 +70,32 @@ class TracerSpans:
     """
 
     def __init__(self, tracer: Tracer) -> None:
-        self._tracer = tracer
+        self._spans = spans_of(tracer)
         self._given: _GivenTrace | None = None
-        self._rooted: Tracer | None = None
+        self._rooted: FastSpans | None = None
         if isinstance(tracer, SdkTracer):
             self._given = _GivenTrace(tracer.id_generator)
             rooted = copy.copy(tracer)
             rooted.id_generator = self._given
-            self._rooted = rooted
+            self._rooted = spans_of(rooted)
 
     def start(self, name: str, attributes: Attributes, at_ns: int, parent: SpanPort | TraceRef | None, *, client: bool = False) -> SpanPort:
         """Start a span under another one, under a place in a foreign trace, or as a root."""
         kind = SpanKind.CLIENT if client else SpanKind.INTERNAL
-        if isinstance(parent, TraceRef) and not parent.parent_id and self._given is not None and self._rooted is not None:
+        # A copy: the span keeps it, and so does whoever gave it.
+        if isinstance(parent, _TracerSpan):
+            return _TracerSpan(self._spans.start(name, kind, lambda: dict(attributes), parent.context, parent.span, (), at_ns))
+        if not isinstance(parent, TraceRef):
+            # An empty context: a foreign run is no child of whatever happens to read its events.
+            return _TracerSpan(self._spans.start(name, kind, lambda: dict(attributes), _EMPTY, INVALID_SPAN, (), at_ns))
+        if not parent.parent_id and self._given is not None and self._rooted is not None:
             # The projector's lock keeps this pair of lines together.
             self._given.trace_id = otel_ids(parent)[0]
-            return _TracerSpan(self._rooted.start_span(name, context=Context(), kind=kind, attributes=attributes, start_time=at_ns))
-        context, flags = _context(parent)
-        return _TracerSpan(self._tracer.start_span(name, context=context, kind=kind, attributes={**attributes, **flags}, start_time=at_ns))
+            return _TracerSpan(self._rooted.start(name, kind, lambda: dict(attributes), _EMPTY, INVALID_SPAN, (), at_ns))
+        around = _remote(parent)
+        flags: Attributes = {} if parent.parent_id else {SYNTHETIC: True}
+        context = set_span_in_context(around, _EMPTY)
+        return _TracerSpan(self._spans.start(name, kind, lambda: {**attributes, **flags}, context, around, (), at_ns))
 
 
 class _GivenTrace(IdGenerator):
@@ -92,32 +117,36 @@ class _GivenTrace(IdGenerator):
 
 
 class _TracerSpan:
+    __slots__ = ("_add", "_context", "span")
+
     def __init__(self, span: Span) -> None:
         self.span = span
+        self._context: Context | None = None
+        self._add = span.add_own if isinstance(span, DirectSpan) else span.set_attributes
+
+    @property
+    def context(self) -> Context:
+        """What its children start in."""
+        if self._context is None:
+            self._context = set_span_in_context(self.span, _EMPTY)
+        return self._context
 
     def event(self, name: str, attributes: Attributes, at_ns: int) -> None:
         self.span.add_event(name, attributes, at_ns)
 
     def update(self, attributes: Attributes, name: str | None = None) -> None:
         if attributes:
-            self.span.set_attributes(attributes)
+            self._add(attributes if type(attributes) is dict else dict(attributes))
         if name is not None:
             self.span.update_name(name)
 
     def end(self, at_ns: int, error: str | None) -> None:
         if error is not None:
-            self.span.set_attribute(names.ERROR_TYPE, error)
-            self.span.set_status(Status(StatusCode.ERROR))
+            self._add({names.ERROR_TYPE: error})
+            self.span.set_status(_FAILED)
         self.span.end(at_ns)
 
 
-def _context(parent: SpanPort | TraceRef | None) -> tuple[Context, Attributes]:
-    if isinstance(parent, _TracerSpan):
-        return set_span_in_context(parent.span, Context()), {}
-    if not isinstance(parent, TraceRef):
-        # An empty context: a foreign run is no child of whatever happens to read its events.
-        return Context(), {}
+def _remote(parent: TraceRef) -> Span:
     trace_id, span_id = otel_ids(parent)
-    remote = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-    flags: Attributes = {} if parent.parent_id else {SYNTHETIC: True}
-    return set_span_in_context(NonRecordingSpan(remote), Context()), flags
+    return NonRecordingSpan(SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)))

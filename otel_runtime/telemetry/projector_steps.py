@@ -59,15 +59,14 @@ class RunWriter:
         name = run_name(event, "")
         facts = {**self._facts(event), names.OPERATION: name.split(" ")[0], **flags}
         unit = Unit(self._spans.start(name, facts, now, parent), now, name, "", facts)
-        return Run(run_id, unit, seen.session, seen.announced, last_ns=now)
+        return Run(run_id, unit, seen.session, seen.announced, last_ns=now, named=" " in name)
 
     def apply(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> Unit | None:
         """Act on one event of an open run; returns the unit it was counted on, when it was only counted."""
         if seen.often:
             return self._count(run, seen, event, now)
-        if " " not in run.unit.name and (name := run_name(event, run.unit.name)) != run.unit.name:
-            run.unit.name = name
-            run.unit.span.update({}, name)
+        if not run.named:
+            self._name(run, event)
         if seen.step is not None:
             self._step(run, seen, seen.step, event, now)
         else:
@@ -124,10 +123,17 @@ class RunWriter:
         if hint := nanoseconds(event.attributes.get("step.ended_at")):
             # The last piece of content is the end of the model's own work.
             unit.ended_hint_ns = max(unit.ended_hint_ns or 0, hint)
-        if unit is run.unit and " " not in unit.name and (name := run_name(event, unit.name)) != unit.name:
-            unit.name = name
-            unit.span.update({}, name)
+        if unit is run.unit and not run.named:
+            self._name(run, event)
         return unit
+
+    def _name(self, run: Run, event: TraceEvent) -> None:
+        """Call a run by the first agent or workflow that an event of it names."""
+        if "agent.name" in event.attributes or "workflow.name" in event.attributes:
+            name = run_name(event, run.unit.name)
+            if name != run.unit.name:
+                run.unit.name, run.named = name, True
+                run.unit.span.update({}, name)
 
     def _on_run(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> None:
         facts = self._facts(event)

@@ -151,6 +151,7 @@ class Run:
         open_steps: Units in `steps`.
         tokens: Sums of what its model calls used, input and output.
         totalled: True when the source told the sums itself.
+        named: True once its span has the name of an agent or workflow.
     """
 
     id: str
@@ -174,6 +175,7 @@ class Run:
     open_steps: int = 0
     tokens: Counter[str] = field(default_factory=Counter)
     totalled: bool = False
+    named: bool = False
 
     def add(self, step: str, unit: Unit) -> None:
         """Keep an open step."""

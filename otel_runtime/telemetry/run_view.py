@@ -17,7 +17,8 @@ Effect = Literal["running", "completed", "failed", "cancelled"]
 Outcome = Literal["completed", "failed", "cancelled", "closed"]
 StepKind = Literal["tool", "model", "approval", "agent", "step"]
 
-STEP_IDS: Final = ("step.id", "tool.id", "approval.id", "model.call.id")
+_RUN_IDS: Final = ("agent.run.id", "run.id", "runId")
+_STEP_IDS: Final = ("step.id", "tool.id", "approval.id", "model.call.id")
 _RUNNING: Final = ("output", "progress", "request", "start", "started", "summary", "updated")
 _FAILED: Final = ("error", "failed")
 _OPENING: Final = (".start", ".started", ".accepted")
@@ -112,9 +113,11 @@ def see(event: TraceEvent) -> Seen:
     """How the run view reads one event."""
     facts, trace = event.attributes, event.trace
     by_name = named(event.name)
-    run = _text(facts, "agent.run.id") or _text(facts, "run.id") or _text(facts, "runId") or (trace.id if trace else None)
+    run = facts.get("run.id")
+    if type(run) is not str or not run or "agent.run.id" in facts:
+        run = _first_text(facts, _RUN_IDS) or (trace.id if trace else None)
     key, step = None, None
-    for known in STEP_IDS:
+    for known in _STEP_IDS:
         if known in facts and (step := _text(facts, known)) is not None:
             key = known
             break
@@ -138,8 +141,8 @@ def see(event: TraceEvent) -> Seen:
         outcome,
         by_name.effect != "failed" or told is not None,
         key is None and by_name.fails_run and not tentative and facts.get("error.recoverable") is not True,
-        _text(facts, "session.id"),
-        _text(facts, "parent.id") or (trace.parent_id if trace else None),
+        _text(facts, "session.id") if "session.id" in facts else None,
+        (_text(facts, "parent.id") if "parent.id" in facts else None) or (trace.parent_id if trace else None),
         key is None and by_name.opens and not often,
         facts.get("run.announced") is True,
         often or by_name.often,
@@ -167,6 +170,10 @@ def otel_ids(trace: TraceRef) -> tuple[int, int]:
 
 def _hashed(text: str, digits: int) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
+
+
+def _first_text(attributes: Mapping[str, object], keys: tuple[str, ...]) -> str | None:
+    return next((found for key in keys if (found := _text(attributes, key)) is not None), None)
 
 
 def _text(attributes: Mapping[str, object], name: str) -> str | None:

@@ -138,15 +138,17 @@ class TestRuns:
 
     def test_without_an_sdk_tracer_the_parent_is_made_up(self) -> None:
         """Nobody else's tracer takes a trace id, so a remote parent stands in, flagged."""
-        started: list[dict[str, object]] = []
+        started: list[object] = []
 
         class Foreign(NoOpTracer):
-            def start_span(self, name: str, *arguments: object, **named: object) -> Span:
-                started.append(named)
+            def start_span(
+                self, name: str, context: object = None, kind: object = None, attributes: object = None, *rest: object, **more: object
+            ) -> Span:
+                started.append(attributes)
                 return super().start_span(name)
 
         TracerSpans(Foreign()).start("x", {}, 1, TraceRef("vite-77"))
-        assert [{"otel_runtime.parent.synthetic": True}] == [named["attributes"] for named in started]
+        assert [{"otel_runtime.parent.synthetic": True}] == started
 
     def test_events_say_what_is_new(self, bench: Bench) -> None:
         """A span event repeats nothing that its span says."""
@@ -382,7 +384,7 @@ class TestViteHubNames:
     )
     def test_steps(self, bench: Bench, name: str, ids: dict[str, str], span: str) -> None:
         """Each kind of step is known by the word after `agent.`."""
-        bench.feed(name, 0, **{key.replace(".", "__"): value for key, value in ids.items()})
+        bench.projector.observe(TraceEvent(name, "run", BASE, None, {"run.id": "r1", **ids}))
         bench.feed("agent.invocation.finish", 5)
         assert {span, "invoke_agent"} == set(bench.close())
 
