@@ -7,11 +7,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from otel_runtime.policy.checks import Finding
+from otel_runtime.policy.lints_beside import lint_beside
 from otel_runtime.policy.names import Globs, is_glob
 from otel_runtime.policy.terms import Conditions, Rule, plain
 from otel_runtime.policy.walk import Path, blocks, subjects, tests
 from otel_runtime.settings.nearest import did_you_mean
 from otel_runtime.values.action import ToolSignature
+from otel_runtime.values.decision import Verdict
 
 __all__ = ["Surroundings", "canonical_conditions", "lint_rule", "lint_rules"]
 
@@ -134,9 +136,15 @@ def _loose_urls(rule: Rule, path: Path) -> Iterator[Finding]:
                     yield Finding((*inner, "url"), "P111", message, "key")
 
 
-def lint_rules(rules: Sequence[tuple[Rule, Path]]) -> Iterator[tuple[int, Finding]]:
-    """Doubts about rules beside each other, with the position of the rule in the sequence."""
+def lint_rules(rules: Sequence[tuple[Rule, Path]], default: Verdict = "deny") -> Iterator[tuple[int, Finding]]:
+    """Doubts about rules beside each other, with the position of the rule in the sequence.
+
+    Args:
+        rules: Each rule with its path.
+        default: What follows where no rule matches.
+    """
     yield from _duplicates(rules)
+    yield from lint_beside(rules, default)
     walls = _Walls(rule for rule, _ in rules if _is_wall(rule))
     for at, (rule, path) in enumerate(rules):
         # Two denies without conditions on the same names are duplicates, which is another warning.

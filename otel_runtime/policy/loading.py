@@ -275,9 +275,10 @@ class _Loader:
         tools = frozenset({*self._known_tools, *self._catalogue}) if self._known_tools else frozenset()
         around = Surroundings(labels, tools, self._signatures(), self._roles, covered)
         written = [(source, rule, path) for source in self._sources for rule, path in source.rules()]
+        default: Verdict = next((model.default for _, model in self._models() if model.default is not None), "deny")
         for source, rule, path in written:
             yield from (source.fault(finding, warning=True) for finding in lint_rule(rule, path, around))
-        for at, finding in lint_rules([(rule, path) for _, rule, path in written]):
+        for at, finding in lint_rules([(rule, path) for _, rule, path in written], default):
             yield written[at][0].fault(finding, warning=True)
 
 
