@@ -90,6 +90,7 @@ APPROVAL_WAIT = "otel_runtime.approval.wait_s"
 APPROVAL_ANSWER = "otel_runtime.approval.answer"
 LOST_REASON = "otel_runtime.lost.reason"
 HOOK = "otel_runtime.hook"
+RELOAD_OUTCOME = "otel_runtime.policy.reload"
 CURRENCY = "otel_runtime.currency"
 
 SOURCE = "otel_runtime.source"
@@ -192,6 +193,7 @@ ATTRIBUTES: Mapping[str, str] = {
     APPROVAL_WAIT: "seconds from question to answer",
     APPROVAL_ANSWER: "what the approver wrote",
     LOST_REASON: "metric label: why spans were lost",
+    RELOAD_OUTCOME: "metric label: `loaded`, or `rejected` where the last good policy stays",
     HOOK: "metric label: `request`, `approval`, `trace`, `error`, `finish`",
     CURRENCY: "metric label: ISO 4217 code",
     SOURCE: "foreign events: where they come from",
@@ -285,6 +287,7 @@ METRICS: Mapping[str, Metric] = {
     ),
     "otel_runtime.policy.decisions": Metric("counter", "{decision}", "ours", (DECISION, DECISION_RULE, OWN_TOOL), "decisions"),
     "otel_runtime.policy.duration": Metric("histogram", "s", "ours", (DECISION,), "time a decision took", _DECIDING),
+    "otel_runtime.policy.reloads": Metric("counter", "{reload}", "ours", (RELOAD_OUTCOME,), "policies read again while the program ran"),
     "otel_runtime.approval.requests": Metric("counter", "{request}", "ours", (OWN_TOOL,), "questions put to people"),
     "otel_runtime.approval.wait": Metric("histogram", "s", "ours", (APPROVAL_OUTCOME,), "time from question to answer", _PEOPLE),
     "otel_runtime.approval.pending": Metric("updown", "{request}", "ours", (), "questions without an answer, as this process saw them"),

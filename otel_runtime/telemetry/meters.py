@@ -124,6 +124,10 @@ class Meters:
         self._put("otel_runtime.approval.wait", wait_s, {c.APPROVAL_OUTCOME: approval_outcome(request)}, where)
         self._put("otel_runtime.approval.pending", -1, {}, where)
 
+    def reloaded(self, outcome: str) -> None:
+        """The policy was read again."""
+        self._put("otel_runtime.policy.reloads", 1, {c.RELOAD_OUTCOME: outcome}, current_context())
+
     def hook_failed(self, hook: str) -> None:
         """A lifecycle hook raised."""
         self._put("otel_runtime.hook.errors", 1, {c.HOOK: self._errors.of(hook)}, current_context())

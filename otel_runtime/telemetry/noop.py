@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from otel_runtime.telemetry.protocol import NOTHING, AttributeValue, OpenSpan, Outcome, SpanStart
 from otel_runtime.values.action import Action
@@ -89,6 +90,9 @@ class NoopTracing:
         return None
 
     def observe(self, event: TraceEvent) -> None:
+        """Dropped."""
+
+    def policy_reloaded(self, outcome: Literal["loaded", "rejected"]) -> None:
         """Dropped."""
 
     def hook_failed(self, hook: str) -> None:

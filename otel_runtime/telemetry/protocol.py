@@ -128,6 +128,10 @@ class Tracing(Protocol):
         """
         ...
 
+    def policy_reloaded(self, outcome: Literal["loaded", "rejected"]) -> None:
+        """Count a policy that was read again while the program ran; a rejected one left the last good set in force."""
+        ...
+
     def approval_requested(self, request: ApprovalRequest) -> TraceRef | None:
         """Span `approval requested {tool}`, ended and exported at once; returns its place, to be stored with the request."""
         ...

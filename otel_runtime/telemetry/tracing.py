@@ -175,6 +175,10 @@ class OtelTracing:
         if self._projector is not None and not self._down:
             self._projector.observe(event)
 
+    def policy_reloaded(self, outcome: Literal["loaded", "rejected"]) -> None:
+        """Count a policy that was read again."""
+        self._parts.meters.reloaded(outcome)
+
     def hook_failed(self, hook: str) -> None:
         """Count an exception of a lifecycle hook."""
         self._parts.meters.hook_failed(hook)
