@@ -21,7 +21,7 @@ from typing import Final
 
 from otel_runtime.policy.argtypes import ArgType
 from otel_runtime.policy.budgets import Charge
-from otel_runtime.policy.catalogue import ToolEntry
+from otel_runtime.policy.catalogue import Shape, ToolEntry
 from otel_runtime.policy.doubts import doubt_of
 from otel_runtime.policy.index import Index, Plan
 from otel_runtime.policy.places import Places
@@ -29,6 +29,7 @@ from otel_runtime.policy.protocol import CounterKey, FactsView, Needs, Reservati
 from otel_runtime.policy.provenance import MAX_ASKED, key_of, leaves
 from otel_runtime.policy.rules import CompiledRule
 from otel_runtime.policy.scope import Scope
+from otel_runtime.policy.truth import Tri
 from otel_runtime.policy.verdicts import Defaults, Outcome, Situation, judge, refuse, stricter, verdict_of
 from otel_runtime.values.action import Action
 from otel_runtime.values.decision import Decision, Verdict
@@ -36,6 +37,7 @@ from otel_runtime.values.decision import Decision, Verdict
 __all__ = ["CompiledPolicy", "decide", "needs_of", "scope_of"]
 
 _MAX_RULED: Final = 256
+_STOPS: Final = frozenset({"deny", "retryable-failure"})
 _NOWHERE: Final = Places()
 
 
@@ -63,7 +65,7 @@ class CompiledPolicy:
 def needs_of(action: Action, policy: CompiledPolicy, now: datetime) -> Needs | None:
     """The facts that can matter for this action; None when none do."""
     plan = policy.index.plan(action)
-    if not plan.budgets and not plan.uses_session:
+    if not plan.needs_facts:
         return None
     keys = tuple(key for budget in plan.budgets for key in budget.keys(action, now))
     session = action.session if plan.uses_session else None
@@ -88,15 +90,16 @@ def _asked(action: Action) -> tuple[str, ...]:
 def decide(action: Action, policy: CompiledPolicy, facts: FactsView | None, now: datetime, attempt: int = 1) -> Ruling:
     """Decide one action; everything it depends on is in the arguments."""
     plan = policy.index.plan(action)
-    refusal = _refusal(action, plan, policy.defaults)
+    scope = scope_of(action, plan, policy, facts, now)
+    refusal = _refusal(action, plan, scope.shape, policy.defaults)
     if refusal is not None:
         # Only a policy in shadow mode lets such a call run.
         return Ruling(refusal, _start(action, plan, [], enforce=False) if refusal.shadow else None)
-    scope = scope_of(action, plan, policy, facts, now)
-    decision = _judged(plan, scope, policy.defaults, attempt)
-    if decision.value in {"deny", "retryable-failure"}:
-        return Ruling(decision)
-    return Ruling(decision, _start(action, plan, scope.charges, enforce=not policy.defaults.shadow))
+    ruling = _judged(plan, scope, policy.defaults, attempt)
+    if ruling.decision.value in _STOPS or not (scope.charges or plan.adds or plan.in_history):
+        return ruling
+    start = _start(action, plan, scope.charges, enforce=not policy.defaults.shadow)
+    return ruling if start is None else Ruling(ruling.decision, start)
 
 
 def scope_of(action: Action, plan: Plan, policy: CompiledPolicy, facts: FactsView | None, now: datetime) -> Scope:
@@ -105,40 +108,46 @@ def scope_of(action: Action, plan: Plan, policy: CompiledPolicy, facts: FactsVie
     return Scope(action, facts, now, plan.shape(action.signature), policy.context_types, tags, policy.places, policy.catalogue)
 
 
-def _refusal(action: Action, plan: Plan, defaults: Defaults) -> Decision | None:
+def _refusal(action: Action, plan: Plan, shape: Shape | None, defaults: Defaults) -> Decision | None:
     if action.kind != "tool":
         return None
     if not plan.valid or not (action.registered or plan.known):
         return refuse(f"there is no tool `{str(action.name)[:128]!s}`", "policy.unregistered", defaults)
-    shape = plan.shape(action.signature)
     misfit = shape.misfit(action.args) if shape is not None else ""
     return refuse(f"the arguments of `{action.name}` do not fit: {misfit}", "policy.catalogue", defaults) if misfit else None
 
 
-def _judged(plan: Plan, scope: Scope, defaults: Defaults, attempt: int) -> Decision:
+def _judged(plan: Plan, scope: Scope, defaults: Defaults, attempt: int) -> Ruling:
     if plan.uses_agent and len(scope.action.agents) > 1:
-        return _judged_by_chain(plan, scope, defaults, attempt)
-    outcomes, ruled = _tried(plan, scope)
-    # Only plain rules hold: the decision is the same object as last time.
+        return Ruling(_judged_by_chain(plan, scope, defaults, attempt))
+    held, ruled = _held(plan, scope)
+    # Only plain rules hold: the ruling is the same object as last time.
     if ruled is not None and (known := plan.ruled.get(ruled)) is not None:
         return known
-    decision = judge(outcomes, outcomes, defaults, _situation(scope, attempt))
+    outcomes = _outcomes(held, scope)
+    ruling = Ruling(judge(outcomes, outcomes, defaults, _situation(scope, attempt)))
     if ruled is not None and len(plan.ruled) < _MAX_RULED:
-        plan.ruled[ruled] = decision
-    return decision
+        plan.ruled[ruled] = ruling
+    return ruling
 
 
-def _tried(plan: Plan, scope: Scope) -> tuple[list[Outcome], tuple[int, ...] | None]:
+def _held(plan: Plan, scope: Scope) -> tuple[list[tuple[CompiledRule, Tri]], tuple[int, ...] | None]:
     """Rules that are not false, and their orders when all of them plainly hold and depend on nothing else."""
-    outcomes: list[Outcome] = []
+    held: list[tuple[CompiledRule, Tri]] = []
+    orders: tuple[int, ...] = ()
     plain = True
-    for rule in plan.rules:
-        holds = rule.evaluate(scope)
+    for rule, tries in plan.tries:
+        holds = tries(scope)
         if holds is False:
             continue
         plain = plain and holds is True and rule.verdict != "retryable-failure"
-        outcomes.append(Outcome(rule, holds, "" if holds else doubt_of(rule, scope)))
-    return outcomes, tuple(outcome.rule.order for outcome in outcomes) if plain else None
+        orders = (*orders, rule.order)
+        held.append((rule, holds))
+    return held, orders if plain else None
+
+
+def _outcomes(held: list[tuple[CompiledRule, Tri]], scope: Scope) -> list[Outcome]:
+    return [Outcome(rule, holds, "" if holds else doubt_of(rule, scope)) for rule, holds in held]
 
 
 def _judged_by_chain(plan: Plan, scope: Scope, defaults: Defaults, attempt: int) -> Decision:
@@ -146,7 +155,7 @@ def _judged_by_chain(plan: Plan, scope: Scope, defaults: Defaults, attempt: int)
     views: list[list[Outcome]] = []
     for agent in dict.fromkeys(scope.action.agents):
         scope.agent = agent
-        views.append(_tried(plan, scope)[0])
+        views.append(_outcomes(_held(plan, scope)[0], scope))
     verdicts: list[Verdict] = [verdict_of(_enforced(view), defaults, situation) for view in views]
     strictest = verdicts[0]
     for verdict in verdicts[1:]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from otel_runtime.policy.budgets import Budget
 from otel_runtime.policy.catalogue import Shape, ToolEntry
 from otel_runtime.policy.names import Globs, is_name
+from otel_runtime.policy.protocol import Ruling
 from otel_runtime.policy.rules import CompiledRule
+from otel_runtime.policy.scope import Scope
+from otel_runtime.policy.truth import Tri
 from otel_runtime.values.action import Action, Kind, ToolSignature
-from otel_runtime.values.decision import Decision
 
 __all__ = ["MAX_PLANS", "Index", "Plan"]
 
@@ -27,9 +29,11 @@ class Plan:
         "budgets",
         "in_history",
         "known",
+        "needs_facts",
         "ruled",
         "rules",
         "tags",
+        "tries",
         "uses_agent",
         "uses_origin",
         "uses_session",
@@ -47,8 +51,13 @@ class Plan:
         self.uses_agent: bool = any(rule.uses_agent for rule in rules)
         self.uses_origin: bool = any(rule.uses_origin for rule in rules)
         self.uses_session: bool = any(rule.uses_session for rule in rules)
-        # Decisions that depend on nothing but which rules hold, by the order of those rules.
-        self.ruled: dict[tuple[int, ...], Decision] = {}
+        self.needs_facts: bool = self.uses_session or bool(self.budgets)
+        # Each rule with what tries it: without a limit, that is its condition alone.
+        self.tries: tuple[tuple[CompiledRule, Callable[[Scope], Tri]], ...] = tuple(
+            (rule, rule.condition.check if rule.budget is None else rule.evaluate) for rule in rules
+        )
+        # Rulings that depend on nothing but which rules hold, by the order of those rules; what must be begun is not in them.
+        self.ruled: dict[tuple[int, ...], Ruling] = {}
         self._declared = Shape(entry.signature) if entry is not None and entry.signature is not None else None
         self._found: Shape | None = None
 
@@ -90,7 +99,9 @@ class Index:
 
     def plan(self, action: Action) -> Plan:
         """The plan of an action's name."""
-        return self.named(action.kind, action.name)
+        # As `named` looks it up: most names are known, and every decision asks.
+        plan = self._plans.get((action.kind, action.name))
+        return self.named(action.kind, action.name) if plan is None else plan
 
     def named(self, kind: Kind, name: str) -> Plan:
         """The plan of a name, made when it is first asked for."""

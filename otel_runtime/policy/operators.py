@@ -48,6 +48,20 @@ def _ordered(compare: Callable[[int | Decimal, int | Decimal], bool]) -> _Relati
     return relation
 
 
+def _compared(compare: Callable[[int | Decimal, int | Decimal], bool]) -> Callable[[object], ValueCheck]:
+    """A comparison of order; with a constant on the right, a whole number is compared at once."""
+    bind = _binary(_ordered(compare))
+
+    def bind_one(operand: object) -> ValueCheck:
+        exact, limit = bind(operand), number(operand)
+        if limit is None:
+            return exact
+        constant = limit
+        return lambda value, scope: compare(value, constant) if type(value) is int else exact(value, scope)
+
+    return bind_one
+
+
 def _among(value: object, options: object) -> Tri:
     if not isinstance(options, list | tuple):
         return None
@@ -156,10 +170,10 @@ OPERATORS: Mapping[str, Callable[[object], ValueCheck]] = {
     "ne": _binary(_different),
     "in_": _binary(_among),
     "not_in": _binary(_not_among),
-    "gt": _binary(_ordered(operator.gt)),
-    "gte": _binary(_ordered(operator.ge)),
-    "lt": _binary(_ordered(operator.lt)),
-    "lte": _binary(_ordered(operator.le)),
+    "gt": _compared(operator.gt),
+    "gte": _compared(operator.ge),
+    "lt": _compared(operator.lt),
+    "lte": _compared(operator.le),
     "glob": _glob,
     "regex": _pattern("full"),
     "search": _pattern("search"),

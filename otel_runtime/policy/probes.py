@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from otel_runtime.policy.operators import OPERATORS, ValueCheck, size
 from otel_runtime.policy.scope import Scope, State
@@ -16,6 +17,9 @@ from otel_runtime.values.action import Unreadable
 
 __all__ = ["Probe", "compile_test", "spell_operand", "written"]
 
+# A member of an enumeration is found by a descriptor, which takes as long as the comparison.
+_ABSENT: Final = State.ABSENT
+_UNKNOWN: Final = State.UNKNOWN
 _SPELLED = {"in_": "in", "not_": "not", "class_": "class"}
 
 
@@ -27,11 +31,13 @@ class Probe:
         label: How the rule spells it.
         check: Its value for an argument's value (or State) in a scope.
         parts: What it is made of, where each part asks the same value.
+        bare: The same check for values that are there and can be read; None where `check` is more than that.
     """
 
     label: str
     check: ValueCheck
     parts: tuple[Probe, ...] = ()
+    bare: ValueCheck | None = None
 
 
 def compile_test(test: Test) -> Probe:
@@ -39,7 +45,10 @@ def compile_test(test: Test) -> Probe:
     probes = tuple(_operator(name, operand) for name, operand in written(test))
     if len(probes) == 1:
         return probes[0]
-    return Probe("all of", _all([probe.check for probe in probes]), probes)
+    bare = [probe.bare for probe in probes if probe.bare is not None]
+    # What guards each of several operators guards all of them.
+    check = _guarded(_all(bare)) if len(bare) == len(probes) else _all([probe.check for probe in probes])
+    return Probe("all of", check, probes)
 
 
 def written(model: Test) -> Iterator[tuple[str, object]]:
@@ -63,16 +72,17 @@ def _operator(name: str, operand: object) -> Probe:
     label = f"{_SPELLED.get(name, name)} {spell_operand(operand)}"
     if name == "exists":
         return Probe(label, _exists(wanted=bool(operand)))
-    return Probe(label, _guarded(OPERATORS[name](operand)))
+    bare = OPERATORS[name](operand)
+    return Probe(label, _guarded(bare), bare=bare)
 
 
 def _guarded(check: ValueCheck) -> ValueCheck:
     """Absent values fail every operator; unreadable ones leave it unknown."""
 
     def guarded(value: object, scope: Scope) -> Tri:
-        if value is State.ABSENT or value is None:
+        if value is _ABSENT or value is None:
             return False
-        if value is State.UNKNOWN or type(value) is Unreadable:
+        if value is _UNKNOWN or type(value) is Unreadable:
             return None
         return check(value, scope)
 
@@ -89,6 +99,9 @@ def _exists(*, wanted: bool) -> ValueCheck:
 
 
 def _all(checks: list[ValueCheck]) -> ValueCheck:
+    if len(checks) == 2:  # a range, mostly
+        return _both(*checks)
+
     def check(value: object, scope: Scope) -> Tri:
         result: Tri = True
         for one in checks:
@@ -98,6 +111,17 @@ def _all(checks: list[ValueCheck]) -> ValueCheck:
             if got is None:
                 result = None
         return result
+
+    return check
+
+
+def _both(one: ValueCheck, other: ValueCheck) -> ValueCheck:
+    def check(value: object, scope: Scope) -> Tri:
+        first = one(value, scope)
+        if first is False:
+            return False
+        second = other(value, scope)
+        return second if first is True or second is False else None
 
     return check
 

@@ -39,6 +39,10 @@ class State(Enum):
     UNKNOWN = "unknown"
 
 
+# A member of an enumeration is found by a descriptor, which takes as long as the reading.
+_ABSENT: Final = State.ABSENT
+
+
 class Scope:
     """Everything the conditions of one action read; made for one decision and thrown away."""
 
@@ -108,10 +112,8 @@ class Scope:
 def read_argument(scope: Scope, name: str) -> object:
     """An argument's value or the State it is in."""
     value = scope.args.get(name, _MISSING)
-    if value is None:
-        return State.ABSENT
     if value is not _MISSING:
-        return value
+        return _ABSENT if value is None else value
     shape = scope.shape
     if shape is None:
         return State.UNKNOWN
