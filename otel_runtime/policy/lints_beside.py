@@ -10,6 +10,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import combinations
 from typing import Final
 
@@ -153,29 +154,45 @@ class _Names:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._exact: defaultdict[tuple[Kind, str], list[Rule]] = defaultdict(list)
-        self._globs: list[tuple[Globs, Rule]] = []
+        self._globs: list[tuple[str, Rule]] = []
+        self._everything: list[Rule] = []
         for rule in rules:
-            names = Globs(("*",) if rule.patterns is None else rule.patterns)
-            for name in names.patterns:
+            for name in _patterns(rule):
                 self._exact[rule.kind, name].append(rule)
-            if not names.only_exact:
-                self._globs.append((names, rule))
+                if name == "*":
+                    self._everything.append(rule)
+                elif is_glob(name):
+                    self._globs.append((name, rule))
 
     def about(self, rule: Rule) -> Iterator[Rule]:
         """Rules about one of its names."""
-        for name in rule.patterns or ("*",):
+        for name in _patterns(rule):
             yield from self._exact.get((rule.kind, name), ())
-            yield from (other for names, other in self._globs if other.kind == rule.kind and names.fits(name.replace("*", "x")))
+            yield from (other for other in self._everything if other.kind == rule.kind)
+            yield from (other for glob, other in self._globs if other.kind == rule.kind and _fits(glob, name.replace("*", "x")))
             if is_glob(name):
-                own = Globs((name,))
                 yield from (
-                    other for (kind, exact), found in self._exact.items() if kind == rule.kind and own.fits(exact) for other in found
+                    other for (kind, one), found in self._exact.items() if kind == rule.kind and _fits(name, one) for other in found
                 )
 
     def around(self, rule: Rule) -> Iterator[Rule]:
         """Rules about all of its names."""
-        first, *others = rule.patterns or ("*",)
-        for other in [*self._exact.get((rule.kind, first), ()), *(found for names, found in self._globs if names.everything)]:
-            names = Globs(("*",) if other.patterns is None else other.patterns)
-            if other is not rule and all(names.everything or name in names.patterns for name in (first, *others)):
+        names = _patterns(rule)
+        for other in (*self._exact.get((rule.kind, names[0]), ()), *self._everything):
+            whole = _patterns(other)
+            if other is not rule and other.kind == rule.kind and ("*" in whole or all(name in whole for name in names)):
                 yield other
+
+
+def _patterns(rule: Rule) -> tuple[str, ...]:
+    return rule.patterns or ("*",)
+
+
+def _fits(glob: str, name: str) -> bool:
+    # Most names differ before the first `*`, which is cheaper to see than an expression is to make.
+    return name.startswith(glob.partition("*")[0]) and _compiled(glob).fits(name)
+
+
+@lru_cache(maxsize=4096)
+def _compiled(glob: str) -> Globs:
+    return Globs((glob,))
