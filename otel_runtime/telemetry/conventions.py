@@ -92,6 +92,10 @@ LOST_REASON = "otel_runtime.lost.reason"
 HOOK = "otel_runtime.hook"
 RELOAD_OUTCOME = "otel_runtime.policy.reload"
 CURRENCY = "otel_runtime.currency"
+COMPONENT_CAPABILITY = "otel_runtime.component.capability"
+COMPONENT_KIND = "otel_runtime.component.kind"
+COMPONENT_NAME = "otel_runtime.component.name"
+COMPONENT_STATE = "otel_runtime.component.status"
 
 SOURCE = "otel_runtime.source"
 EVENT_TYPE = "otel_runtime.event.type"
@@ -196,6 +200,10 @@ ATTRIBUTES: Mapping[str, str] = {
     RELOAD_OUTCOME: "metric label: `loaded`, or `rejected` where the last good policy stays",
     HOOK: "metric label: `request`, `approval`, `trace`, `error`, `finish`",
     CURRENCY: "metric label: ISO 4217 code",
+    COMPONENT_CAPABILITY: "metric label: what a foreign component belongs to",
+    COMPONENT_KIND: "metric label: `worker`, `mcp`, `tool`",
+    COMPONENT_NAME: "metric label: its name",
+    COMPONENT_STATE: "metric label: the state that is 1 while the component is in it, and 0 after",
     SOURCE: "foreign events: where they come from",
     EVENT_TYPE: "foreign events: `approval`, `capability`, `error`, `lifecycle`, `policy` or `run`",
     EVENT_KIND: "foreign events: the source's own name of the event",
@@ -246,7 +254,7 @@ class Metric:
         buckets: Explicit boundaries of a histogram.
     """
 
-    kind: Literal["histogram", "counter", "updown", "observable"]
+    kind: Literal["histogram", "counter", "updown", "gauge", "observable"]
     unit: str
     generation: Literal["legacy", "latest", "always", "ours"]
     labels: tuple[str, ...]
@@ -294,5 +302,8 @@ METRICS: Mapping[str, Metric] = {
     "otel_runtime.usage.cost": Metric("counter", "{currency}", "ours", (CURRENCY, REQUEST_MODEL), "cost of model calls"),
     "otel_runtime.spans.lost": Metric("observable", "{span}", "ours", (LOST_REASON,), "spans that reached no exporter"),
     "otel_runtime.events": Metric("counter", "{event}", "ours", ("otel_runtime.source", "otel_runtime.event.kind"), "foreign events taken"),
+    "otel_runtime.component.state": Metric(
+        "gauge", "1", "ours", (COMPONENT_CAPABILITY, COMPONENT_KIND, COMPONENT_NAME, COMPONENT_STATE), "states of foreign components"
+    ),
     "otel_runtime.hook.errors": Metric("counter", "{error}", "ours", (HOOK,), "exceptions in lifecycle hooks"),
 }

@@ -129,6 +129,8 @@ class Recorder:
             self._records[name] = meter.create_counter(name, unit=metric.unit, description=metric.text).add
         elif metric.kind == "updown":
             self._records[name] = meter.create_up_down_counter(name, unit=metric.unit, description=metric.text).add
+        elif metric.kind == "gauge":
+            self._records[name] = meter.create_gauge(name, unit=metric.unit, description=metric.text).set
         else:
             meter.create_observable_counter(name, [self._observe], unit=metric.unit, description=metric.text)
 

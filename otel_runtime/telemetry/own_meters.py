@@ -173,6 +173,11 @@ class _Instrument:
         if (real := self._found()) is not None:
             real.add(value, attributes, context)
 
+    def set(self, value: float, attributes: Mapping[str, Any], context: Context) -> None:
+        """One state of a gauge."""
+        if (real := self._found()) is not None:
+            real.set(value, attributes, context)
+
     def _found(self) -> Any:
         if self.real is None:
             self._owner.ensure()
