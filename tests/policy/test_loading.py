@@ -244,7 +244,11 @@ class TestLints:
     def test_uncovered(self) -> None:
         """A rule no case tries is a warning; a case of its own or of the file covers it."""
         bare = HEAD + "  - {id: a, tool: web, decision: allow}\n"
-        assert [["P102"], [], []] == [warned(bare), warned(bare + "cases: [{call: {tool: web}, expect: allow}]"), [code for code in warned(GOOD) if code == "P102"]]
+        assert [["P102"], [], []] == [
+            warned(bare),
+            warned(bare + "cases: [{call: {tool: web}, expect: allow}]"),
+            [code for code in warned(GOOD) if code == "P102"],
+        ]
 
     def test_roles(self) -> None:
         """A role that no setting gives to anyone is a warning, when there are settings."""
