@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from otel_runtime.values.making import quickly_made
+
 __all__ = ["Action", "Kind", "Parameter", "ToolSignature", "Unreadable"]
 
 Kind = Literal["tool", "capability", "model", "agent", "workflow"]
@@ -60,6 +62,7 @@ class ToolSignature:
     description: str = ""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Action:
     """One call as a policy sees it: plain data, taken once, never the caller's own objects.

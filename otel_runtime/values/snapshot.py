@@ -68,24 +68,29 @@ def snapshot_arguments(arguments: Mapping[str, Any], opaque: frozenset[str] = fr
         The copy, and True when nothing in it could change behind the copy's back (immutable scalars only), so that it need not be
         taken again before the body starts.
     """
+    if not opaque and len(arguments) < MAX_NODES and all(map(_is_small, arguments.values())):
+        # Most arguments are small scalars: they are their own snapshot, and too few and too short to reach a cap.
+        return dict(arguments), True
     budget = _Budget()
     copy: dict[str, object] = {}
     fixed = True
     for name, value in arguments.items():
         if name in opaque:
             copy[name] = Unreadable(type_name(value), "opaque")
-            continue
-        kind = type(value)
-        if budget.nodes > 0 and (
-            kind in _ATOMS or (kind is str and len(value) <= _SHORT and value.isascii()) or (kind is int and -_SMALL < value < _SMALL)
-        ):
-            # Most arguments are small scalars: they are their own snapshot, and too few and too short to reach a cap.
+        elif budget.nodes > 0 and _is_small(value):
             budget.nodes -= 1
             copy[name] = value
-            continue
-        fixed = fixed and kind in _IMMUTABLE
-        copy[name] = _top(value, budget)
+        else:
+            fixed = fixed and type(value) in _IMMUTABLE
+            copy[name] = _top(value, budget)
     return copy, fixed
+
+
+def _is_small(value: Any) -> bool:
+    kind = type(value)
+    if kind is str:
+        return len(value) <= _SHORT and bool(value.isascii())
+    return -_SMALL < value < _SMALL if kind is int else kind in _ATOMS
 
 
 def _top(value: object, budget: _Budget) -> object:

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
 
+from otel_runtime.values.making import quickly_made
+
 __all__ = ["Cost", "Latency", "ResponseFacts", "RunRef", "TokenUsage", "UsageRecord"]
 
 _EMPTY: Mapping[str, object] = MappingProxyType({})
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
     """Token counts; None where the provider said nothing.
@@ -35,6 +38,7 @@ class TokenUsage:
     details: Mapping[str, object] = field(default_factory=lambda: _EMPTY)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class ResponseFacts:
     """What the response said of itself.
@@ -63,6 +67,7 @@ class Latency:
     tokens_per_second: float | None = None
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Cost:
     """Money.
@@ -80,6 +85,7 @@ class Cost:
     source: str = ""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class RunRef:
     """Where a usage belongs.
@@ -95,6 +101,7 @@ class RunRef:
     message: str | None = None
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
     """One model call's usage.
