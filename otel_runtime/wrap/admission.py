@@ -135,24 +135,17 @@ def _unguarded(call: Call) -> PolicyUnavailable | None:
     return PolicyUnavailable(f"`{call.name}` did not run: {reason}", tool=call.name, reason=reason)
 
 
-_FAILS_BY_ITSELF = object()
-
-
-def _wrong_call(call: Call) -> object | None:
-    """What to do with arguments that do not fit: None when they fit, an error to raise, or a mark that the call fails by itself."""
+def _is_wrong(call: Call) -> bool:
+    """True for arguments that do not fit and are to be refused; False when Python itself refuses the call."""
+    fn = call.plan.fn
+    if fn is None or not call.plan.simple:
+        return True
     try:
-        call.arguments()
-    except TypeError as error:
-        fn = call.plan.fn
-        if fn is None or not call.plan.simple:
-            return error
-        try:
-            inspect.signature(fn).bind(*call.args, **call.kwargs)
-        except TypeError:
-            # Python itself refuses the call before any of the function's code runs, in its own words.
-            return _FAILS_BY_ITSELF
-        return error
-    return None
+        inspect.signature(fn).bind(*call.args, **call.kwargs)
+    except TypeError:
+        # Before any of the function's code runs, and in its own words.
+        return False
+    return True
 
 
 def _look(call: Call, guard: Guard) -> Look | Exception | None:
@@ -160,8 +153,11 @@ def _look(call: Call, guard: Guard) -> Look | Exception | None:
     engine = in_force(guard.engine)
     if not engine.governs(call.plan.kind, call.name):
         return None
-    if call.bound is None and (wrong := _wrong_call(call)) is not None:
-        return wrong if isinstance(wrong, Exception) else None
+    if call.bound is None:
+        try:
+            call.arguments()
+        except TypeError as error:
+            return error if _is_wrong(call) else None
     began = perf_counter()
     now = call.active.clock()
     action = call.action()
@@ -202,6 +198,6 @@ def _permit(call: Call, look: Look, ruling: Ruling, hold: Hold | None) -> bool:
         if hold is not None and call.active.guard is not None:
             call.active.guard.facts.release(hold)
         return False
-    call.permit = Permit(ruling.decision, hold)
+    call.permit = tuple.__new__(Permit, (ruling.decision, hold, None, ()))
     call.active.tracing.decided(look.action, ruling.decision, perf_counter() - look.began, content=call.plan.options.capture_input)
     return True

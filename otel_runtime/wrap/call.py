@@ -18,9 +18,10 @@ from otel_runtime.values.host import HostContext
 from otel_runtime.values.trace import TraceEvent, TraceRef
 from otel_runtime.values.usage import UsageRecord
 from otel_runtime.wrap.active import Active, Sums
+from otel_runtime.wrap.binding import NO_RECEIVER
 from otel_runtime.wrap.invocation import Invocation
 from otel_runtime.wrap.plan import CallPlan
-from otel_runtime.wrap.scope import RunState, Scope, enter_scope, leave_scope
+from otel_runtime.wrap.scope import RunState, Scope, current_scope, enter_scope, leave_scope
 
 __all__ = ["Call", "Permit"]
 
@@ -41,6 +42,9 @@ class Permit(NamedTuple):
     links: tuple[TraceRef, ...] = ()
 
 
+_NO_PERMIT: tuple[None, None, None, tuple[TraceRef, ...]] = (None, None, None, ())
+
+
 class Call(Invocation):
     """The state of one call.
 
@@ -51,7 +55,7 @@ class Call(Invocation):
         kwargs: Keyword arguments as the caller gave them.
         scope: Surroundings; those of the running code when None.
         parent: Span to use as parent instead of the current one (a resumed call).
-        named: Arguments by name, when they come from a model or a `with` block.
+        named: Arguments by name, when they come from a model or a `with` block; they need not fit the signature.
         registered: False when nobody declared the tool.
     """
 
@@ -69,7 +73,15 @@ class Call(Invocation):
         named: Mapping[str, Any] | None = None,
         registered: bool = True,
     ) -> None:
-        super().__init__(plan, active, args, kwargs, scope=scope, named=named, registered=registered)
+        self.plan = plan
+        self.active = active
+        self.args = args
+        self.kwargs = {} if kwargs is None else kwargs
+        self.scope = current_scope() if scope is None else scope
+        self.bound = None if named is None else dict(named)
+        self.registered = registered
+        self._receiver = NO_RECEIVER
+        self._fixed = False
         self.parent: TraceRef | None = parent
         self.permit: Permit | None = None
         self.span: OpenSpan | None = None
@@ -77,9 +89,11 @@ class Call(Invocation):
         self.spent_usd: Decimal | None = None
         self.spent_tokens: int | None = None
         self._dedupe_key: str | None = None
-        self._refused: list[RetryableFailure] = []
+        self._refused: tuple[RetryableFailure, ...] = ()
         self._run_started = False
         self._tokens: tuple[Token[Scope], object] | None = None
+        if plan.adopts:
+            self._adopt_names()
 
     def open(self) -> OpenSpan:
         """Open the span of the body; a call that is retried keeps the one it has."""
@@ -112,7 +126,7 @@ class Call(Invocation):
 
     def refused_attempt(self, failure: RetryableFailure) -> None:
         """Remember an attempt that will be made again."""
-        self._refused.append(failure)
+        self._refused = (*self._refused, failure)
         if self.span is not None:
             self._attempt_event(failure)
 
@@ -143,9 +157,9 @@ class Call(Invocation):
         (self.sums or self._sums_around()).add(record)
         if record.cost is not None and record.cost.currency == "USD":
             self.spent_usd = (self.spent_usd or Decimal(0)) + record.cost.amount
-        counts = [count for count in (record.usage.input_tokens, record.usage.output_tokens) if count is not None]
-        if counts:
-            self.spent_tokens = (self.spent_tokens or 0) + sum(counts)
+        used = record.usage
+        if used.input_tokens is not None or used.output_tokens is not None:
+            self.spent_tokens = (self.spent_tokens or 0) + (used.input_tokens or 0) + (used.output_tokens or 0)
         return record
 
     @property
@@ -209,28 +223,32 @@ class Call(Invocation):
         self.announce(lambda place: native_event(self.plan.kind, self.name, place, outcome=outcome, facts=facts))
 
     def _span_start(self) -> SpanStart:
-        plan, scope, permit = self.plan, self.scope, self.permit
-        return SpanStart(
-            plan.kind,
-            self.name,
-            scope.agents[-1] if scope.agents else None,
-            scope.session,
-            scope.run.id if scope.run is not None else None,
-            scope.call_id,
-            self.requested_model(),
-            plan.options.provider,
-            permit.decision if permit is not None else None,
-            permit.request_id if permit is not None else None,
-            permit.links if permit is not None else (),
-            self.parent,
-            self._captured_arguments(),
-            plan.options.attributes,
-            self.active.guard is None,
+        plan, scope, active = self.plan, self.scope, self.active
+        options, kind = plan.options, plan.kind
+        model = options.model if options.model is not None or kind != "model" else self.requested_model()
+        decision, _, request_id, links = self.permit or _NO_PERMIT
+        # As `SpanStart(...)` makes it, but for a call.
+        return tuple.__new__(
+            SpanStart,
+            (
+                kind,
+                plan.name if kind != "model" else model or plan.name,
+                scope.agents[-1] if scope.agents else None,
+                scope.session,
+                scope.run.id if scope.run is not None else None,
+                scope.call_id,
+                model,
+                options.provider,
+                decision,
+                request_id,
+                links,
+                self.parent,
+                # What binds them, not they themselves: a span that is not recorded never asks.
+                self._arguments_or_none if options.capture_input and active.tracing.captures else None,
+                options.attributes,
+                active.guard is None,
+            ),
         )
-
-    def _captured_arguments(self) -> Callable[[], dict[str, Any] | None] | None:
-        # What binds them, not they themselves: a span that is not recorded never asks.
-        return self._arguments_or_none if self.plan.options.capture_input and self.active.tracing.captures else None
 
     def _arguments_or_none(self) -> dict[str, Any] | None:
         try:
@@ -244,7 +262,7 @@ class Call(Invocation):
         self._run_started = scope.run is None or scope.operation is None
         if scope.run is None:
             run = RunState(uuid.uuid4().hex)
-            self.scope: Scope = scope.for_run(run)
+            self.scope = scope.for_run(run)
 
     def _sums_around(self) -> Sums:
         operation = self.scope.operation

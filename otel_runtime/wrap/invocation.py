@@ -10,48 +10,25 @@ from otel_runtime.values.snapshot import same_data, snapshot_arguments, type_nam
 from otel_runtime.wrap.active import Active
 from otel_runtime.wrap.binding import NO_RECEIVER
 from otel_runtime.wrap.plan import CallPlan
-from otel_runtime.wrap.scope import RunState, Scope, current_scope
+from otel_runtime.wrap.scope import RunState, Scope
 
 __all__ = ["Invocation"]
 
 
 class Invocation:
-    """One call as data.
-
-    Args:
-        plan: Of the function.
-        active: The running parts.
-        args: Positional arguments as the caller gave them.
-        kwargs: Keyword arguments as the caller gave them.
-        scope: Surroundings; those of the running code when None.
-        named: Arguments by name, when they come from a model or a `with` block; they need not fit the signature.
-        registered: False when nobody declared the tool.
-    """
+    """One call as data; `Call` makes it and says what its arguments are."""
 
     __slots__ = ("_fixed", "_receiver", "active", "args", "bound", "kwargs", "plan", "registered", "scope")
 
-    def __init__(
-        self,
-        plan: CallPlan,
-        active: Active,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-        *,
-        scope: Scope | None = None,
-        named: Mapping[str, Any] | None = None,
-        registered: bool = True,
-    ) -> None:
-        self.plan: CallPlan = plan
-        self.active: Active = active
-        self.args: tuple[Any, ...] = args
-        self.kwargs: dict[str, Any] = kwargs or {}
-        self.scope: Scope = scope or current_scope()
-        self.bound: dict[str, Any] | None = None if named is None else dict(named)
-        self.registered: bool = registered
-        self._receiver: object = NO_RECEIVER
-        self._fixed = False
-        if plan.options.session is not None or plan.options.user is not None:
-            self._adopt_names()
+    _fixed: bool
+    _receiver: object
+    active: Active
+    args: tuple[Any, ...]
+    bound: dict[str, Any] | None
+    kwargs: dict[str, Any]
+    plan: CallPlan
+    registered: bool
+    scope: Scope
 
     @property
     def name(self) -> str:
@@ -82,16 +59,17 @@ class Invocation:
         Raises:
             TypeError: The arguments do not fit the signature.
         """
-        args, self._fixed = snapshot_arguments(self.arguments(), self.plan.options.opaque)
-        scope = self.scope
+        plan, scope = self.plan, self.scope
+        arguments = self.arguments() if self.bound is None else self.bound
+        args, self._fixed = snapshot_arguments(arguments, plan.options.opaque)
         return Action(
-            self.plan.kind,
+            plan.kind,
             self.name,
             args,
-            self.signature,
+            plan.signature if plan.kind == "tool" else None,
             self.registered,
-            self.plan.options.tags,
-            (*scope.agents, self.plan.name) if self.plan.kind == "agent" else scope.agents,
+            plan.options.tags,
+            (*scope.agents, plan.name) if plan.kind == "agent" else scope.agents,
             scope.session,
             scope.user,
             scope.roles,
@@ -99,7 +77,7 @@ class Invocation:
             scope.context,
             scope.run.id if scope.run is not None else None,
             scope.call_id,
-            self._receiver_name(),
+            None if self._receiver is NO_RECEIVER else self._receiver_name(),
             scope.around,
         )
 
@@ -146,10 +124,8 @@ class Invocation:
             outer.around_session(session),
         )
 
-    def _receiver_name(self) -> str | None:
+    def _receiver_name(self) -> str:
         receiver = self._receiver
-        if receiver is NO_RECEIVER:
-            return None
         return f"{receiver.__module__}.{receiver.__qualname__}" if isinstance(receiver, type) else type_name(receiver)
 
 

@@ -65,7 +65,7 @@ class CallPlan:
         fn: The function; None for a `with` block.
     """
 
-    __slots__ = ("_signature", "binder", "code", "fn", "function_kind", "kind", "name", "options", "receiver", "simple", "target")
+    __slots__ = ("_signature", "adopts", "binder", "code", "fn", "function_kind", "kind", "name", "options", "receiver", "simple", "target")
 
     def __init__(self, kind: Kind, options: Options, fn: Callable[..., Any] | None) -> None:
         self.kind: Kind = kind
@@ -73,6 +73,8 @@ class CallPlan:
         self.fn: Callable[..., Any] | None = fn
         self.name: str = options.name or callable_name(fn)
         self._signature: ToolSignature | None = None
+        # True when session or user of a call are found in its arguments.
+        self.adopts: bool = options.session is not None or options.user is not None
         self.function_kind: FunctionKind = "sync" if fn is None else function_kind(fn)
         self.binder: Binder | None = None
         self.receiver: bool = False
