@@ -11,7 +11,7 @@ MOVED := moved
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-jaeger test check bench backends wheel clean lint types moved
+.PHONY: help demo demo-jaeger test check bench backends docs wheel clean lint types moved
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -27,7 +27,7 @@ test: .venv/.stamp-dev ## run the tests (one folder: make test ARGS=tests/policy
 	@echo "pytest: running the tests"
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: lint types test wheel ## do what CI does: lint, layers, types, tests, documents, and the wheel without the source
+check: lint types docs test wheel ## do what CI does: lint, layers, types, tests, documents, and the wheel without the source
 
 bench: .venv/.stamp ## measure against a raw SDK span and print the ratios (quickly: make bench ARGS=--short)
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -48,6 +48,10 @@ types: .venv/.stamp-dev ## check types: mypy strict over all code, pyright over 
 	@echo "pyright: every public type is complete"
 	@# It looks for the package where the first python on PATH has it.
 	@PATH="$(HERE)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes otel_runtime --ignoreexternal
+
+docs: .venv/.stamp-dev ## build the site with the reference into build/docs/index.html
+	@echo "sphinx: the site; every warning is an error"
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 wheel: .venv/.stamp-dev ## build sdist and wheel, and test the wheel where the source is out of sight
 	@$(BIN)/python .ci/wheel.py

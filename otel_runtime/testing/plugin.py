@@ -1,12 +1,12 @@
 """The pytest plugin: fixtures `otel_runtime_memory` and `otel_runtime_receiver`, marker `otel_runtime`.
 
-Loads nothing heavy until a test asks for a fixture.
+Loads nothing heavy until a test asks for a fixture::
 
-@pytest.mark.otel_runtime(policy="policy/support.yaml")
-def test_refund_is_denied(otel_runtime_memory):
-    otel_runtime_memory.assert_decided(
-        lambda: refund(order_id=1, amount=900), "deny", rule="refund.limit", span="policy deny refund"
-    )
+    @pytest.mark.otel_runtime(policy="policy/support.yaml")
+    def test_refund_is_denied(otel_runtime_memory):
+        otel_runtime_memory.assert_decided(
+            lambda: refund(order_id=1, amount=900), "deny", rule="refund.limit", span="policy deny refund"
+        )
 """
 
 from __future__ import annotations
