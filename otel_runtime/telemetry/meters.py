@@ -6,6 +6,7 @@ from opentelemetry.context import Context
 
 from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry.metrics import Labels, Record, Recorder, Value
+from otel_runtime.telemetry.model_labels import ModelLabels
 from otel_runtime.telemetry.operations import Plan, approval_outcome
 from otel_runtime.telemetry.places import current_context
 from otel_runtime.values.action import Action
@@ -24,6 +25,9 @@ _COUNTERS = (
     (f"{_INFERENCE}cache_write.input_tokens", "cache_write"),
     (f"{_INFERENCE}reasoning.output_tokens", "reasoning"),
 )
+_REMEMBERED = 1024
+# A decision with the name it was about and whether that was registered; labels of its count and of its duration.
+_Ruling = tuple[Decision, str, bool, dict[str, Value], dict[str, Value]]
 
 
 class Meters:
@@ -35,14 +39,14 @@ class Meters:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._models = Labels()
+        self._models = ModelLabels()
         self._names = Labels(1000)
         self._errors = Labels(64)
         self._tools = Labels(1000)
         self._rules = Labels(1000)
         # By name of the operation; there are four.
         self._timers: dict[str, tuple[Record, ...]] = {}
-        self._decisions: dict[tuple[str, str, str], tuple[dict[str, str], dict[str, str]]] = {}
+        self._rulings: dict[int, _Ruling] = {}
         self._count_decision = recorder.record("otel_runtime.policy.decisions")
         self._time_decision = recorder.record("otel_runtime.policy.duration")
 
@@ -52,21 +56,11 @@ class Meters:
 
     def model(self, given: str | None, provider: str | None, labels: dict[str, str]) -> dict[str, str]:
         """Labels of a model call, as far as they are known at its start."""
-        found = dict(labels)
-        if given is not None:
-            found[c.REQUEST_MODEL] = self._models.of(given)
-        if provider is not None:
-            found[c.PROVIDER_NAME] = self._models.of(provider)
-        return found
+        return self._models.asked(given, provider, labels)
 
     def model_labels(self, record: UsageRecord, labels: dict[str, str]) -> dict[str, str]:
         """The same with what the answer told."""
-        found = dict(labels)
-        if record.model is not None:
-            found[c.RESPONSE_MODEL] = self._models.of(record.model)
-        if record.provider is not None:
-            found.setdefault(c.PROVIDER_NAME, self._models.of(record.provider))
-        return found
+        return self._models.told(record, labels).full
 
     def duration(self, plan: Plan, labels: dict[str, str], error: str | None, seconds: float, first: float | None, where: Context) -> None:
         """An operation has ended."""
@@ -86,31 +80,38 @@ class Meters:
 
     def usage(self, usage: UsageRecord, labels: dict[str, str], where: Context) -> None:
         """A model call's tokens and cost."""
-        own = {key: labels[key] for key in (c.REQUEST_MODEL, c.PROVIDER_NAME) if key in labels}
-        known = self.model_labels(usage, {c.OPERATION: "chat", **own})
-        for kind in ("input", "output"):
-            self._put("gen_ai.client.token.usage", getattr(usage.usage, f"{kind}_tokens"), {**known, c.TOKEN_TYPE: kind}, where)
+        used, known = usage.usage, self._models.told(usage, labels)
+        self._share("gen_ai.client.token.usage", used.input_tokens, known.given, where)
+        self._share("gen_ai.client.token.usage", used.output_tokens, known.answered, where)
         for name, part in _COUNTERS:
-            self._put(name, getattr(usage.usage, part), known, where)
+            self._share(name, getattr(used, part), known.chat, where)
         if usage.cost is not None:
-            model = known.get(c.REQUEST_MODEL) or known.get(c.RESPONSE_MODEL) or c.OTHER
-            currency = {c.CURRENCY: self._models.of(usage.cost.currency), c.REQUEST_MODEL: model}
-            self._put("otel_runtime.usage.cost", float(usage.cost.amount), currency, where)
+            self._share("otel_runtime.usage.cost", float(usage.cost.amount), self._models.money(usage.cost.currency, known.chat), where)
 
     def decided(self, action: Action, decision: Decision, duration_s: float) -> None:
         """A decision was made; a name the model made up is not a label."""
         if self._count_decision is None or self._time_decision is None:
             return
-        tool = self._tools.of(action.name) if action.registered else c.OTHER
-        key = (decision.value, self._rules.of(decision.rule or decision.code), tool)
-        known = self._decisions.get(key)
-        if known is None:
-            # Bounded: its parts come from bounded sets of labels.
-            counted = {c.DECISION: key[0], c.DECISION_RULE: key[1], c.OWN_TOOL: tool}
-            known = self._decisions[key] = (counted, {c.DECISION: key[0]})
+        known = self._rulings.get(id(decision))
+        # An engine hands out one object for every plain ruling; it is kept with its id, so that the id cannot come to mean another one.
+        if known is None or known[0] is not decision or known[1] != action.name or known[2] != action.registered:
+            known = self._ruling(action, decision)
         where = current_context()
-        self._recorder.put(self._count_decision, 1, known[0], where)
-        self._recorder.put(self._time_decision, duration_s, known[1], where)
+        self._recorder.put(self._count_decision, 1, known[3], where)
+        self._recorder.put(self._time_decision, duration_s, known[4], where)
+
+    def _ruling(self, action: Action, decision: Decision) -> _Ruling:
+        tool = self._tools.of(action.name) if action.registered else c.OTHER
+        counted: dict[str, Value] = {
+            c.DECISION: decision.value,
+            c.DECISION_RULE: self._rules.of(decision.rule or decision.code),
+            c.OWN_TOOL: tool,
+        }
+        found: _Ruling = (decision, action.name, action.registered, counted, {c.DECISION: decision.value})
+        if len(self._rulings) >= _REMEMBERED:
+            self._rulings.clear()
+        self._rulings[id(decision)] = found
+        return found
 
     def asked(self, request: ApprovalRequest) -> None:
         """A person was asked."""
@@ -131,6 +132,12 @@ class Meters:
     def hook_failed(self, hook: str) -> None:
         """A lifecycle hook raised."""
         self._put("otel_runtime.hook.errors", 1, {c.HOOK: self._errors.of(hook)}, current_context())
+
+    def _share(self, name: str, value: float | None, labels: dict[str, str], where: Context) -> None:
+        """As `_put`, with labels that nobody changes."""
+        record = self._recorder.record(name)
+        if record is not None and value is not None:
+            self._recorder.put(record, value, labels, where)
 
     def _put(self, name: str, value: float | None, labels: dict[str, str], where: Context) -> None:
         record = self._recorder.record(name)

@@ -15,6 +15,7 @@ from otel_runtime.telemetry.redaction import Redactor
 from otel_runtime.telemetry.sanitize import attributes as clean_all
 from otel_runtime.telemetry.sanitize import name as clean_name
 from otel_runtime.telemetry.sanitize import text
+from otel_runtime.telemetry.sanitize import value as clean_value
 from otel_runtime.values.action import Action
 from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.decision import Decision
@@ -215,15 +216,23 @@ def approval_outcome(request: ApprovalRequest) -> Literal["approved", "denied", 
 
 def usage_attributes(record: UsageRecord) -> Attributes:
     """Attributes of a model call's usage; what the provider did not say is left out."""
-    found: dict[str, object] = _token_attributes(record.usage)
-    found[c.TOTAL_TOKENS] = record.usage.total_tokens
-    found[c.RESPONSE_MODEL] = record.model
-    found[c.PROVIDER_NAME] = record.provider
-    found[c.RESPONSE_ID] = record.response.id
-    found[c.FINISH_REASONS] = record.response.finish_reasons or None
+    usage, said = record.usage, record.response
+    found: dict[str, object] = {
+        c.INPUT_TOKENS: usage.input_tokens,
+        c.OUTPUT_TOKENS: usage.output_tokens,
+        c.CACHE_READ: usage.cache_read,
+        c.CACHE_WRITE: usage.cache_write,
+        c.CACHE_CREATION: usage.cache_write,
+        c.REASONING: usage.reasoning,
+        c.TOTAL_TOKENS: usage.total_tokens,
+        c.RESPONSE_MODEL: record.model,
+        c.PROVIDER_NAME: record.provider,
+        c.RESPONSE_ID: said.id,
+        c.FINISH_REASONS: said.finish_reasons or None,
+    }
     if record.cost is not None:
         found.update(_cost_attributes(record.cost))
-    return clean_all({key: value for key, value in found.items() if value is not None})
+    return {key: clean for key, value in found.items() if value is not None and (clean := clean_value(value)) is not None}
 
 
 def totals_attributes(usage: TokenUsage, finish_reasons: tuple[str, ...]) -> Attributes:
@@ -256,17 +265,6 @@ def seconds_between(start: datetime, end: datetime) -> float:
 def _application(start: SpanStart) -> Attributes:
     # An attribute of the application's must not pass for a decision or an approval.
     return {key: value for key, value in clean_all(start.attributes).items() if not key.startswith(_RESERVED)}
-
-
-def _token_attributes(usage: TokenUsage) -> dict[str, object]:
-    return {
-        c.INPUT_TOKENS: usage.input_tokens,
-        c.OUTPUT_TOKENS: usage.output_tokens,
-        c.CACHE_READ: usage.cache_read,
-        c.CACHE_WRITE: usage.cache_write,
-        c.CACHE_CREATION: usage.cache_write,
-        c.REASONING: usage.reasoning,
-    }
 
 
 def _cost_attributes(cost: Cost) -> dict[str, object]:

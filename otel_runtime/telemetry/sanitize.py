@@ -46,6 +46,8 @@ def value(given: object) -> Scalar | tuple[str, ...] | None:
     kind = type(given)
     if kind is str:
         return text(given)
+    if kind is int:
+        return _whole(given)  # type: ignore[arg-type]  # its type has just been looked at
     if kind is bool:
         return bool(given)
     if isinstance(given, int):
