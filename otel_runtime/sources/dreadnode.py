@@ -275,6 +275,8 @@ def _kind_facts(row: Kind, payload: Fields) -> dict[str, object]:
     if row.log:
         crashed = row.name == "component.state_changed" and payload.get("error") is not None
         facts["log.level"] = "error" if crashed else row.log
+    if row.name == "component.state_changed":
+        facts |= present(**{f"component__{field}": optional_text(payload, field) for field in ("capability", "kind", "name", "status")})
     if not row.outcome:
         return facts
     error = mapping(payload.get("error") or {}, "error")

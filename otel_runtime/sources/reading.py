@@ -21,6 +21,10 @@ _TEXTS = frozenset({"text", "delta", "textDelta", "content"})
 # What a source says to the projector, and no foreign event may say for it.
 CONTROL = frozenset(
     {
+        "component.capability",
+        "component.kind",
+        "component.name",
+        "component.status",
         "event.often",
         "event.seq",
         "event.source",

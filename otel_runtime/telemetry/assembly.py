@@ -27,12 +27,14 @@ from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry import otlp, quiet
 from otel_runtime.telemetry.capture import Capture, capture_mode
 from otel_runtime.telemetry.console_tree import ConsoleTree
+from otel_runtime.telemetry.event_logs import EventLogs
 from otel_runtime.telemetry.event_signals import EventSignals
 from otel_runtime.telemetry.identifiers import OwnIds
 from otel_runtime.telemetry.loss_file import LossFile, loss_directory
 from otel_runtime.telemetry.losses import Losses
 from otel_runtime.telemetry.metrics import Recorder
 from otel_runtime.telemetry.otlp_json_file import OtlpJsonFile, trace_file_path
+from otel_runtime.telemetry.otlp_logs import log_provider
 from otel_runtime.telemetry.otlp_sender import OtlpSender
 from otel_runtime.telemetry.outlets import Outlets
 from otel_runtime.telemetry.own_meters import OwnMeters, interval_from
@@ -83,7 +85,7 @@ def assemble(
     tracers, whose = _tracers(around, tracer_provider, pipes)
     meters = _meters(around, meter_provider)
     flushes = _flushes(None if whose == "own" else tracers) + _flushes(meters)
-    stops = [meters.shutdown] if isinstance(meters, OwnMeters) else []
+    stops: list[_Flush] = [meters.shutdown] if isinstance(meters, OwnMeters) else []
     mode, wrong = capture_mode(settings.capture, environ.get(_CAPTURE_VARIABLE))
     if wrong:
         losses.problem(_CAPTURE_VARIABLE, wrong, warn=False)
@@ -91,11 +93,14 @@ def assemble(
     tracer = tracers.get_tracer(c.SCOPE, __version__, attributes=scope)
     meter = None if meters is None else meters.get_meter(c.SCOPE, __version__, attributes=scope)
     recorder = Recorder(meter, settings.metric_names, losses)
+    logs = EventLogs(lambda: _log_provider(around), losses)
+    if settings.otlp != "off":
+        flushes, stops = [*flushes, logs.flush], [*stops, logs.shutdown]
     return OtelTracing(
         tracer,
         recorder,
         Outlets(whose, pipes, flushes, stops),
-        projector=Projector(TracerSpans(tracer), EventSignals(recorder)),
+        projector=Projector(TracerSpans(tracer), EventSignals(recorder, logs), mask=redactor.mask),
         losses=losses,
         capture=Capture(mode, redactor),
         redactor=redactor,
@@ -253,6 +258,15 @@ def _otlp_metrics(around: _Surroundings) -> MetricExporter | None:
     # Built at once only when its preferences matter: the exporter reads them from variables itself.
     like = make() if known or any(name.startswith("OTEL_EXPORTER_OTLP_METRICS_") for name in around.environ) else None
     return otlp.QuietMetrics(make, around.losses, None if known else otlp.Collector.local(protocol), like)
+
+
+def _log_provider(around: _Surroundings) -> object:
+    """Where log records of foreign events go when the application has no provider for them; None when nothing takes them now."""
+    if around.settings.otlp == "off":
+        return None
+    protocol = otlp.protocol_of(around.environ, "LOGS", around.losses)
+    collector = None if _endpoint_known(around, "LOGS") else otlp.Collector.local(protocol)
+    return log_provider(_exporters(around, "LOGS"), protocol, collector, _resource(around), around.losses)
 
 
 def _flushes(provider: TracerProvider | MeterProvider | OwnMeters | None) -> list[_Flush]:

@@ -105,6 +105,10 @@ _CONSUMED: Final = frozenset(
         "delta.ambiguous",
         "session.ended",
         "log.level",
+        "component.capability",
+        "component.kind",
+        "component.name",
+        "component.status",
         "approval.timeout_ms",
     }
 )

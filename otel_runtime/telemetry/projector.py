@@ -25,11 +25,12 @@ from typing import Final
 
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry import sanitize
-from otel_runtime.telemetry.event_attributes import LATE, ORPHAN, PARENT, QUEUED, Attributes, attributes_of
+from otel_runtime.telemetry.event_attributes import LATE, ORPHAN, PARENT, QUEUED, Attributes, Mask, attributes_of
 from otel_runtime.telemetry.event_signals import LogSignals, Signals
 from otel_runtime.telemetry.projector_order import Known, began, ending_of_run, is_overdue, is_queued
 from otel_runtime.telemetry.projector_spans import SpanPort, Spans
 from otel_runtime.telemetry.projector_steps import RunWriter
+from otel_runtime.telemetry.projector_telling import Teller
 from otel_runtime.telemetry.projector_units import Ending, Held, Run, Unit
 from otel_runtime.telemetry.run_view import Seen, nanoseconds, see
 from otel_runtime.telemetry.worker import Worker
@@ -58,6 +59,7 @@ class Projector:
         window_s: Seconds that an event may come before the one it should follow.
         idle_s: Seconds without any event or heartbeat after which a run is closed.
         sweep_every_s: Seconds between looks at windows and idle runs when no event comes; 0 starts no thread.
+        mask: Masks secrets in free text; None leaves it as it is.
     """
 
     def __init__(
@@ -73,10 +75,13 @@ class Projector:
         window_s: float = 2.0,
         idle_s: float = 1800.0,
         sweep_every_s: float = 1.0,
+        mask: Mask | None = None,
     ) -> None:
         self._spans = spans
-        self._signals = signals or LogSignals()
-        self._writer = RunWriter(spans, self._signals, max_steps, max_events)
+        signals = signals or LogSignals()
+        self._teller = Teller(spans, signals, mask)
+        self._mask = mask
+        self._writer = RunWriter(spans, signals, max_steps, max_events, mask)
         self._clock = clock
         self._max_runs = max_runs
         self._window_ns, self._idle_ns = int(window_s * 1e9), int(idle_s * 1e9)
@@ -130,6 +135,7 @@ class Projector:
         with self._lock:
             self._forget_again()
             self._settle()
+            self._teller.speak()
 
     def close(self) -> None:
         """End every open span, flagged as not finished; later events are dropped."""
@@ -143,6 +149,7 @@ class Projector:
             self._settle()
             for run in list(self._runs.values()):
                 self._close(run, "closed")
+            self._teller.speak()
 
     def _observe(self, event: TraceEvent) -> None:
         self._forget_again()
@@ -155,18 +162,25 @@ class Projector:
         if reason := self._unwanted(event):
             self._note(reason)
             return
-        self._signal(event)
+        self._teller.count(event)
         seen, now = see(event), nanoseconds(event.timestamp) or clock
         if event.attributes.get("session.ended") is True:
+            self._tell(event, self._turn_of(seen.session), now)
             self._close_session(seen, event, now, clock)
             return
         run_id = seen.run or self._turn_of(seen.session)
+        run = None if run_id is None else self._runs.get(run_id)
+        if "log.level" in event.attributes or "component.status" in event.attributes:
+            self._tell(event, run_id, now)
         if run_id is None:
             self._without_run(event, seen, now, clock)
             return
-        run = self._runs.get(run_id) or self._arrive(run_id, seen, event, now, clock)
-        if run is not None:
+        if run := run or self._arrive(run_id, seen, event, now, clock):
             self._apply(run, seen, event, now, clock)
+
+    def _tell(self, event: TraceEvent, run_id: str | None, now: int) -> None:
+        run = None if run_id is None else self._runs.get(run_id)
+        self._teller.tell(event, event.trace if run is None else run.unit.span, now)
 
     def _forget_again(self) -> None:
         if self._again is not None and self._again_at is not None and self._agains:
@@ -174,7 +188,7 @@ class Projector:
             unit.count_more(event.name, times)
             run.heard_ns = self._clock()
             run.last_ns = max(run.last_ns, run.heard_ns)
-            self._signals.event(str(event.attributes.get("event.source", "")), str(event.attributes.get("event.kind", "")), times)
+            self._teller.count(event, times)
         self._again = self._again_at = None
         self._agains = 0
 
@@ -189,13 +203,6 @@ class Projector:
     def _note(self, reason: str) -> None:
         known = reason in self._problems or len(self._problems) < _REASONS
         self._problems[reason if known else "other"] += 1
-
-    def _signal(self, event: TraceEvent) -> None:
-        facts = event.attributes
-        kind, level = facts.get("event.kind"), facts.get("log.level")
-        self._signals.event(str(facts.get("event.source", ""))[:64], kind[:64] if isinstance(kind, str) and kind else event.name[:64])
-        if isinstance(level, str):
-            self._signals.log(level, sanitize.name(event.name), attributes_of(event))
 
     def _unwanted(self, event: TraceEvent) -> str | None:
         if self._closed:
@@ -220,9 +227,9 @@ class Projector:
         if isinstance(event.attributes.get("log.level"), str):
             # It is a log record, and there is no span for it to stand on.
             return
-        facts = attributes_of(event)
+        facts = attributes_of(event, mask=self._mask)
         if facts.get(names.DECISION) not in (None, "allow"):
-            self._signals.decided(str(facts[names.DECISION]), str(facts.get(names.OWN_TOOL, "")))
+            self._teller.decided(facts, event.trace)
         span = self._spans.start(sanitize.name(event.name), {**facts, ORPHAN: True}, now, event.trace)
         span.end(now, None)
 
@@ -304,7 +311,7 @@ class Projector:
 
     def _late(self, run: Run, seen: Seen, event: TraceEvent, now: int, clock: int) -> None:
         """An event of a run that has ended: a whole step still becomes a span."""
-        facts = attributes_of(event)
+        facts = attributes_of(event, mask=self._mask)
         if seen.step is None or seen.often or len(run.late) >= _LATE:
             if facts.get(names.DECISION) not in (None, "allow"):
                 self._writer.decide(run, seen, {**facts, LATE: True}, now)
@@ -322,6 +329,7 @@ class Projector:
 
     def _sweep(self, clock: int) -> None:
         self._sweep_at = clock + _SWEEP_NS
+        self._teller.speak()
         since = clock - self._window_ns
         for run_id in [run_id for run_id, held in self._waiting.items() if is_overdue(held, since, clock - self._idle_ns)]:
             self._release(run_id)

@@ -58,6 +58,10 @@ class Spans(Protocol):
         """Start a span under another one, under a place in a foreign trace, or as a root."""
         ...
 
+    def place(self, parent: SpanPort | TraceRef | None) -> Context:
+        """The context of a span, or of a place in a foreign trace, for what is measured or logged there."""
+        ...
+
 
 class TracerSpans:
     """Spans of an OpenTelemetry tracer.
@@ -96,6 +100,12 @@ class TracerSpans:
         flags: Attributes = {} if parent.parent_id else {SYNTHETIC: True}
         context = set_span_in_context(around, _EMPTY)
         return _TracerSpan(self._spans.start(name, kind, lambda: {**attributes, **flags}, context, around, (), at_ns))
+
+    def place(self, parent: SpanPort | TraceRef | None) -> Context:
+        """The context of a span, or of a place in a foreign trace, for what is measured or logged there."""
+        if isinstance(parent, _TracerSpan):
+            return parent.context
+        return _EMPTY if not isinstance(parent, TraceRef) else set_span_in_context(_remote(parent), _EMPTY)
 
 
 class _GivenTrace(IdGenerator):

@@ -5,6 +5,7 @@ Knows no other run and no clock: which run an event belongs to, and when it is t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -22,10 +23,10 @@ from otel_runtime.telemetry.event_attributes import (
     step_name,
     tool_of,
 )
-from otel_runtime.telemetry.event_signals import Signals
+from otel_runtime.telemetry.event_signals import Operation, Signals
 from otel_runtime.telemetry.projector_spans import SpanPort, Spans
-from otel_runtime.telemetry.projector_units import Ending, Held, Run, Unit
-from otel_runtime.telemetry.run_view import Seen, nanoseconds, see
+from otel_runtime.telemetry.projector_units import Ending, Held, Run, Unit, UnitKind
+from otel_runtime.telemetry.run_view import Seen, StepKind, nanoseconds, see
 from otel_runtime.values.trace import TraceEvent, TraceRef
 
 __all__ = ["RunWriter", "ending_of"]
@@ -34,6 +35,9 @@ _NOTHING: Final[Attributes] = MappingProxyType({})
 _EARLY: Final = 64
 # Endings that have a beginning. Any other name with a step of its own is a step without length.
 _ENDS: Final = (".finish", ".finished", ".end", ".completed", ".failed", ".error", ".cancelled")
+# What is measured of a unit; where its name stands.
+_OPERATIONS: Final[Mapping[UnitKind, Operation]] = {"tool": "tool", "model": "model", "agent": "agent", "run": "agent"}
+_SUBJECTS: Final[Mapping[str, str]] = {"model": names.REQUEST_MODEL, "agent": names.AGENT_NAME, "approval": names.OWN_TOOL}
 _USAGE: Final = (("usage.input_tokens", names.INPUT_TOKENS), ("usage.output_tokens", names.OUTPUT_TOKENS))
 
 
@@ -58,7 +62,7 @@ class RunWriter:
         """Start a run's span."""
         name = run_name(event, "")
         facts = {**self._facts(event), names.OPERATION: name.split(" ")[0], **flags}
-        unit = Unit(self._spans.start(name, facts, now, parent), now, name, "", facts)
+        unit = Unit(self._spans.start(name, facts, now, parent), now, name, "", facts, "run")
         return Run(run_id, unit, seen.session, seen.announced, last_ns=now, named=" " in name)
 
     def apply(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> Unit | None:
@@ -79,12 +83,12 @@ class RunWriter:
         facts = {**self._facts(start.event), **label.attributes, **flags}
         parent = run.places.get(seen.parent or "", run.unit.span)
         span = self._spans.start(label.text, facts, start.at_ns, parent, client=seen.kind == "model")
-        unit = Unit(span, start.at_ns, label.text, label.key, facts)
+        unit = Unit(span, start.at_ns, label.text, label.key, facts, seen.kind, _subject(facts, seen.kind, label.key))
         if end is None:
-            unit.end(max(run.last_ns, start.at_ns), None, "closed")
+            self._close(unit, max(run.last_ns, start.at_ns), None, "closed")
         else:
             error, outcome = ending_of(see(end.event), end.event)
-            unit.end(end.at_ns, error, outcome, self._facts(end.event, facts))
+            self._close(unit, end.at_ns, error, outcome, self._facts(end.event, facts))
 
     def finish(self, run: Run, ending: Ending) -> None:
         """End a run's span, its open steps first."""
@@ -95,7 +99,9 @@ class RunWriter:
             # Its own work was over, or it is closed with its run: a failed run's open steps failed with it.
             over = unit.ended_hint_ns is not None
             run.write_tail(unit)
-            unit.end(unit.ended_hint_ns or ending.at_ns, None if over else ending.error, None if over else ending.outcome or "closed")
+            self._close(
+                unit, unit.ended_hint_ns or ending.at_ns, None if over else ending.error, None if over else ending.outcome or "closed"
+            )
         run.steps.clear()
         run.open_steps = 0
         run.write_tail(run.unit)
@@ -105,15 +111,16 @@ class RunWriter:
         if not run.totalled:
             facts |= {name: run.tokens[key] for key, name in _USAGE if key in run.tokens}
         run.unit.span.update(facts)
-        run.unit.end(ending.at_ns, ending.error, ending.outcome)
+        self._close(run.unit, ending.at_ns, ending.error, ending.outcome)
 
     def decide(self, run: Run, seen: Seen, facts: Attributes, now: int) -> None:
         """A span of no length for a decision that is no plain allow."""
         # The facts hold no gen_ai.tool.name: viewers would paint a refused call as an executed tool.
         decision, tool = str(facts[names.DECISION]), str(facts.get(names.OWN_TOOL, ""))
         parent = run.places.get(seen.parent or "", run.unit.span)
-        self._spans.start(sanitize.name(f"policy {decision} {tool}".rstrip()), facts, now, parent).end(now, None)
-        self._signals.decided(decision, tool)
+        span = self._spans.start(sanitize.name(f"policy {decision} {tool}".rstrip()), facts, now, parent)
+        span.end(now, None)
+        self._signals.decided(decision, tool, self._spans.place(span))
 
     def _count(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> Unit:
         unit = run.unit if seen.step is None else run.find(seen.step, "") or run.unit
@@ -142,7 +149,7 @@ class RunWriter:
             return
         run.totalled = run.totalled or "usage.total.input_tokens" in event.attributes
         run.unit.span.update({key: value for key, value in facts.items() if key.startswith("gen_ai.")})
-        self._use(run, facts, event)
+        self._use(run.unit, run, facts, event)
         if seen.outcome is not None and seen.final:
             run.write_tail(run.unit)
         if event.attributes.get("run.tentative") is True:
@@ -164,7 +171,7 @@ class RunWriter:
                 self._hold_end(run, step, event, now)
                 return
             unit = self._open_step(run, seen, step, event, now)
-            self._use(run, unit.said, event)
+            self._use(unit, run, unit.said, event)
             unit.ended_hint_ns = nanoseconds(event.attributes.get("step.ended_at")) or unit.ended_hint_ns
             if seen.effect != "running":
                 self._end_step(run, step, unit, seen, event, now)
@@ -180,14 +187,14 @@ class RunWriter:
             unit.ended_hint_ns = nanoseconds(event.attributes["step.ended_at"]) or unit.ended_hint_ns
         else:
             run.record(unit, sanitize.name(event.name), facts, now, self._max_events, keep=False)
-        self._use(run, facts, event)
+        self._use(unit, run, facts, event)
 
     def _say_and_end(self, run: Run, step: str, unit: Unit, seen: Seen, event: TraceEvent, now: int) -> None:
         """The end of an open step, with what its last event says."""
         facts = self._facts(event, unit.said)
         if seen.kind == "approval" and (name := unit.resolved(event.attributes.get("approval.outcome"))):
             unit.span.update({}, name)
-        self._use(run, facts, event)
+        self._use(unit, run, facts, event)
         if "step.ended_at" in event.attributes:
             unit.ended_hint_ns = nanoseconds(event.attributes["step.ended_at"]) or unit.ended_hint_ns
         self._end_step(run, step, unit, seen, event, now, facts)
@@ -197,16 +204,18 @@ class RunWriter:
         facts = {**self._facts(event), **label.attributes, **flags}
         parent = run.places.get(seen.parent, run.unit.span) if seen.parent else run.unit.span
         above = run.find(seen.parent, "") if seen.kind == "tool" and seen.parent else None
-        if above is not None and above.model and above.ended_hint_ns is None:
+        if above is not None and above.kind == "model" and above.ended_hint_ns is None:
             # A model that asked for a tool has said what it had to say: its span does not swallow the tool's time.
             above.ended_hint_ns = now
-        model = seen.kind == "model"
-        unit = Unit(self._spans.start(label.text, facts, now, parent, client=model), now, label.text, label.key, facts, model)
+        span = self._spans.start(label.text, facts, now, parent, client=seen.kind == "model")
+        unit = Unit(span, now, label.text, label.key, facts, seen.kind, _subject(facts, seen.kind, label.key))
         run.add(step, unit)
+        if seen.kind == "approval":
+            self._signals.asked(unit.subject, self._spans.place(run.unit.span))
         if run.open_steps > self._max_steps:
             oldest = run.take_oldest()
             run.write_tail(oldest)
-            oldest.end(now, None, "evicted")
+            self._close(oldest, now, None, "evicted")
         return unit
 
     def _end_step(self, run: Run, step: str, unit: Unit, seen: Seen, event: TraceEvent, now: int, facts: Attributes = _NOTHING) -> None:
@@ -214,7 +223,24 @@ class RunWriter:
         if unit.kept:
             run.write_tail(unit)
         error, outcome = ending_of(seen, event)
-        unit.end(unit.ended_hint_ns or now, error, outcome, facts)
+        if seen.kind == "approval" and type(answer := event.attributes.get("approval.outcome")) is str:
+            unit.answer = answer
+        self._close(unit, unit.ended_hint_ns or now, error, outcome, facts)
+
+    def _close(self, unit: Unit, at_ns: int, error: str | None, outcome: str | None, facts: Attributes = _NOTHING) -> None:
+        """End a span, and measure what it was."""
+        unit.end(at_ns, error, outcome, facts)
+        operation = _OPERATIONS.get(unit.kind)
+        if operation is None:
+            if unit.kind == "approval":
+                self._signals.answered(unit.answer or "cancelled", unit.lasted(at_ns), self._spans.place(unit.span))
+            return
+        subject = unit.subject
+        if unit.kind == "run":
+            # It may have been named after its start.
+            how, _, subject = unit.name.partition(" ")
+            operation = "workflow" if how == "invoke_workflow" else "agent"
+        self._signals.ended(operation, subject, unit.lasted(at_ns), error or unit.error, self._spans.place(unit.span))
 
     def _hold_end(self, run: Run, step: str, event: TraceEvent, now: int) -> None:
         run.early[step, step_name(event, "tool").key, run.held] = Held(event, now, run.heard_ns)
@@ -233,7 +259,7 @@ class RunWriter:
         seen = see(held.event)
         step = seen.step or ""
         unit = self._open_step(run, seen, step, held.event, held.at_ns, {ORPHAN: True})
-        self._use(run, unit.said, held.event)
+        self._use(unit, run, unit.said, held.event)
         if seen.kind == "approval" and (name := unit.resolved(held.event.attributes.get("approval.outcome"))):
             unit.span.update({}, name)
         self._end_step(run, step, unit, seen, held.event, held.at_ns)
@@ -245,7 +271,7 @@ class RunWriter:
     def _facts(self, event: TraceEvent, said: Attributes = _NOTHING) -> dict[str, Value]:
         return attributes_of(event, said, self._mask)
 
-    def _use(self, run: Run, facts: Attributes, event: TraceEvent) -> None:
+    def _use(self, unit: Unit, run: Run, facts: Attributes, event: TraceEvent) -> None:
         """Count what one model call used; sums over a run have other names."""
         if _USAGE[0][0] not in event.attributes and _USAGE[1][0] not in event.attributes:
             return
@@ -253,8 +279,17 @@ class RunWriter:
         if not found:
             return
         run.tokens.update(found)
-        model = event.attributes.get("model.name")
-        self._signals.tokens(model if isinstance(model, str) else None, found.get("usage.input_tokens"), found.get("usage.output_tokens"))
+        told = event.attributes.get("model.name")
+        model = told if isinstance(told, str) else unit.subject if unit.kind == "model" else None
+        where = self._spans.place(unit.span)
+        self._signals.tokens(model or None, found.get("usage.input_tokens"), found.get("usage.output_tokens"), where)
+
+
+def _subject(facts: Attributes, kind: StepKind, tool: str) -> str:
+    if kind == "tool":
+        return tool
+    name = _SUBJECTS.get(kind)
+    return "" if name is None else str(facts.get(name, ""))
 
 
 def _early_end(run: Run, step: str, tool: str) -> Held | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry import sanitize
@@ -13,12 +13,15 @@ from otel_runtime.telemetry.event_attributes import AMBIGUOUS, Attributes
 from otel_runtime.telemetry.projector_spans import SpanPort
 from otel_runtime.values.trace import TraceEvent
 
-__all__ = ["Ending", "Held", "Run", "Unit"]
+__all__ = ["Ending", "Held", "Run", "Unit", "UnitKind"]
 
 _COUNTED_NAMES: Final = 32
 _NOTHING: Final[Attributes] = MappingProxyType({})
 # Ended steps of a run that may still be named as a parent.
 _PLACES: Final = 64
+
+
+UnitKind = Literal["tool", "model", "approval", "agent", "step", "run"]
 
 
 class Held(NamedTuple):
@@ -63,13 +66,15 @@ class Unit:
         name: Its name.
         label: Tells two steps of one id apart; empty when nothing does.
         said: Attributes the span started with.
-        model: True for a model call.
+        kind: What sort of step it is; `run` for a run.
+        subject: Name of the tool, model or agent, for measurements.
         ended_hint_ns: When its own work was over, where that is known before its end event.
         error: `error.type` of a failure that its end event will not repeat.
         counts: Events that are only counted, by name.
         sizes: Bytes of those, by name, where the source told them.
         ambiguous: Deltas that may belong to one of several steps.
         kept: True when the run's tail holds events of this unit.
+        answer: How a question ended.
     """
 
     span: SpanPort
@@ -77,13 +82,19 @@ class Unit:
     name: str
     label: str
     said: Attributes
-    model: bool = False
+    kind: UnitKind
+    subject: str = ""
     ended_hint_ns: int | None = None
     error: str | None = None
     counts: dict[str, int] | None = None
     sizes: dict[str, int] | None = None
     ambiguous: int = 0
     kept: bool = False
+    answer: str | None = None
+
+    def lasted(self, at_ns: int) -> float:
+        """Seconds from its start to this time; never negative."""
+        return max(0, at_ns - self.started_ns) / 1e9
 
     def count(self, name: str, size: object = None) -> str:
         """Count one event of a kind that comes in thousands; returns the name it is counted under."""
