@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-import types
 import urllib.request
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,32 @@ else:
 """
 
 
+# Spans leave at a flush only, so that what arrives was flushed.
+LATE = {"OTEL_METRICS_EXPORTER": "none", "OTEL_BSP_SCHEDULE_DELAY": "600000"}
+
+
+started: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running() -> Iterator[None]:
+    """A server that a failed test left behind is ended, and its workers with it: they share a session."""
+    yield
+    while started:
+        process = started.pop()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def begin(here: Path, receiver: OtlpReceiver, *words: str) -> subprocess.Popen[str]:
+    # A worker's log is the only thing that explains a failure here.
+    with (here / "log.txt").open("w") as log:
+        env = {**os.environ, **receiver.environ, **LATE}
+        started.append(subprocess.Popen(words, cwd=here, env=env, stdout=log, stderr=log, text=True, start_new_session=True))
+    return started[-1]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -91,11 +118,7 @@ def free_port() -> int:
 
 
 def start(here: Path, receiver: OtlpReceiver, *words: str) -> subprocess.Popen[str]:
-    env = {**os.environ, **receiver.environ, "OTEL_METRICS_EXPORTER": "none", "OTEL_BSP_SCHEDULE_DELAY": "60000"}
-    # A worker's log is the only thing that explains a failure here.
-    log = (here / "log.txt").open("w")
-    with log:
-        return subprocess.Popen([sys.executable, "-m", *words], cwd=here, env=env, stdout=log, stderr=log, text=True)
+    return begin(here, receiver, sys.executable, "-m", *words)
 
 
 def fetch(port: int) -> bytes:
@@ -173,46 +196,155 @@ class TestAsgi:
             asyncio.run(run())
 
 
+STUCK = """
+import threading, time
+
+@rt.tool
+def stuck(): time.sleep(600)
+
+@rt.tool
+def deaf():
+    while True:
+        try: time.sleep(600)
+        except BaseException: pass
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "2")])
+    work = {"/stuck": stuck, "/deaf": deaf}.get(environ["PATH_INFO"], serve)
+    return [work()]
+"""
+
+
 class TestGunicorn:
     """Real gunicorn, with the runtime configured before or after the fork."""
+
+    def started(self, here: Path, receiver: OtlpReceiver, settings: str) -> tuple[subprocess.Popen[str], int]:
+        pytest.importorskip("gunicorn", reason="gunicorn is missing, so its workers' ends were not tested; pip install gunicorn")
+        (here / "site_app.py").write_text(WSGI.replace("CONFIGURE", "rt.configure(otlp='on')") + STUCK)
+        (here / "gunicorn.conf.py").write_text(
+            "from otel_runtime.integrations.gunicorn import worker_abort, worker_exit\n"
+            f"accesslog = None\nloglevel = 'warning'\n{settings}\n"
+        )
+        port = free_port()
+        return start(here, receiver, "gunicorn", "--bind", f"127.0.0.1:{port}", "site_app:app"), port
+
+    def ask(self, port: int, path: str) -> None:
+        """Send a request and do not wait for its answer."""
+        fetch(port)
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
 
     @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGQUIT])
     @pytest.mark.parametrize("preload", [True, False])
     def test_sends_when_a_worker_leaves(self, here: Path, receiver: OtlpReceiver, preload: bool, stop: signal.Signals) -> None:
         """Stopped gracefully or at once, every worker's spans arrive, and each once."""
-        pytest.importorskip("gunicorn", reason="pip install gunicorn")
-        (here / "site_app.py").write_text(WSGI.replace("CONFIGURE", "rt.configure(otlp='on')"))
-        (here / "gunicorn.conf.py").write_text(
-            "from otel_runtime.integrations.gunicorn import worker_abort, worker_exit\n"
-            f"workers = 2\npreload_app = {preload}\naccesslog = None\nloglevel = 'warning'\n"
-        )
-        port = free_port()
-        process = start(here, receiver, "gunicorn", "--bind", f"127.0.0.1:{port}", "site_app:app")
+        process, port = self.started(here, receiver, f"workers = 2\npreload_app = {preload}")
         assert [b"ok"] * 4 == [fetch(port) for _ in range(4)]
         process.send_signal(stop)
         process.wait(timeout=30)
         assert ["execute_tool serve"] * 4 == receiver.names(), (here / "log.txt").read_text()
 
+    def test_a_worker_that_cannot_come_to_its_end(self, here: Path, receiver: OtlpReceiver) -> None:
+        """With a request stuck in a thread Python never reaches `atexit`; the hook sends all the same, and the stuck call as interrupted."""
+        settings = "worker_class = 'gthread'\nthreads = 2\nmax_requests = 2\ngraceful_timeout = 1\ntimeout = 600"
+        process, port = self.started(here, receiver, settings)
+        self.ask(port, "/stuck")
+        found = {span.name: span.attributes.get("otel_runtime.outcome") for span in receiver.wait_for(2, timeout=40)}
+        # The master kills what is left of its workers after `graceful_timeout`.
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        assert {"execute_tool serve": None, "execute_tool stuck": "interrupted"} == found, (here / "log.txt").read_text()
+
+    @pytest.mark.parametrize(("path", "sent"), [("/stuck", {"serve": None, "stuck": "SystemExit"}), ("/deaf", {"serve": None})])
+    def test_a_request_that_takes_too_long(self, here: Path, receiver: OtlpReceiver, path: str, sent: dict[str, object]) -> None:
+        """Aborted by gunicorn, the call ends as an error; one that swallows the abort is killed, and what was finished before is sent."""
+        process, port = self.started(here, receiver, "timeout = 1\ngraceful_timeout = 1")
+        self.ask(port, path)
+        spans = receiver.wait_for(len(sent), timeout=40)
+        found = {span.name.removeprefix("execute_tool "): span.attributes.get("error.type") for span in spans}
+        process.send_signal(signal.SIGQUIT)
+        process.wait(timeout=30)
+        assert sent == found, (here / "log.txt").read_text()
+
 
 class TestUwsgi:
-    """uWSGI is a C program that is not installed here: its module is imitated, the function it calls is real."""
+    """Real uWSGI with two workers."""
 
-    def test_the_function_it_calls(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The application's own exit function runs first, and what ours does comes even when that one fails."""
-        stopped: list[str] = []
-        fake = types.ModuleType("uwsgi")
-        monkeypatch.setitem(sys.modules, "uwsgi", fake)
-        monkeypatch.setattr("otel_runtime.integrations.uwsgi.shutdown_all", lambda: stopped.append("flushed"))
+    LOADED = "rt.configure(otlp='on')\nEARLIER\nfrom otel_runtime.integrations.uwsgi import flush_at_exit\nflush_at_exit()\n"
 
-        def own() -> None:
-            stopped.append("own")
-            raise ValueError("own")
+    def started(self, here: Path, receiver: OtlpReceiver, *options: str, earlier: str = "") -> tuple[subprocess.Popen[str], int]:
+        if shutil.which("uwsgi") is None:
+            pytest.skip("uWSGI is missing, so its workers' ends were not tested; pip install pyuwsgi")
+        program = WSGI.replace("CONFIGURE", self.LOADED.replace("EARLIER", earlier))
+        (here / "site_app.py").write_text(f"{program}\napplication = app\n")
+        port = free_port()
+        words = ["--http-socket", f"127.0.0.1:{port}", "--wsgi-file", "site_app.py", "--need-app", "--die-on-term", "-p", "2", *options]
+        return begin(here, receiver, "uwsgi", *words), port
 
-        fake.atexit = own  # type: ignore[attr-defined]  # as an application sets it
-        flush_at_exit()
-        with pytest.raises(ValueError, match="own"):
-            fake.atexit()
-        assert ["own", "flushed"] == stopped
+    def until_loaded(self, here: Path, process: subprocess.Popen[str], workers: int) -> None:
+        """One that is stopped while it loads has nothing to send."""
+        for _ in range(600):
+            if (here / "log.txt").read_text().count("WSGI app 0") >= workers:
+                return
+            if process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise AssertionError((here / "log.txt").read_text())
+
+    @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+    def test_sends_when_workers_leave(self, here: Path, receiver: OtlpReceiver, stop: signal.Signals) -> None:
+        """Stopped, every worker's spans arrive, and each once."""
+        process, port = self.started(here, receiver, "--master", "--lazy-apps", "--enable-threads")
+        self.until_loaded(here, process, 2)
+        assert [b"ok"] * 6 == [fetch(port) for _ in range(6)]
+        process.send_signal(stop)
+        process.wait(timeout=60)
+        assert ["execute_tool serve"] * 6 == receiver.names(), (here / "log.txt").read_text()
+
+    def test_sends_at_a_graceful_reload(self, here: Path, receiver: OtlpReceiver) -> None:
+        """The workers that a reload replaces send theirs then, and the new ones serve."""
+        (here / "touched").write_text("")
+        process, port = self.started(here, receiver, "--master", "--lazy-apps", "--enable-threads", "--touch-workers-reload", "touched")
+        self.until_loaded(here, process, 2)
+        assert [b"ok"] * 4 == [fetch(port) for _ in range(4)]
+        later = time.time() + 60
+        os.utime(here / "touched", (later, later))
+        assert ["execute_tool serve"] * 4 == [span.name for span in receiver.wait_for(4, timeout=60)], (here / "log.txt").read_text()
+        self.until_loaded(here, process, 4)
+        assert b"ok" == fetch(port)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+        assert ["execute_tool serve"] * 5 == receiver.names(), (here / "log.txt").read_text()
+
+    def test_a_killed_worker_loses_its_own_only(self, here: Path, receiver: OtlpReceiver) -> None:
+        """Nothing runs at kill -9; its successor starts clean and sends what it serves, and no span comes twice."""
+        process, port = self.started(here, receiver, "--master", "--lazy-apps", "--enable-threads", "-p", "1")
+        self.until_loaded(here, process, 1)
+        assert [b"ok"] * 2 == [fetch(port) for _ in range(2)]
+        (pid,) = re.findall(r"spawned uWSGI worker 1 \(pid: (\d+)", (here / "log.txt").read_text())
+        os.kill(int(pid), signal.SIGKILL)
+        self.until_loaded(here, process, 2)
+        assert [b"ok"] * 3 == [fetch(port) for _ in range(3)]
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        assert ["execute_tool serve"] * 3 == receiver.names(), (here / "log.txt").read_text()
+
+    @pytest.mark.parametrize(("options", "missing"), [(["--enable-threads"], "lazy-apps"), (["--lazy-apps"], "enable-threads")])
+    def test_what_cannot_work_is_refused(self, here: Path, receiver: OtlpReceiver, options: list[str], missing: str) -> None:
+        """Forks that Python does not hear of, and no threads: the application does not load, and the log says what to set."""
+        process, _ = self.started(here, receiver, "--master", *options)
+        process.wait(timeout=60)
+        assert f"set `{missing} = true`" in (here / "log.txt").read_text()
+
+    def test_an_exit_function_of_the_applications_own(self, here: Path, receiver: OtlpReceiver) -> None:
+        """It runs first, and ours even when that one fails."""
+        own = "import uwsgi\ndef own():\n    serve()\n    raise ValueError('own')\nuwsgi.atexit = own\n"
+        process, port = self.started(here, receiver, "--lazy-apps", "--enable-threads", "--master", earlier=own)
+        self.until_loaded(here, process, 2)
+        assert b"ok" == fetch(port)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        assert ["execute_tool serve"] * 3 == receiver.names(), (here / "log.txt").read_text()
 
     def test_outside_of_it(self) -> None:
         """Called elsewhere it says what is wrong."""
