@@ -133,6 +133,9 @@ class Budget:
 
     def charge(self, scope: Scope) -> Charge:
         """Look at the counters."""
+        if self.argument and read_argument(scope, self.argument) is State.INAPPLICABLE:
+            # A tool without such an argument is no part of the sum.
+            return Charge(self, (), None, over=False)
         keys = self.keys(scope.action, scope.now)
         amount = self.amount(scope)
         counters = scope.facts.counters if scope.facts is not None else {}
