@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from otel_runtime.audit.chain import Event
     from otel_runtime.policy.loading import LoadedPolicy
     from otel_runtime.settings.loading import FoundSettings
     from otel_runtime.settings.model import Settings
@@ -44,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     found = find_settings(arguments.settings)
     findings = [*_settings(found)]
-    for check in (_policy, _state, _telemetry):
+    for check in (_policy, _state, _facts, _telemetry):
         findings.extend(_checked(check, found.settings))
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -96,6 +97,7 @@ def _engines(settings: Settings, policy: LoadedPolicy | None) -> list[_Finding]:
 def _state(settings: Settings) -> list[_Finding]:
     from otel_runtime.runtime.build import open_approvals
     from otel_runtime.runtime.engines import has_policy
+    from otel_runtime.runtime.telling import past_reloads
 
     if not settings.state.exists():
         needed = "made at the first start" if has_policy(settings) else "not needed without a policy"
@@ -106,6 +108,7 @@ def _state(settings: Settings) -> list[_Finding]:
         unknown = service.list(["unknown"], limit=10)
         damaged = service.damaged()
         verified = service.audit.verify()
+        reloads = list(past_reloads(service, settings.name))
     finally:
         service.close()
     findings = [_Finding("ok", "state", f"{settings.state}: requests waiting for a person: {waiting}")]
@@ -115,7 +118,25 @@ def _state(settings: Settings) -> list[_Finding]:
     )
     findings.extend(_Finding("fault", "state", f"approval {name} was changed by something else and will not be used") for name in damaged)
     findings.append(_Finding("ok", "audit", "the record is sound") if verified.sound else _Finding("fault", "audit", str(verified)))
-    return findings
+    return [*findings, *(_reload(event) for event in reloads[-1:])]
+
+
+def _reload(event: Event) -> _Finding:
+    said = json.loads(event.payload)
+    where = f"process {said['pid']}, {event.at:%Y-%m-%d %H:%M:%S} UTC"
+    if event.kind == "policy.rejected":
+        return _Finding("warning", "policy reload", f"refused by {where}, which goes on with digest {said['digest'][:12]}: {said['fault']}")
+    return _Finding("ok", "policy reload", f"put in force by {where}: digest {said['digest'][:12]}, before {said['before'][:12]}")
+
+
+def _facts(settings: Settings) -> list[_Finding]:
+    from otel_runtime.runtime.build import load_configured_policy
+    from otel_runtime.runtime.engines import has_policy
+    from otel_runtime.runtime.facts import describe_facts
+
+    if not has_policy(settings):
+        return []
+    return [_Finding("ok", "facts", describe_facts(settings, load_configured_policy(settings)))]
 
 
 def _telemetry(settings: Settings) -> list[_Finding]:

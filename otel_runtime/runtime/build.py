@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,17 +14,22 @@ from otel_runtime.approvals.schema import MIGRATIONS
 from otel_runtime.approvals.service import ApprovalService
 from otel_runtime.audit.decisions import DecisionLog
 from otel_runtime.audit.key import load_or_create_key
+from otel_runtime.errors import ConfigError, RuntimeStateError
 from otel_runtime.hooks.background import Background
 from otel_runtime.hooks.bus import EventBus, Subscriptions
 from otel_runtime.hooks.lifecycle import Hooks, Observers
 from otel_runtime.policy.facts_memory import MemoryFacts
+from otel_runtime.policy.live import LiveEngine
 from otel_runtime.policy.loading import LoadedPolicy, load_policy
-from otel_runtime.policy.protocol import Engine
 from otel_runtime.runtime.engines import configured_engine
+from otel_runtime.runtime.facts import facts_kind, open_facts
 from otel_runtime.runtime.later import Later
 from otel_runtime.runtime.protected import protected_paths
 from otel_runtime.runtime.redeciding import redecide_with
+from otel_runtime.runtime.reloading import Loaded, Reloader, require_watchfiles
 from otel_runtime.runtime.runtime import Runtime
+from otel_runtime.runtime.telling import tell_reload
+from otel_runtime.runtime.watched import Watched
 from otel_runtime.settings.model import Settings
 from otel_runtime.storage.sqlite import Database
 from otel_runtime.telemetry.provider import build_tracing
@@ -40,6 +46,8 @@ from otel_runtime.wrap.registry import known_signatures
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
+
+    from otel_runtime.policy.facts_sql import SqlFacts
 
 __all__ = ["build_runtime", "load_configured_policy", "open_approvals", "redecider", "roles_of"]
 
@@ -68,13 +76,21 @@ def build_runtime(
         StoreError: The state database cannot be used.
     """
     clock = clock or _utc_now
+    if settings.policy_reload:
+        require_watchfiles()
+    watched = Watched((*settings.policy, *settings.cedar))
+    # Before they are read: what changes from here on is seen as a change.
+    seen = watched.marks()
     policy = load_configured_policy(settings)
     engine = configured_engine(settings, policy)
+    later = Later(settings.name)
     approvals = None if engine is None else open_approvals(settings, clock)
-    guard = None if engine is None or approvals is None else _guard(engine, policy, approvals)
+    facts = None if engine is None else _open_facts(settings, policy, approvals, clock, later)
+    live = None if engine is None else LiveEngine(engine)
+    guard = None if live is None or approvals is None or facts is None else _guard(settings, live, policy, approvals, facts)
     tracing = build_tracing(settings, tracer_provider=tracer_provider, meter_provider=meter_provider)
     own_observers, own_subscriptions = Observers(), Subscriptions()
-    background, later, sums = Background(settings.name), Later(settings.name), Totals()
+    background, sums = Background(settings.name), Totals()
     active = Active(
         name=settings.name,
         tracing=tracing,
@@ -92,9 +108,13 @@ def build_runtime(
         resume_trace=settings.resume_trace,
         capabilities=_handles(capabilities or {}),
     )
-    if guard is not None:
+    reloader = None
+    if guard is not None and live is not None:
         later.start()
-    return Runtime(settings, active, policy, approvals, later, own_observers, own_subscriptions, sums)
+        reloader = _reloader(settings, active, guard, live, policy, watched)
+        if settings.policy_reload:
+            reloader.watch(seen)
+    return Runtime(settings, active, reloader, approvals, facts, later, own_observers, own_subscriptions, sums)
 
 
 def load_configured_policy(settings: Settings) -> LoadedPolicy | None:
@@ -139,10 +159,47 @@ def redecider(settings: Settings) -> Redecide | None:
     return None if engine is None else redecide_with(engine, _utc_now)
 
 
-def _guard(engine: Engine, policy: LoadedPolicy | None, approvals: ApprovalService) -> Guard:
-    facts = MemoryFacts()
+def _open_facts(
+    settings: Settings, policy: LoadedPolicy | None, approvals: ApprovalService | None, clock: Callable[[], datetime], later: Later
+) -> MemoryFacts | SqlFacts:
+    try:
+        return open_facts(settings, policy, clock, later.add)
+    except BaseException:
+        if approvals is not None:
+            approvals.close()
+            approvals.database.close()
+        raise
+
+
+def _guard(
+    settings: Settings, live: LiveEngine, policy: LoadedPolicy | None, approvals: ApprovalService, facts: MemoryFacts | SqlFacts
+) -> Guard:
     decisions = DecisionLog(approvals.database, approvals.audit)
-    return Guard(engine, facts, approvals, decisions, facts if policy is not None and policy.engine.watches_values else None)
+    # A reloaded policy may ask where values were seen, also those of before.
+    watches = settings.policy_reload or (policy is not None and policy.engine.watches_values)
+    return Guard(live, facts, approvals, decisions, facts if watches else None)
+
+
+def _reloader(
+    settings: Settings, active: Active, guard: Guard, live: LiveEngine, policy: LoadedPolicy | None, watched: Watched
+) -> Reloader:
+    def load() -> Loaded:
+        changed = load_configured_policy(settings)
+        engine = configured_engine(settings, changed)
+        if engine is None:
+            raise RuntimeStateError("the settings name no policy any more")
+        if guard.witness is None and changed is not None and changed.engine.watches_values:
+            raise ConfigError.of(
+                "S001",
+                "the changed policy asks for the `origin` of values, which this runtime has not noted so far; "
+                "set `policy_reload: true`, or start it anew with this policy",
+                "policy",
+            )
+        if not guard.facts.blocking and settings.facts == "auto" and facts_kind(settings, changed) != "memory":
+            _log.warning("the changed policy asks people, and facts stay in memory until the next start: set `facts: sqlite`")
+        return changed, engine
+
+    return Reloader(settings.name, live, policy, load, watched, partial(tell_reload, active, guard))
 
 
 def roles_of(settings: Settings) -> frozenset[str] | None:

@@ -55,7 +55,9 @@ def configure(
     redact_keys: tuple[str, ...] | list[str] | None = None,
     redact_patterns: tuple[str, ...] | list[str] | None = None,
     flush_timeout: float | str | None = None,
+    facts: str | None = None,
     facts_timeout: float | str | None = None,
+    policy_reload: bool | None = None,
     queue_spans: int | None = None,
     queue_bytes: int | None = None,
     spool: _PathLike | None = None,
@@ -91,7 +93,9 @@ def configure(
         redact_keys: More key names whose values never leave.
         redact_patterns: More patterns (RE2) whose matches never leave.
         flush_timeout: Seconds, or text, that a flush at exit may take.
+        facts: `auto`, `memory`, `sqlite`, or the URL of a PostgreSQL database.
         facts_timeout: Seconds, or text, that a facts store may take.
+        policy_reload: Put a changed policy in force while the program runs.
         queue_spans: Most spans that wait for export.
         queue_bytes: Most bytes that they may take.
         spool: Directory that keeps spans which cannot be sent.
@@ -110,7 +114,7 @@ def configure(
         "opa_token_file": opa_token_file, "state": state, "wait_at_most": wait_at_most, "people": people, "otlp": otlp, "console": console,
         "trace_file": trace_file, "decision_spans": decision_spans, "metric_names": metric_names, "resume_trace": resume_trace,
         "capture": capture, "redact_keys": redact_keys, "redact_patterns": redact_patterns, "flush_timeout": flush_timeout,
-        "facts_timeout": facts_timeout, "queue_spans": queue_spans, "queue_bytes": queue_bytes, "spool": spool, "instrument": instrument,
+        "facts": facts, "facts_timeout": facts_timeout, "policy_reload": policy_reload, "queue_spans": queue_spans, "queue_bytes": queue_bytes, "spool": spool, "instrument": instrument,
     }  # fmt: skip
     parts = _Parts(tracer_provider, meter_provider, dict(capabilities) if capabilities is not None else None)
     return _put_in_force(lambda: load_settings(None if settings_file is None else Path(settings_file), **given), name or "", parts)

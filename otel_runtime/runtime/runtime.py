@@ -10,15 +10,17 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 from otel_runtime.approvals.service import ApprovalService
+from otel_runtime.errors import RuntimeStateError, StoreError
 from otel_runtime.hooks.bus import Handler, Subscriptions
 from otel_runtime.hooks.lifecycle import HookName, Observers
 from otel_runtime.policy.loading import LoadedPolicy
 from otel_runtime.runtime.endings import stopping, unwatch, watch
 from otel_runtime.runtime.ingesting import aingest_into, ingest_into
 from otel_runtime.runtime.later import Later
+from otel_runtime.runtime.reloading import Reloader
 from otel_runtime.settings.model import Settings
 from otel_runtime.sources.asking import Responder
 from otel_runtime.values.usage import TokenUsage
@@ -58,6 +60,15 @@ class UsageTotals:
         return self.tokens.output_tokens
 
 
+@runtime_checkable
+class _Closable(Protocol):
+    """A facts store that has a database to close."""
+
+    def close(self) -> None:
+        """Write what is queued and close it."""
+        ...
+
+
 class Runtime:
     """A configured runtime. Made by `configure`; several may live in one process, each under its own name.
 
@@ -69,8 +80,9 @@ class Runtime:
         self,
         settings: Settings,
         active: Active,
-        policy: LoadedPolicy | None,
+        reloader: Reloader | None,
         approvals: ApprovalService | None,
+        facts: object,
         later: Later,
         observers: Observers,
         subscriptions: Subscriptions,
@@ -78,8 +90,9 @@ class Runtime:
     ) -> None:
         self.settings = settings
         self._active = active
-        self._policy = policy
+        self._reloader = reloader
         self._approvals = approvals
+        self._facts = facts
         self._later = later
         self._observers = observers
         self._subscriptions = subscriptions
@@ -112,7 +125,24 @@ class Runtime:
     @property
     def policy(self) -> LoadedPolicy | None:
         """The policy in force; None without one."""
-        return self._policy
+        return self._reloader.policy if self._reloader is not None else None
+
+    def reload_policy(self) -> LoadedPolicy | None:
+        """Read the policy files again and put them in force; calls under way are decided by the one they began with.
+
+        The setting `policy_reload` does this by itself whenever the files change.
+
+        Returns:
+            The policy in force now; None when only Cedar or OPA decide.
+
+        Raises:
+            ConfigError: Something is wrong with it; the last good policy stays in force.
+            RuntimeStateError: The runtime has no policy, or was shut down.
+        """
+        if self._reloader is None or self._stopped:
+            why = "was shut down" if self._stopped else "has no policy; set `policy` in configure() or otel-runtime.yaml"
+            raise RuntimeStateError(f"runtime `{self.name}` {why}")
+        return self._reloader.reload()
 
     @property
     def approvals(self) -> ApprovalService | None:
@@ -147,6 +177,8 @@ class Runtime:
         self._ended = threading.Event()
         if self._stopped:
             self._ended.set()
+        elif self._reloader is not None:
+            self._reloader.after_fork()
 
     def worker_setup(self, *, sigterm: bool = True) -> WorkerSetup:
         """What the workers of a pool call first: `Pool(initializer=runtime.worker_setup())`; for fork, spawn and forkserver.
@@ -291,6 +323,8 @@ class Runtime:
 
     def _stop(self, deadline: float) -> bool:
         unregister_runtime(self._active)
+        if self._reloader is not None:
+            self._reloader.stop(_left(deadline))
         try:
             done = self._active.background.flush(_left(deadline))
         except Exception:  # noqa: BLE001  # stopping goes on whatever the application's work did
@@ -300,18 +334,30 @@ class Runtime:
         self._later.stop()
         self._active.background.stop()
         sent = self._active.tracing.shutdown(_left(deadline))
+        recorded = self._close_facts() and recorded
         if self._approvals is not None:
             self._approvals.close()
             self._approvals.database.close()
         return done and recorded and sent
 
+    def _close_facts(self) -> bool:
+        if not isinstance(self._facts, _Closable):
+            return True
+        try:
+            self._facts.close()
+        except StoreError as error:
+            _log.error("what calls of runtime `%s` really used could not be written; what was held for them stands: %s", self.name, error)
+            return False
+        return True
+
     def report(self) -> Mapping[str, object]:
         """What `doctor` shows of this runtime: policy, telemetry, losses, failing observers."""
-        policy = self._policy
+        policy = self.policy
         return {
             "name": self.name,
             "guarded": self.guarded,
             "rules": policy.rules if policy is not None else 0,
+            "policy": dict(self._reloader.report()) if self._reloader is not None else {},
             "telemetry": self._active.tracing.report(),
             "hook_errors": dict(self._active.hooks.errors),
             "event_handler_errors": dict(self._active.bus.errors),

@@ -146,7 +146,7 @@ def _variable_value(name: str, text: str) -> object:
     if name in {"policy", "cedar"}:
         # `pack:NAME` is one word, although paths are joined by the same sign.
         return tuple(part for part in re.split(rf"(?<!^pack)(?<!{re.escape(os.pathsep)}pack){re.escape(os.pathsep)}", text) if part)
-    if name == "console":
+    if name in {"console", "policy_reload"}:
         if text.lower() not in {"true", "false", "1", "0"}:
             raise ValueError("expected `true` or `false`")
         return text.lower() in {"true", "1"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from otel_runtime.settings.durations import parse_duration
 from otel_runtime.settings.finding import DEFAULT_STATE
@@ -76,6 +76,13 @@ class Target(BaseModel):
         return self
 
 
+def _facts_place(text: str) -> str:
+    # What may be a URL is looked at where it is opened: an error about it there does not repeat a password.
+    if text not in {"auto", "memory", "sqlite"} and "://" not in text and "@" not in text:
+        raise ValueError(f"expected `auto`, `memory`, `sqlite` or postgresql://USER@HOST/DATABASE, got `{text}`")
+    return text
+
+
 class Settings(BaseModel):
     """The settings of one runtime.
 
@@ -103,7 +110,10 @@ class Settings(BaseModel):
         redact_keys: More key names whose values never leave.
         redact_patterns: More regular expressions (RE2) whose matches never leave.
         flush_timeout: Seconds that a flush at exit may take.
-        facts_timeout: Seconds a facts store may take to answer.
+        facts: Where counters, labels and what sessions saw are kept: `memory` of this process, `sqlite` in the file of `state`, or the URL of a
+            PostgreSQL database for many hosts. `auto` is `sqlite` where the policy can ask people or may be reloaded, else `memory`.
+        facts_timeout: Seconds a facts store may take to answer; then facts are unknown, and what depends on them does not run.
+        policy_reload: Watch the policy files and put a changed policy in force while the program runs (extra `reload`).
         queue_spans: Most spans that wait for export; None follows OTEL_BSP_MAX_QUEUE_SIZE, else a default of our own.
         queue_bytes: Most bytes that they may take; None is a default of our own.
         spool: Directory that keeps spans which cannot be sent, through outages and kill -9; None keeps them in memory only.
@@ -132,7 +142,10 @@ class Settings(BaseModel):
     redact_keys: tuple[str, ...] = ()
     redact_patterns: tuple[str, ...] = ()
     flush_timeout: Seconds = 2.0
-    facts_timeout: Seconds = 1.0
+    # Never shown: a URL may hold a password.
+    facts: Annotated[str, AfterValidator(_facts_place)] = Field(default="auto", repr=False)
+    facts_timeout: Annotated[Seconds, Field(gt=0)] = 1.0
+    policy_reload: bool = False
     queue_spans: int | None = Field(default=None, gt=0)
     queue_bytes: int | None = Field(default=None, gt=0)
     spool: Path | None = None

@@ -1,0 +1,112 @@
+"""Policy files on disk, watched: their marks, and a wake-up when something near them moves.
+
+Editors write a new file and rename it over the old one, Kubernetes swaps a symbolic link (`..data`), and whole directories are moved into
+place. So directories are watched and not files, links are followed, and marks say which file a name leads to.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from otel_runtime.policy.packs import resolved
+
+__all__ = ["Marks", "Watched"]
+
+_log = logging.getLogger("otel_runtime")
+# Per name: where it leads, inode, size, times of content and of status. None where there is nothing.
+Marks = tuple[tuple[str, tuple[object, ...] | None], ...]
+_SUFFIXES: Final = frozenset({".yaml", ".yml", ".json", ".cedar"})
+_STEP_MS: Final = 50
+_DEBOUNCE_MS: Final = 300
+# Where files cannot be watched (no more inotify watches), they are looked at this often.
+_UNWATCHED_S: Final = 1.0
+
+
+class Watched:
+    """The files and directories of a policy.
+
+    Args:
+        paths: As the settings name them.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = tuple(map(resolved, paths))
+
+    def files(self) -> list[Path]:
+        """The files that are there now."""
+        found: list[Path] = []
+        for path in self._paths:
+            try:
+                inside = sorted(path.iterdir()) if path.is_dir() else [path]
+            except OSError:
+                continue
+            found.extend(one for one in inside if (one.suffix in _SUFFIXES or one == path) and one.is_file())
+        return found
+
+    def marks(self) -> Marks:
+        """What would differ if anything were changed, replaced, added or removed."""
+        names = sorted({*self.files(), *self._paths})
+        return tuple((str(name), _mark(name)) for name in names)
+
+    def wakes(self, stop: threading.Event, poll_s: float) -> Iterator[None]:
+        """Yield whenever something near the files moved, and every few seconds; ends when told to stop.
+
+        Args:
+            stop: Ends it.
+            poll_s: Seconds after which it yields although nothing moved.
+        """
+        while not stop.is_set():
+            yield
+            try:
+                yield from self._until_moved(stop, poll_s)
+            except (OSError, RuntimeError) as error:
+                _log.warning("the policy files cannot be watched (%s); they are looked at every %g s", error, _UNWATCHED_S)
+                while not stop.wait(_UNWATCHED_S):
+                    yield
+
+    def _until_moved(self, stop: threading.Event, poll_s: float) -> Iterator[None]:
+        from watchfiles import watch  # the extra `reload`
+
+        directories = self._directories()
+        changes = watch(
+            *directories,
+            watch_filter=None,
+            debounce=_DEBOUNCE_MS,
+            step=_STEP_MS,
+            stop_event=stop,
+            rust_timeout=int(poll_s * 1000),
+            yield_on_timeout=True,
+            raise_interrupt=False,
+            recursive=False,
+            ignore_permission_denied=True,
+        )
+        for _ in changes:
+            yield
+            if self._directories() != directories:
+                # A directory came, went or leads elsewhere now: watch that.
+                return
+
+    def _directories(self) -> list[Path]:
+        """Directories whose entries decide what the policy is: of each path and where it leads, itself and its parent."""
+        near: set[Path] = set()
+        for path in self._paths:
+            for way in (path.absolute(), Path(os.path.realpath(path))):
+                near.update(one for one in (way, way.parent) if one.is_dir())
+            if path.is_dir():
+                near.update(Path(os.path.realpath(one)).parent for one in path.iterdir() if one.suffix in _SUFFIXES)
+        return sorted(one for one in near if one.is_dir()) or [Path.cwd()]
+
+
+def _mark(path: Path) -> tuple[object, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    if path.is_dir():
+        return (os.path.realpath(path), found.st_ino)
+    return (os.path.realpath(path), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
