@@ -11,7 +11,7 @@ MOVED := moved
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-jaeger test check bench backends docs wheel clean lint types moved
+.PHONY: help demo demo-jaeger test test-random check bench backends docs wheel clean lint types moved
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -26,6 +26,9 @@ demo-jaeger: .venv/.stamp ## run the demo into a Jaeger and leave it open until 
 test: .venv/.stamp-dev ## run the tests (one folder: make test ARGS=tests/policy)
 	@echo "pytest: running the tests"
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-random: .venv/.stamp-dev ## compare the policy engine with the reference on 100,000 random pairs (another seed: make test-random SEED=7)
+	@OTEL_RUNTIME_RANDOM_PAIRS=100000 OTEL_RUNTIME_RANDOM_SEED=$(or $(SEED),11) $(BIN)/python -m pytest -s --show-capture=no --durations=5 tests/policy/test_random.py
 
 check: lint types docs test wheel ## do what CI does: lint, layers, types, tests, documents, and the wheel without the source
 
