@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
 from typing import Literal
 
@@ -63,7 +63,18 @@ def _seconds(per: str) -> float:
 def _calendar(per: str, tz: str) -> Window:
     zone = _zone(tz)
     form = _CALENDAR[per]
-    return lambda now: f"{per}:{now.astimezone(zone).strftime(form)}:{tz}"
+    known: tuple[date, str] = (date.min, "")
+
+    def window(now: datetime) -> str:
+        nonlocal known
+        day = (now if now.tzinfo is zone else now.astimezone(zone)).date()
+        # Asked several times a call, and the same all day; racing threads compute the same.
+        last = known
+        if day != last[0]:
+            known = last = (day, f"{per}:{day.strftime(form)}:{tz}")
+        return last[1]
+
+    return window
 
 
 def _zone(tz: str) -> tzinfo:

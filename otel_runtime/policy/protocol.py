@@ -17,6 +17,7 @@ from typing import Protocol
 
 from otel_runtime.values.action import Action, Kind
 from otel_runtime.values.decision import Decision
+from otel_runtime.values.making import quickly_made
 
 __all__ = [
     "CounterKey",
@@ -36,6 +37,7 @@ __all__ = [
 _NO_LABELS: Mapping[str, frozenset[str]] = MappingProxyType({})
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class CounterKey:
     """One counter.
@@ -51,6 +53,7 @@ class CounterKey:
     window: str
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What the engine must know to decide one action.
@@ -72,6 +75,7 @@ class Needs:
     ask: Callable[[FactsView], object] | None = None
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class FactsView:
     """The facts as they stood when they were read.
@@ -105,6 +109,7 @@ class Unasked:
     reason: str
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """An amount to hold on a counter, refused when it would pass the limit.
@@ -122,6 +127,7 @@ class Reservation:
     unit: str = "calls"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Start:
     """What becomes true when the body starts, all in one transaction.
@@ -141,6 +147,7 @@ class Start:
     around: tuple[str, ...] = ()
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Ruling:
     """A decision, and what must be begun when it lets the body run.
@@ -154,6 +161,7 @@ class Ruling:
     start: Start | None = None
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Hold:
     """What `begin` took; hand it back to `settle` or `release` exactly once (more often does nothing).
@@ -167,6 +175,7 @@ class Hold:
     start: Start
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Spent:
     """What the call really used; None leaves the reserved amount standing.

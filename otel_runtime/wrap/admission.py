@@ -57,16 +57,23 @@ class Look:
 def admitted_at_once(call: Call) -> bool:
     """True when the call may run now: nothing guards it, or a plain allow that needs no facts and reserves nothing.
 
-    The common case of `admit`, without making a generator. Whatever else is found, also a failure, is left to `admit`.
+    The common case of `admit`, without making a generator. Whatever else is found, also a failure, is left to `admit`, which goes on from
+    the look that was taken here: nothing lies between the two.
     """
     guard = call.active.guard
     if guard is None:
         return call.plan.options.guard != "required"
     try:
         look = _look(call, guard)
-        return isinstance(look, Look) and look.ruling is not None and look.ruling.start is None and _permit(call, look, look.ruling, None)
+        if not isinstance(look, Look):
+            return False
+        ruling = look.ruling
+        if ruling is not None and ruling.start is None and ruling.decision.value == "allow":
+            return _permit(call, look, ruling, None)
+        call.look = look
     except Exception:  # noqa: BLE001  # `admit` meets the same failure and refuses with it
         return False
+    return False
 
 
 def admit(call: Call, *, waits: bool) -> Effects[Exception | None]:
@@ -167,7 +174,8 @@ def _look(call: Call, guard: Guard) -> Look | Exception | None:
 
 def _decide(call: Call, guard: Guard, waits: bool) -> Effects[Exception | None]:
     for _ in range(_MAX_RACES):
-        look = _look(call, guard)
+        taken, call.look = call.look, None
+        look = taken if isinstance(taken, Look) else _look(call, guard)
         if not isinstance(look, Look):
             return look
         facts = None
@@ -175,10 +183,10 @@ def _decide(call: Call, guard: Guard, waits: bool) -> Effects[Exception | None]:
         if ruling is None:
             facts = yield from peek(guard, look.needs, look.now)
             ruling = look.engine.decide(look.action, facts, look.now, call.attempt)
-        decision = replace(ruling.decision, duration_s=perf_counter() - look.began)
-        if decision.value == "require-approval":
-            return (yield from ask(call, guard, look.action, decision, facts, waits))
-        if decision.value != "allow":
+        if ruling.decision.value != "allow":
+            decision = replace(ruling.decision, duration_s=perf_counter() - look.began)
+            if decision.value == "require-approval":
+                return (yield from ask(call, guard, look.action, decision, facts, waits))
             return (yield from refuse(call, guard, look.action, decision))
         hold = None
         if ruling.start is not None:
@@ -191,9 +199,7 @@ def _decide(call: Call, guard: Guard, waits: bool) -> Effects[Exception | None]:
 
 
 def _permit(call: Call, look: Look, ruling: Ruling, hold: Hold | None) -> bool:
-    """Hand out the permit of an allow; False when it is none, or when the arguments are not those that were decided any more."""
-    if ruling.decision.value != "allow":
-        return False
+    """Hand out the permit of an allow; False when the arguments are not those that were decided any more."""
     if call.changed(look.action):
         if hold is not None and call.active.guard is not None:
             call.active.guard.facts.release(hold)

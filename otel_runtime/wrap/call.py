@@ -59,7 +59,19 @@ class Call(Invocation):
         registered: False when nobody declared the tool.
     """
 
-    __slots__ = ("_dedupe_key", "_refused", "_run_started", "_tokens", "parent", "permit", "span", "spent_tokens", "spent_usd", "sums")
+    __slots__ = (
+        "_dedupe_key",
+        "_refused",
+        "_run_started",
+        "_tokens",
+        "look",
+        "parent",
+        "permit",
+        "span",
+        "spent_tokens",
+        "spent_usd",
+        "sums",
+    )
 
     def __init__(
         self,
@@ -83,6 +95,8 @@ class Call(Invocation):
         self._receiver = NO_RECEIVER
         self._fixed = False
         self.parent: TraceRef | None = parent
+        # What a first look found, for the admission that follows at once.
+        self.look: object = None
         self.permit: Permit | None = None
         self.span: OpenSpan | None = None
         self.sums: Sums | None = None
