@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from otel_runtime.errors import OtelRuntimeError
-from otel_runtime.integrations.claude_code_session import Closed, Session, Sessions, new_span_id
+from otel_runtime.integrations.claude_code_events import REPLACING, Write, agent_of, call_key, observe, tool_name
+from otel_runtime.integrations.claude_code_session import Closed, Sessions, new_span_id
 
 if TYPE_CHECKING:
     from otel_runtime.integrations.claude_code_rules import Rules
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from otel_runtime.values.action import Action
     from otel_runtime.values.decision import Decision
 
-__all__ = ["Answer", "Hooks", "tool_name"]
+__all__ = ["Answer", "Hooks"]
 
 _AGENT = "claude-code"
 _BLOCKS = 2
@@ -49,7 +50,7 @@ class Answer:
     err: str = ""
     code: int = 0
     session: str = ""
-    write: Literal["no", "soon", "now"] = "no"
+    write: Write = "no"
 
 
 class Hooks:
@@ -97,7 +98,7 @@ class Hooks:
         """Send the spans of a session that are finished; False when they did not all leave."""
         with self._sessions.opened(session, self._clock()) as state:
             spans = state.take()
-        if state.turn is None and not state.open and any(span.kind == "session" for span in spans):
+        if state.turn is None and not state.open and not state.agents and any(span.kind == "session" for span in spans):
             self._sessions.forget(session)
         if not spans:
             return True
@@ -120,53 +121,29 @@ class Hooks:
         now = self._clock()
         action, decision = _decided(self._rules(tool_name(tool)), event, tool, args, now)
         facts = _facts(event, decision)
-        self._note_tool(session, _key(event), tool_name(tool), now, facts, decision)
+        self._note_tool(event, tool_name(tool), now, facts, decision)
         return _verdict(action, decision, session, defer_allow=self._defer_allow)
 
-    def _note_tool(self, session: str, key: str, name: str, now: int, facts: dict[str, object], decision: Decision | None) -> None:
+    def _note_tool(self, event: Mapping[str, Any], name: str, now: int, facts: dict[str, object], decision: Decision | None) -> None:
         try:
-            with self._sessions.opened(session, now) as state:
+            with self._sessions.opened(event["session_id"], now) as state:
                 if decision is not None and decision.value != "allow":
-                    state.close(Closed("policy", name, new_span_id(), state.around, now, self._clock(), facts))
+                    state.close(Closed("policy", name, new_span_id(), state.around(agent_of(event)), now, self._clock(), facts))
                 if decision is None or decision.value in ("allow", "require-approval"):
-                    state.start_tool(key, name, now, facts)
+                    state.start_tool(call_key(event), name, now, facts, agent_of(event))
         except (OSError, ValueError):
             # Only the trace is poorer for it: the decision stands.
             return
 
     def _observed(self, name: str, event: Mapping[str, Any]) -> Answer:
+        if name in REPLACING:
+            return Answer(err=f"otel-runtime: a hook for `{name}` must do the work itself; remove otel-runtime from it")
         session, now = event["session_id"], self._clock()
         if name == "SessionStart":
             self._sessions.prune(now / 1e9)
         with self._sessions.opened(session, now) as state:
-            write = _observe(state, name, event, now)
+            write = observe(state, name, event, now)
         return Answer(session=session, write=write) if write != "no" else Answer()
-
-
-def tool_name(name: str) -> str:
-    """The name that policies use: `mcp__server__tool` is `mcp:server:tool`, any other stays as it is."""
-    parts = name.split("__", 2)
-    return ":".join(parts) if len(parts) == 3 and parts[0] == "mcp" else name
-
-
-def _observe(state: Session, name: str, event: Mapping[str, Any], now: int) -> Literal["no", "soon", "now"]:
-    if name == "UserPromptSubmit":
-        state.start_turn(now)
-    elif name == "PostToolUse":
-        state.end_tool(_key(event), tool_name(str(event.get("tool_name"))), now)
-        return "soon"
-    elif name == "PostToolUseFailure":
-        state.end_tool(_key(event), tool_name(str(event.get("tool_name"))), now, error="tool_error")
-        return "soon"
-    elif name in ("Stop", "StopFailure"):
-        state.end_turn(now)
-        return "now"
-    elif name == "SessionEnd":
-        state.end(now)
-        return "now"
-    elif name != "SessionStart":
-        state.note(name, now)
-    return "no"
 
 
 def _event(raw: bytes) -> dict[str, Any]:
@@ -182,14 +159,6 @@ def _event(raw: bytes) -> dict[str, Any]:
     return event
 
 
-def _key(event: Mapping[str, Any]) -> str:
-    """What names one call in both its events; hosts before `tool_use_id` named it by nothing but what was called."""
-    given = event.get("tool_use_id")
-    return (
-        given if isinstance(given, str) and given else json.dumps([event.get("tool_name"), event.get("tool_input")], sort_keys=True)[:4096]
-    )
-
-
 def _decided(rules: Rules, event: Mapping[str, Any], tool: str, args: Mapping[str, Any], now: int) -> tuple[Action | None, Decision | None]:
     """The decision of the policy; None when there is no policy."""
     if rules.engine is None:
@@ -203,10 +172,10 @@ def _decided(rules: Rules, event: Mapping[str, Any], tool: str, args: Mapping[st
         kind="tool",
         name=tool_name(tool),
         args=snapshot_arguments(args)[0],
-        agents=(_AGENT,),
+        agents=_agents(event),
         session=event["session_id"],
         user=_os_user(),
-        context={name: event[name] for name in ("cwd", "permission_mode") if isinstance(event.get(name), str)},
+        context=_context(event),
         call_id=call_id if isinstance(call_id, str) else None,
     )
     journal = rules.state.parent / "hooks" / "facts.jsonl"
@@ -214,6 +183,21 @@ def _decided(rules: Rules, event: Mapping[str, Any], tool: str, args: Mapping[st
     if decision.value != "allow" or decision.would_be not in (None, "allow"):
         _record(rules.state, action, decision)
     return action, decision
+
+
+def _agents(event: Mapping[str, Any]) -> tuple[str, ...]:
+    """The chain of callers: the host, and the sub-agent or the agent it was started as."""
+    inner = event.get("agent_type")
+    return (_AGENT, inner) if isinstance(inner, str) and inner else (_AGENT,)
+
+
+def _context(event: Mapping[str, Any]) -> dict[str, object]:
+    """What a policy may declare under `context`."""
+    effort, server = event.get("effort"), event.get("mcp_server")
+    given = {name: event.get(name) for name in ("cwd", "permission_mode", "agent_id", "agent_type")}
+    given |= {"effort": effort.get("level") if isinstance(effort, dict) else None}
+    given |= {"mcp_source": server.get("source") if isinstance(server, dict) else None}
+    return {name: value for name, value in given.items() if isinstance(value, str)}
 
 
 def _record(path: Path, action: Action, decision: Decision) -> None:
@@ -236,6 +220,8 @@ def _record(path: Path, action: Action, decision: Decision) -> None:
 def _facts(event: Mapping[str, Any], decision: Decision | None) -> dict[str, object]:
     call_id = event.get("tool_use_id")
     facts: dict[str, object] = {"call_id": call_id} if isinstance(call_id, str) else {}
+    if len(_agents(event)) > 1:
+        facts["agent"] = _agents(event)[-1]
     if decision is not None:
         facts |= {
             "decision": decision.value,

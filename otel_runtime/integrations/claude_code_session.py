@@ -29,14 +29,14 @@ class Closed:
     """A span that can be written.
 
     Args:
-        kind: `tool`, `turn`, `session` or `policy`.
-        name: Name of the tool; empty for the others.
+        kind: `tool`, `agent`, `turn`, `session` or `policy`.
+        name: Name of the tool or sub-agent; empty for the others.
         span: Span id, 16 hex digits.
         parent: Parent's span id; empty for the session's own span.
         start: Nanoseconds since 1970.
         end: Nanoseconds since 1970.
         facts: What else is known, plain data.
-        notes: Moments inside: name and nanoseconds.
+        notes: Moments inside: name, nanoseconds and facts.
     """
 
     kind: str
@@ -60,6 +60,9 @@ class Session:
         started: Nanoseconds since 1970.
         turn: The running turn (`span`, `started`, `notes`), or None.
         open: Tools that run, by call id (`name`, `span`, `started`, `parent`, `facts`).
+        agents: Sub-agents that run, by their id (the same).
+        notes: What happened outside of any turn.
+        model: Model the session asks, as far as the host said; empty otherwise.
         closed: Spans that wait to be written.
         dropped: Spans that no room was left for.
     """
@@ -70,6 +73,9 @@ class Session:
     started: int
     turn: dict[str, Any] | None = None
     open: dict[str, dict[str, Any]] = field(default_factory=dict)
+    agents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[Any] = field(default_factory=list)
+    model: str = ""
     closed: list[dict[str, Any]] = field(default_factory=list)
     dropped: int = 0
 
@@ -78,10 +84,14 @@ class Session:
         """A session that starts now; its trace id is a function of its id."""
         return cls(id, hashlib.sha256(b"otel-runtime/claude-code/" + id.encode()).hexdigest()[:32], new_span_id(), now)
 
-    @property
-    def around(self) -> str:
-        """Span id that a tool hangs under."""
-        return self.turn["span"] if self.turn is not None else self.root
+    def around(self, agent: str = "") -> str:
+        """Span id that something hangs under.
+
+        Args:
+            agent: Id of the sub-agent it happens in; empty for the main one.
+        """
+        known = self.agents.get(agent)
+        return known["span"] if known is not None else self.turn["span"] if self.turn is not None else self.root
 
     def start_turn(self, now: int) -> None:
         """A prompt was given; a turn that had not ended ends here."""
@@ -89,36 +99,79 @@ class Session:
         self.turn = {"span": new_span_id(), "started": now, "notes": []}
 
     def end_turn(self, now: int, **facts: object) -> None:
-        """The host has finished its answer."""
+        """The host has finished its answer; a tool of it that has not ended was refused by a person or interrupted."""
         if self.turn is not None:
-            self.close(Closed("turn", "", self.turn["span"], self.root, self.turn["started"], now, dict(facts), self.turn["notes"]))
+            self._cancel_below(self.turn["span"], now)
+            facts = {**facts, "model": self.model} if self.model else facts
+            self.close(Closed("turn", "", self.turn["span"], self.root, self.turn["started"], now, facts, self.turn["notes"]))
             self.turn = None
 
-    def note(self, name: str, now: int) -> None:
-        """Something happened in the running turn."""
-        if self.turn is not None and len(self.turn["notes"]) < _MAX_NOTES:
-            self.turn["notes"].append([name, now])
+    def note(self, name: str, now: int, **facts: object) -> None:
+        """Something happened in the running turn, or outside of any."""
+        notes = self.turn["notes"] if self.turn is not None else self.notes
+        if len(notes) < _MAX_NOTES:
+            notes.append([name, now, facts])
 
-    def start_tool(self, key: str, name: str, now: int, facts: Mapping[str, object]) -> None:
+    def start_tool(self, key: str, name: str, now: int, facts: Mapping[str, object], agent: str = "") -> None:
         """A tool may run now."""
-        while len(self.open) >= _MAX_OPEN:
-            del self.open[next(iter(self.open))]
-            self.dropped += 1
-        self.open[key] = {"name": name, "span": new_span_id(), "started": now, "parent": self.around, "facts": dict(facts)}
+        self._start(self.open, key, name, now, facts, agent)
 
-    def end_tool(self, key: str, name: str, now: int, **facts: object) -> None:
-        """A tool has ended; one whose start nobody saw gets a span without duration."""
-        known = self.open.pop(key, None)
-        if known is None:
-            known = {"name": name, "span": new_span_id(), "started": now, "parent": self.around, "facts": {"orphan": True}}
-        self.close(Closed("tool", known["name"], known["span"], known["parent"], known["started"], now, {**known["facts"], **facts}))
+    def end_tool(self, key: str, name: str, now: int, *, took: int | None = None, agent: str = "", **facts: object) -> None:
+        """A tool has ended; one whose start nobody saw gets a span without duration.
+
+        Args:
+            key: Call id.
+            name: Its name, where nobody saw the start.
+            now: Nanoseconds since 1970.
+            took: Nanoseconds it ran, without the time people took to let it; None when the host does not say.
+            agent: Id of the sub-agent it ran in.
+            facts: How it ended.
+        """
+        known = self.open.pop(key, None) or self._unseen(name, now, agent)
+        if took is not None:
+            known["started"] = max(known["started"], now - took) if "orphan" not in known["facts"] else now - took
+        self._finish("tool", known, now, facts)
+
+    def refuse_tool(self, key: str, name: str, now: int, agent: str = "", **facts: object) -> None:
+        """The host refused a tool that the policy had let pass: it never ran."""
+        known = self.open.pop(key, None) or self._unseen(name, now, agent)
+        self.close(Closed("policy", known["name"], new_span_id(), known["parent"], now, now, {**known["facts"], **facts}))
+
+    def start_agent(self, agent: str, name: str, now: int) -> None:
+        """A sub-agent begins, or begins again."""
+        if agent not in self.agents:
+            self._start(self.agents, agent, name, now, {}, "")
+
+    def end_agent(self, agent: str, name: str, now: int, **facts: object) -> None:
+        """A sub-agent has finished, and with it whatever it still ran."""
+        known = self.agents.pop(agent, None) or self._unseen(name, now, "")
+        self._cancel_below(known["span"], now)
+        self._finish("agent", known, now, facts)
 
     def end(self, now: int, **facts: object) -> None:
         """The session is over, and with it whatever still ran."""
+        for agent in list(self.agents):
+            self.end_agent(agent, "", now, outcome="cancelled")
         for key in list(self.open):
             self.end_tool(key, "", now, outcome="cancelled")
         self.end_turn(now, outcome="closed")
-        self.close(Closed("session", "", self.root, "", self.started, now, dict(facts)))
+        self.close(Closed("session", "", self.root, "", self.started, now, dict(facts), self.notes))
+
+    def _start(self, running: dict[str, dict[str, Any]], key: str, name: str, now: int, facts: Mapping[str, object], agent: str) -> None:
+        while len(running) >= _MAX_OPEN:
+            del running[next(iter(running))]
+            self.dropped += 1
+        running[key] = {"name": name, "span": new_span_id(), "started": now, "parent": self.around(agent), "facts": dict(facts)}
+
+    def _unseen(self, name: str, now: int, agent: str) -> dict[str, Any]:
+        return {"name": name, "span": new_span_id(), "started": now, "parent": self.around(agent), "facts": {"orphan": True}}
+
+    def _finish(self, kind: str, known: Mapping[str, Any], now: int, facts: Mapping[str, object]) -> None:
+        self.close(Closed(kind, known["name"], known["span"], known["parent"], known["started"], now, {**known["facts"], **facts}))
+
+    def _cancel_below(self, span: str, now: int) -> None:
+        for key in [key for key, known in self.open.items() if known["parent"] == span]:
+            self.end_tool(key, "", now, outcome="cancelled")
 
     def close(self, span: Closed) -> None:
         """Keep a span until somebody writes it."""

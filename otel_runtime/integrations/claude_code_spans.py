@@ -30,7 +30,9 @@ _FACTS: Mapping[str, str] = {
     "outcome": c.OUTCOME,
     "orphan": c.ORPHAN,
     "error": c.ERROR_TYPE,
+    "model": c.REQUEST_MODEL,
 }
+_NOTED: Mapping[str, str] = {"kind": c.EVENT_KIND, "tool": c.OWN_TOOL}
 
 
 def write_spans(settings: Settings, session: str, trace: str, spans: Iterable[Closed]) -> bool:
@@ -77,19 +79,24 @@ def _write(tracer: Tracer, trace: int, session: str, closed: Closed) -> None:
     name, attributes = _described(closed)
     attributes = {**attributes, c.CONVERSATION: clean_text(session), c.SOURCE: _AGENT, **_facts(closed.facts)}
     span = tracer.start_span(name, parent, attributes=attributes, start_time=closed.start)
-    for note, at in closed.notes:
-        span.add_event(clean_name(str(note)), timestamp=int(at))
+    for note, at, facts in closed.notes:
+        span.add_event(
+            clean_name(str(note)), {_NOTED[name]: clean_text(str(value)) for name, value in facts.items() if name in _NOTED}, int(at)
+        )
     if "error" in closed.facts:
         span.set_status(Status(StatusCode.ERROR))
     span.end(max(closed.end, closed.start))
 
 
 def _described(closed: Closed) -> tuple[str, dict[str, Any]]:
-    tool = clean_name(closed.name)
+    name = clean_name(closed.name)
+    agent = clean_name(str(closed.facts.get("agent") or _AGENT))
     if closed.kind == "tool":
-        return f"execute_tool {tool}", {c.OPERATION: "execute_tool", c.TOOL_NAME: tool, c.AGENT_NAME: _AGENT}
+        return f"execute_tool {name}", {c.OPERATION: "execute_tool", c.TOOL_NAME: name, c.AGENT_NAME: agent}
     if closed.kind == "policy":
-        return f"policy {closed.facts.get('decision')} {tool}", {c.OWN_TOOL: tool, c.OWN_KIND: "tool", c.AGENT_NAME: _AGENT}
+        return f"policy {closed.facts.get('decision')} {name}", {c.OWN_TOOL: name, c.OWN_KIND: "tool", c.AGENT_NAME: agent}
+    if closed.kind == "agent":
+        return f"invoke_agent {name}", {c.OPERATION: "invoke_agent", c.AGENT_NAME: name}
     if closed.kind == "turn":
         return f"invoke_agent {_AGENT}", {c.OPERATION: "invoke_agent", c.AGENT_NAME: _AGENT}
     return f"invoke_workflow {_AGENT} session", {c.OPERATION: "invoke_workflow", c.WORKFLOW_NAME: f"{_AGENT} session"}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from otel_runtime.cli.main import main
-from otel_runtime.integrations.claude_code import tool_name
+from otel_runtime.integrations.claude_code_events import tool_name
 from otel_runtime.integrations.claude_code_session import Sessions
 from otel_runtime.storage.sqlite import Database
 from otel_runtime.testing.receiver import OtlpReceiver, ReceivedSpan
@@ -246,9 +246,10 @@ class TestTrace:
     def test_of_a_whole_session(self, here: Path) -> None:
         """Session, turn, tools and refusals are one tree, with the times at which the earlier processes ran."""
         began = time.time_ns()
-        spans = self.traced(here, EVENTS, 7)
+        spans = self.traced(here, EVENTS, 8)
         root, turn = spans["invoke_workflow claude-code session"], spans["invoke_agent claude-code"]
         inner = ["execute_tool Bash", "execute_tool Write", "execute_tool mcp:github:create_issue", "policy deny Bash"]
+        inner.append("invoke_agent Explore")
         assert {*inner, "policy require-approval Write", root.name, turn.name} == set(spans)
         assert ({root.trace_id}, "", root.span_id) == ({span.trace_id for span in spans.values()}, root.parent_id, turn.parent_id)
         assert {turn.span_id} == {spans[name].parent_id for name in inner}
@@ -279,7 +280,7 @@ class TestTrace:
 
     def test_no_content_leaves(self, here: Path) -> None:
         """Prompts, commands and results are on no span."""
-        spans = self.traced(here, EVENTS, 7)
+        spans = self.traced(here, EVENTS, 8)
         said = json.dumps([span.attributes for span in spans.values()])
         assert [] == [word for word in ("ls -la", "clean up", "total 0", "hello") if word in said]
 
@@ -348,13 +349,40 @@ class TestWeight:
 class TestSettings:
     """hooks/claude-code/settings.json, to paste."""
 
-    SHIPPED = json.loads((ROOT / "hooks" / "claude-code" / "settings.json").read_text())["hooks"]
+    FOLDER = ROOT / "hooks" / "claude-code"
+    SHIPPED = json.loads((FOLDER / "settings.json").read_text())["hooks"]
+    RECENT = json.loads((FOLDER / "settings-recent.json").read_text())["hooks"]
+    # A host skips a whole settings file for one event that it does not know: these it has known from the first.
+    CLASSIC = frozenset(
+        {
+            "SessionStart",
+            "UserPromptSubmit",
+            "PreToolUse",
+            "PostToolUse",
+            "Notification",
+            "PreCompact",
+            "SubagentStop",
+            "Stop",
+            "SessionEnd",
+        }
+    )
 
-    def test_names_every_event_that_is_answered(self) -> None:
-        """One entry per recorded event, each running our command."""
-        assert {item["hook_event_name"] for item in EVENTS} == set(self.SHIPPED)
-        commands = {name: entry[0]["hooks"][0]["command"] for name, entry in self.SHIPPED.items()}
-        assert {"otel-runtime hook claude-code"} == {command.partition(" || ")[0] for command in commands.values()}
+    def test_runs_our_command(self) -> None:
+        """Every entry, in both files; the guard is the same in both."""
+        for shipped in (self.SHIPPED, self.RECENT):
+            commands = {name: entry[0]["hooks"][0]["command"] for name, entry in shipped.items()}
+            assert {"otel-runtime hook claude-code"} == {command.partition(" || ")[0] for command in commands.values()}
+        assert self.SHIPPED["PreToolUse"] == self.RECENT["PreToolUse"]
+
+    def test_names_no_event_that_an_older_host_could_refuse(self) -> None:
+        """The file to paste works with any version; the other one says more and needs a recent one."""
+        assert set(self.SHIPPED) == self.CLASSIC
+        assert self.CLASSIC < set(self.RECENT)
+        assert {item["hook_event_name"] for item in EVENTS} <= set(self.RECENT)
+
+    def test_names_no_event_whose_hook_does_the_work(self) -> None:
+        """Without a folder from its hook the host has no worktree, and text on the screen comes too often."""
+        assert set() == {"WorktreeCreate", "WorktreeRemove", "MessageDisplay"} & set(self.RECENT)
 
     def test_a_command_that_is_missing_blocks_tools(self) -> None:
         """The shell's exit code for a missing command would block nothing, so the entry for tools says 2."""
