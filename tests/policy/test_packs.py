@@ -1,26 +1,34 @@
-"""The packs we ship: they load without a warning, their cases cover every rule, and notice what is changed in them."""
+"""The packs we ship: sound, covered, documented with a number that is true, and to be had from an installed package."""
 
 from __future__ import annotations
 
-import copy
 import json
+import os
 import re
-from collections.abc import Iterator
+import subprocess
+import sys
+import zipfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from otel_runtime.cli.main import main
+from otel_runtime.cli.policy_recorded import recorded
+from otel_runtime.cli.policy_traces import spans_of
+from otel_runtime.cli.trace_source import Window
 from otel_runtime.errors import ConfigError
-from otel_runtime.policy.loading import load_policy, load_policy_text
-from otel_runtime.settings.documents import read_document
+from otel_runtime.policy.loading import load_policy
+from otel_runtime.policy.packs import pack, packs
+from otel_runtime.policy.replay import replay
+from otel_runtime.policy.replay_report import Report, compared
+from otel_runtime.settings.loading import load_settings
 
 ROOT = Path(__file__).parents[2]
-PACKS = ["careful-default", "coding-agent", "data-agent", "mcp-client", "support-agent"]
-_DECISIONS = ["allow", "deny", "require-approval", "retryable-failure"]
-# What people read or set to their own taste, and what cases say themselves.
-_TASTE = {"id", "reason", "match", "no_match", "approval", "retry", "mode", "tz", "reserve", "dialect"}
-Path_ = tuple[str | int, ...]
+SHIPPED = sorted(path.stem for path in (ROOT / "policy").glob("*.yaml"))
+MEASURED = sorted(path.name.removesuffix(".jsonl.gz") for path in (ROOT / "policy" / "workloads").glob("*.jsonl.gz"))
+PAGE = (ROOT / "docs" / "policy-packs.md").read_text(encoding="utf-8")
+WINDOW = Window(datetime.now(UTC), timedelta(days=1))
 
 
 @pytest.fixture(autouse=True)
@@ -29,88 +37,154 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def plain(name: str) -> dict[str, Any]:
-    document = read_document((ROOT / "policy" / f"{name}.yaml").read_bytes(), name).plain()
-    assert isinstance(document, dict)
-    return document
+def section(name: str) -> str:
+    return re.split(r"^## ", PAGE.partition(f"\n## `{name}.yaml`")[2], maxsplit=1, flags=re.MULTILINE)[0]
 
 
-def changes(node: Any, path: Path_) -> Iterator[tuple[Path_, Any]]:
-    """One thing changed at a time: an element or key removed, a number moved, a text altered. `None` removes."""
-    if isinstance(node, dict | list):
-        yield from inner_changes(node, path)
-    elif path[-1] == "decision":
-        yield from ((path, other) for other in _DECISIONS if other != node)
-    elif isinstance(node, int | float):
-        yield from ((path, node + step) for step in (1, -1))
-    elif isinstance(node, str):
-        yield path, f"{node}x"
-        # One alternative of an expression less.
-        yield from ((path, node[: found.start()] + node[found.end() :]) for found in re.finditer(r"[\w.\\-]+\||\|[\w.\\-]+(?=\)|$)", node))
-
-
-def inner_changes(node: dict[str, Any] | list[Any], path: Path_) -> Iterator[tuple[Path_, Any]]:
-    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-        if key in _TASTE:
-            continue
-        if len(node) > 1 and key not in {"decision", "kind", "tool", "by", "per"}:
-            yield (*path, key), None
-        yield from changes(value, (*path, key))
-
-
-def changed(document: dict[str, Any], path: Path_, value: Any) -> dict[str, Any]:
-    mutant = copy.deepcopy(document)
-    target: Any = mutant
-    for step in path[:-1]:
-        target = target[step]
-    if value is None:
-        del target[path[-1]]
-    else:
-        target[path[-1]] = value
-    return mutant
-
-
-def mutants(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    document = plain(name)
-    for at, rule in enumerate(document["rules"]):
-        for path, value in changes(rule, ("rules", at)):
-            mutant = changed(document, path, value)
-            decision = mutant["rules"][at]["decision"]
-            # The shape of the file must not be what gives the change away.
-            if decision == "require-approval":
-                mutant["rules"][at].setdefault("approval", {"approvers": ["acting-user"]})
-            else:
-                mutant["rules"][at].pop("approval", None)
-            if decision != "retryable-failure":
-                mutant["rules"][at].pop("retry", None)
-            yield f"{rule['id']}: {'.'.join(map(str, path[2:]))} -> {value}", mutant
+def measured(name: str) -> Report:
+    """The pack on its own workload, recorded with every call allowed."""
+    calls, seen = recorded(spans_of([str(ROOT / "policy" / "workloads" / f"{name}.jsonl.gz")], WINDOW, {}))
+    engine = load_policy([Path(f"pack:{name}")]).engine
+    return compared(replay(calls, seen, engine, {}, all_words=True), None)
 
 
 class TestPacks:
-    @pytest.mark.parametrize("name", PACKS)
+    @pytest.mark.parametrize("name", SHIPPED)
     def test_loads_without_a_warning(self, name: str) -> None:
         """A shipped pack has no fault and no doubt in it."""
         assert () == load_policy([ROOT / "policy" / f"{name}.yaml"]).warnings
 
-    @pytest.mark.parametrize("name", PACKS)
+    @pytest.mark.parametrize("name", SHIPPED)
     def test_covered(self, name: str) -> None:
         """Every rule is seen both to apply and not to."""
         assert [] == [cover for cover in load_policy([ROOT / "policy" / f"{name}.yaml"]).coverage if not cover.whole]
 
-    @pytest.mark.parametrize("name", ["careful-default", "coding-agent", "data-agent", "mcp-client"])
-    def test_changes_are_noticed(self, name: str) -> None:
-        """Removing one thing from a rule, moving a number or turning a decision makes a case fail."""
-        unnoticed = []
-        for what, mutant in mutants(name):
-            try:
-                load_policy_text(json.dumps(mutant))
-            except ConfigError:
-                continue
-            unnoticed.append(what)
-        assert [] == unnoticed
+    @pytest.mark.parametrize("name", SHIPPED)
+    def test_documented(self, name: str) -> None:
+        """Each has its section, which says what it asks and what it stops."""
+        text = section(name)
+        assert [] == [word for word in ("Asks", "Stops") if word not in text], name
 
-    def test_all_are_here_and_documented(self) -> None:
-        """Every pack stands in this test, and has its section in the document."""
-        found = {path.stem for path in (ROOT / "policy").glob("*.yaml")}
-        headings = set(re.findall(r"^## `([a-z-]+)\.yaml`", (ROOT / "docs" / "policy-packs.md").read_text(encoding="utf-8"), re.MULTILINE))
-        assert (set(PACKS), set(PACKS)) == (found, headings)
+    def test_nothing_else_is_documented(self) -> None:
+        """No section is about a pack that is not there."""
+        assert set(SHIPPED) == set(re.findall(r"^## `([a-z-]+)\.yaml`", PAGE, re.MULTILINE))
+
+
+class TestWorkloads:
+    def test_are_there(self) -> None:
+        """A workload for each of the five kinds of agents."""
+        assert {"careful-default", "coding-agent", "data-agent", "mcp-client", "support-agent"} <= set(MEASURED)
+
+    @pytest.mark.parametrize("name", MEASURED)
+    def test_the_page_tells_the_truth(self, name: str) -> None:
+        """The numbers on the page are those of a replay."""
+        report = measured(name)
+        assert 0 == report.unreplayable, report.gaps
+        stated = re.search(r"Measured: (\d+) calls, ([\d.]+) approvals and ([\d.]+) denials per 100\.", section(name))
+        assert stated is not None
+        denied = 100 * report.count("denied") / report.calls
+        assert (str(report.calls), f"{report.after.per_100:.1f}", f"{denied:.1f}") == stated.groups()
+
+
+class TestPackNames:
+    def test_load(self) -> None:
+        """`pack:NAME` is a policy wherever one is named."""
+        loaded = load_policy([Path("pack:careful-default")])
+        assert ("careful-default", (str(pack("careful-default").path),)) == (loaded.name, loaded.files)
+
+    def test_unknown(self) -> None:
+        """A pack that is not there is a fault that names the nearest one."""
+        with pytest.raises(ConfigError, match=r"no policy pack `carefull-default`; did you mean `careful-default`\?"):
+            load_policy([Path("pack:carefull-default")])
+
+    def test_every_file(self) -> None:
+        """Every shipped file is a pack, and says in a sentence what it is for."""
+        assert SHIPPED == [one.name for one in packs()]
+        assert all(20 < len(one.about) < 200 for one in packs())
+
+    def test_setting(self, tmp_path: Path) -> None:
+        """A settings file names it without a path, and other paths stay relative to that file."""
+        (tmp_path / "otel-runtime.yaml").write_text("policy: [pack:careful-default, rules/]\n")
+        assert (Path("pack:careful-default"), tmp_path / "rules") == load_settings(tmp_path / "otel-runtime.yaml").policy
+
+    @pytest.mark.parametrize(
+        ("text", "paths"),
+        [
+            ("pack:careful-default", ["pack:careful-default"]),
+            (f"pack:mcp-client{os.pathsep}/srv/rules", ["pack:mcp-client", "/srv/rules"]),
+            (f"/srv/pack{os.pathsep}pack:mcp-client", ["/srv/pack", "pack:mcp-client"]),
+        ],
+    )
+    def test_variable(self, text: str, paths: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """In the variable, where the same sign joins paths, it is one word."""
+        monkeypatch.setenv("OTEL_RUNTIME_POLICY", text)
+        (tmp_path / ".git").mkdir()
+        assert [Path(path) for path in paths] == list(load_settings().policy)
+
+
+class TestPackCommand:
+    def test_list(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Every pack is listed with its sentence, for people and as data."""
+        assert 0 == main(["policy", "pack", "list"])
+        assert [f"pack:{name}" for name in SHIPPED] == [
+            line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("pack:")
+        ]
+        assert 0 == main(["policy", "pack", "list", "--json"])
+        assert SHIPPED == [one["name"] for one in json.loads(capsys.readouterr().out)]
+
+    def test_show(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """A pack is printed as it is."""
+        assert 0 == main(["policy", "pack", "show", "mcp-client"])
+        assert capsys.readouterr().out == (ROOT / "policy" / "mcp-client.yaml").read_text(encoding="utf-8")
+
+    def test_copy(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A copy can be used at once, has its schema beside it, and is not written over."""
+        assert 0 == main(["policy", "pack", "copy", "pack:coding-agent", "rules"])
+        assert 0 == main(["policy", "check", "rules", "--strict"])
+        assert (tmp_path / "rules" / "schema.json").is_file()
+        (tmp_path / "rules" / "coding-agent.yaml").write_text("mine")
+        capsys.readouterr()
+        assert 2 == main(["policy", "pack", "copy", "coding-agent", "rules"])
+        assert "--force" in capsys.readouterr().err
+        assert "mine" == (tmp_path / "rules" / "coding-agent.yaml").read_text()
+        assert 0 == main(["policy", "pack", "copy", "coding-agent", "rules", "--force"])
+
+    def test_unknown(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """A name that is none is exit code 2, with what there is."""
+        assert 2 == main(["policy", "pack", "show", "zzz"])
+        assert "there are `" in capsys.readouterr().err
+
+
+class TestInstalled:
+    def test_from_a_wheel(self, tmp_path: Path) -> None:
+        """A wheel without the checkout beside it lists, checks and copies packs."""
+        built = subprocess.run(
+            [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert 0 == built.returncode, built.stderr
+        with zipfile.ZipFile(next((tmp_path / "dist").glob("*.whl"))) as wheel:
+            wheel.extractall(tmp_path / "site")
+        environ = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+        for words in (["pack", "list"], ["check", "pack:careful-default", "--strict"], ["pack", "copy", "mcp-client", "rules"]):
+            done = subprocess.run(
+                [sys.executable, "-m", "otel_runtime", "policy", *words],
+                cwd=tmp_path,
+                env=environ,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert 0 == done.returncode, done.stderr
+        where = subprocess.run(
+            [sys.executable, "-c", "from otel_runtime.policy.packs import packs; print(packs()[0].path)"],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert where.stdout.startswith(str(tmp_path / "site"))
