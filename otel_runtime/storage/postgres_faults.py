@@ -34,6 +34,16 @@ _SENTENCES = (
     ("40P01", "gave up on a deadlock; nothing was changed; try again"),
     ("57P", "is shutting down or starting; nothing was changed; try again"),
 )
+# A connection that is refused has no SQLSTATE in the driver; these are the server's words in its default language.
+_WORDS = (
+    ("password authentication failed", "28"),
+    ("no pg_hba.conf entry", "28"),
+    ("no password supplied", "28"),
+    ('role "', "28"),
+    ("does not exist", "3D"),
+    ("too many clients", "53300"),
+    ("remaining connection slots", "53300"),
+)
 _OTHERWISE = "cannot be reached or used; check that it runs and that the URL is right"
 
 
@@ -95,9 +105,9 @@ def address_of(url: str, timeout_s: float) -> Address:
 
 def store_error(address: Address, error: psycopg.Error | TimeoutError) -> StoreError:
     """The `StoreError` for an error of the driver, with the place and how to mend it."""
-    state = "57014" if isinstance(error, TimeoutError) else error.sqlstate or ""
-    sentence = next((text for prefix, text in _SENTENCES if state.startswith(prefix)), _OTHERWISE)
     said = " ".join(str(error).split())
+    state = "57014" if isinstance(error, TimeoutError) else error.sqlstate or next((code for words, code in _WORDS if words in said), "")
+    sentence = next((text for prefix, text in _SENTENCES if state.startswith(prefix)), _OTHERWISE)
     if address.secret:
         said = said.replace(address.secret, "***")
     detail = f" ({' '.join(part for part in (state if state[:2] != '57' else '', said) if part)[:300]})" if said else ""
