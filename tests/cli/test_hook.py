@@ -325,27 +325,6 @@ class TestSessions:
         assert [] == list((tmp_path / "s").iterdir())
 
 
-class TestWeight:
-    """The host waits for every event."""
-
-    def modules(self, given: dict[str, Any]) -> set[str]:
-        program = (
-            "import sys; from otel_runtime.cli.main import main; code = main(['hook', 'claude-code']);"
-            "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
-        )
-        done = subprocess.run([sys.executable, "-c", program], input=json.dumps(given), capture_output=True, text=True, check=True)
-        return set(done.stderr.split())
-
-    @pytest.mark.parametrize("name", ["SessionStart", "UserPromptSubmit", "PostToolUse", "Notification", "PreCompact"])
-    def test_most_events_load_nothing_heavy(self, name: str) -> None:
-        """Neither pydantic nor YAML nor OpenTelemetry before the host has its answer."""
-        assert set() == {"pydantic", "yaml", "opentelemetry", "sqlite3", "rich"} & self.modules(event(name))
-
-    def test_an_allow_loads_no_telemetry(self) -> None:
-        """A decision needs the policy and nothing else."""
-        assert set() == {"opentelemetry", "sqlite3", "rich", "wrapt"} & self.modules(event("PreToolUse"))
-
-
 class TestSettings:
     """hooks/claude-code/settings.json, to paste."""
 
