@@ -13,7 +13,7 @@ import logging
 import threading
 import uuid
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from inspect import isawaitable, iscoroutinefunction
@@ -81,8 +81,7 @@ class Subscriptions:
             raise ValueError(
                 f"expected a queue of at least 1 event for `{pattern}`, got `{queue}`; leave it out to run where events are published"
             )
-        asynchronous = iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004 - an object with an asynchronous __call__ is meant
-        size = queue if queue is not None else QUEUE if asynchronous else 0
+        size = queue if queue is not None else QUEUE if _is_asynchronous(handler) else 0
         with self._lock:
             self._all = (*self._all, Subscription(pattern, handler, size))
 
@@ -168,7 +167,8 @@ class EventBus:
         """Hand past events to a handler again, marked as replay.
 
         Args:
-            handler: Takes each envelope; its failures are raised here, because the caller asked.
+            handler: Takes each envelope; its failures are raised here, because the caller asked. An asynchronous one gets them one after
+                the other on the background's loop; its failure is raised by the next flush.
             after_seq: Only events with a higher number.
             kind: Kind, `prefix.*` or `*`.
 
@@ -177,8 +177,12 @@ class EventBus:
         """
         with self._lock:
             past = [item for item in self._past if item.seq > after_seq and _fits(kind, item.kind)]
-        for item in past:
-            handler(replace(item, replay=True))
+        again = [replace(item, replay=True) for item in past]
+        if _is_asynchronous(handler):
+            self._background.add(_one_by_one(handler, again))
+        else:
+            for item in again:
+                handler(item)
         return len(past)
 
     def _queue_of(self, known: Subscription) -> Queued:
@@ -200,6 +204,17 @@ class EventBus:
         self.errors[kind] += 1
         if self.errors[kind] == 1:
             _log.warning("a handler of event kind `%s` failed; later failures are only counted", kind, exc_info=error)
+
+
+def _is_asynchronous(handler: Handler) -> bool:
+    return iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004 - an object with an asynchronous __call__ is meant
+
+
+async def _one_by_one(handler: Handler, envelopes: Sequence[EventEnvelope]) -> None:
+    for envelope in envelopes:
+        result = handler(envelope)
+        if isawaitable(result):
+            await result
 
 
 def _fits(pattern: str, kind: str) -> bool:

@@ -1,7 +1,8 @@
 """Questions of foreign systems, answered by ours: the rules of who answers, and once.
 
 A foreign event that asks (`approval.request`) opens a durable request at a desk; whoever answers there is handed back through the
-responder that the application gave. Their own answer or timeout, or the end of the run, closes ours. Whichever comes first takes the
+responder that the application gave. A desk that judges is asked first: what its rules allow or refuse is answered at once, and only what
+they want people for becomes a request. Their own answer or timeout, or the end of the run, closes ours. Whichever comes first takes the
 question from the table, under one lock: the other finds it gone. An approval is claimed at the desk before it is handed back, so that
 it counts once over all processes, and for exactly the arguments that were shown.
 """
@@ -13,18 +14,21 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
+from otel_runtime.values.decision import Decision
 from otel_runtime.values.trace import TraceEvent, TraceRef
 
-__all__ = ["Asking", "Desk", "Question", "Responder", "Verdict"]
+__all__ = ["Asking", "Desk", "Judged", "Question", "Responder", "Verdict"]
 
 _EMPTY: Mapping[str, object] = MappingProxyType({})
 _OPEN: Final = 256
 _DEFAULT_S: Final = 3600.0
 _CLOSE_S: Final = 5.0
+# Stands for the request of a question that the rules are still looking at.
+_UNOPENED: Final = ""
 _log = logging.getLogger("otel_runtime.sources")
 
 Verdict = Literal["approved", "denied"]
@@ -45,6 +49,7 @@ class Question:
         session: Session id.
         call_id: The tool call.
         trace: Where it belongs.
+        decision: What our rules say of it; None when they were not asked.
     """
 
     source: str
@@ -57,6 +62,19 @@ class Question:
     session: str | None = None
     call_id: str | None = None
     trace: TraceRef | None = None
+    decision: Decision | None = None
+
+
+class Judged(NamedTuple):
+    """What the rules of a desk say of a question.
+
+    Args:
+        decision: Their decision.
+        done: Told whether the answer reached them; gives back what the decision reserved when it did not.
+    """
+
+    decision: Decision
+    done: Callable[[bool], None]
 
 
 Responder = Callable[[Question, Verdict], object]
@@ -64,6 +82,10 @@ Responder = Callable[[Question, Verdict], object]
 
 class Desk(Protocol):
     """Where durable requests are opened and answered."""
+
+    def judge(self, question: Question) -> Judged | None:
+        """Ask the rules first; None when they are not to be asked. May block; never raises: what cannot be decided is denied."""
+        ...
 
     def open(self, question: Question) -> str:
         """Open a request, or find the open one of this very question; returns its id."""
@@ -92,10 +114,12 @@ class Asking:
     Args:
         desk: Where they are answered.
         respond: Hands an answer back to the foreign system.
+        judges: True when the desk's rules are asked before people are.
     """
 
-    def __init__(self, desk: Desk, respond: Responder) -> None:
+    def __init__(self, desk: Desk, respond: Responder, *, judges: bool = False) -> None:
         self._desk = desk
+        self._judges = judges
         self._respond = respond
         self._open: OrderedDict[tuple[str | None, str], tuple[Question, str]] = OrderedDict()
         self._lock = threading.Lock()
@@ -137,20 +161,69 @@ class Asking:
         if question is None:
             self.problems["no id"] += 1
             return
+        if self._judges and question.kind == "permission":
+            self._ask_rules(question)
+            return
         request_id = self._desk.open(question)
         key = (question.run, question.id)
+        if self._keep(key, question, request_id):
+            self._start(self._await, key, question, request_id)
+
+    def _ask_rules(self, question: Question) -> None:
+        key = (question.run, question.id)
+        known = self._open.get(key)
+        if known is not None and known[0].arguments != question.arguments:
+            self._close(*key, "asked again for other arguments")
+            known = None
+        if known is None and self._keep(key, question, _UNOPENED):
+            self._start(self._judge, key, question)
+
+    def _keep(self, key: tuple[str | None, str], question: Question, request_id: str) -> bool:
         with self._lock:
             known = self._open.get(key)
             if known is not None and known[1] == request_id:
-                return
+                return False
             if len(self._open) >= _OPEN:
                 self.problems["too many"] += 1
-                return
+                return False
             self._open[key] = (question, request_id)
-        waiter = threading.Thread(target=self._await, args=(key, question, request_id), name="otel-runtime-question", daemon=True)
+            return True
+
+    def _start(self, work: Callable[..., None], *arguments: object) -> None:
+        waiter = threading.Thread(target=work, args=arguments, name="otel-runtime-question", daemon=True)
         with self._lock:
             self._waiters = [known for known in self._waiters if known.is_alive()] + [waiter]
             waiter.start()
+
+    def _judge(self, key: tuple[str | None, str], question: Question) -> None:
+        """On a thread of its own: rules may read facts from a store, and a responder may need the event loop."""
+        try:
+            judged = self._desk.judge(question)
+            if judged is not None:
+                question = replace(question, decision=judged.decision)
+            if judged is None or judged.decision.value == "require-approval":
+                request_id = self._desk.open(question)
+                if self._opened(key, question, request_id):
+                    self._await(key, question, request_id)
+                else:
+                    self._desk.withdraw(request_id, "answered there meanwhile")
+                return
+            delivered = False
+            try:
+                if self._take(key, _UNOPENED):
+                    self._respond(question, "approved" if judged.decision.value == "allow" else "denied")
+                    delivered = True
+            finally:
+                judged.done(delivered)
+        except Exception as error:  # noqa: BLE001  # as in `_await`; they still have their own timeout
+            self._problem("answer", error)
+
+    def _opened(self, key: tuple[str | None, str], question: Question, request_id: str) -> bool:
+        with self._lock:
+            if key not in self._open:
+                return False
+            self._open[key] = (question, request_id)
+            return True
 
     def _await(self, key: tuple[str | None, str], question: Question, request_id: str) -> None:
         try:
@@ -180,7 +253,7 @@ class Asking:
 
     def _close(self, run: str | None, name: str, why: str) -> None:
         known = self._open.get((run, name))
-        if known is not None and self._take((run, name), known[1]):
+        if known is not None and self._take((run, name), known[1]) and known[1] != _UNOPENED:
             self._desk.withdraw(known[1], why)
 
     def _close_run(self, run: str | None) -> None:

@@ -75,18 +75,20 @@ def on(name: HookName) -> Callable[[Any], Any]:
     return register
 
 
-def on_event(kind: str) -> Callable[[O], O]:
+def on_event(kind: str, *, queue: int | None = None) -> Callable[[O], O]:
     """Subscribe to events of a kind on every runtime's bus: `@rt.on_event("turn.completed")`.
 
     Args:
         kind: A kind, `prefix.*` or `*`. The handler takes an `EventEnvelope` and may be asynchronous.
+        queue: Events that may wait for the handler, at least 1; it then works at its own pace, and is told what it lost. None queues 1,024
+            for asynchronous handlers, and runs others where the event is published.
 
     Raises:
-        ValueError: The pattern is malformed.
+        ValueError: The pattern is malformed, or the queue has no place.
     """
 
     def register(handler: O) -> O:
-        SUBSCRIPTIONS.add(kind, handler)
+        SUBSCRIPTIONS.add(kind, handler, queue=queue)
         return handler
 
     return register

@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import otel_runtime as rt
 from otel_runtime.errors import ReservedKind
 from otel_runtime.hooks.background import Background
 from otel_runtime.hooks.bus import EventBus, Subscriptions
 from otel_runtime.hooks.kinds import RESERVED_PREFIXES, check_custom_kind
 from otel_runtime.values.trace import EventEnvelope
+from otel_runtime.wrap.ambient import SUBSCRIPTIONS
 
 
 @pytest.fixture
@@ -120,6 +122,23 @@ class TestReplay:
         assert [(event.seq, event.replay) for event in seen] == [(4, True), (5, True)]
         assert bus.replay(lambda event: None) == 3
 
+    def test_an_asynchronous_handler_gets_them_in_order(self, bus: EventBus, background: Background) -> None:
+        """One after the other, finished by a flush, which also says how it failed."""
+        seen: list[int] = []
+
+        async def handle(event: EventEnvelope) -> None:
+            await asyncio.sleep(0.002 if event.seq == 3 else 0)
+            seen.append(event.seq)
+            if event.seq == 5:
+                raise ValueError("handler")
+
+        for _ in range(5):
+            bus.publish("myapp.x")
+        assert 3 == bus.replay(handle, after_seq=2)
+        with pytest.raises(ValueError, match="handler"):
+            background.flush(5.0)
+        assert [3, 4, 5] == seen
+
 
 class TestQueues:
     """Subscribers that work at their own pace."""
@@ -199,6 +218,25 @@ class TestQueues:
         subscriptions.remove(seen.append)
         bus.publish("myapp.x")
         assert [] == seen
+
+    def test_the_public_face_takes_a_queue(self, bus: EventBus, background: Background) -> None:
+        """`rt.on_event(kind, queue=...)` gives a synchronous handler a queue and a pace of its own."""
+        gate, seen = threading.Event(), list[str]()
+
+        @rt.on_event("queued.test", queue=1)
+        def handle(event: EventEnvelope) -> None:
+            gate.wait(5)
+            seen.append(event.kind)
+
+        public = EventBus(SUBSCRIPTIONS, Subscriptions(), background)
+        try:
+            for _ in range(4):
+                public.publish("queued.test")
+        finally:
+            SUBSCRIPTIONS.remove(handle)
+        gate.set()
+        background.flush(5.0)
+        assert (True, True) == ("transport.lagged" in seen, 1 <= public.lost <= 3)
 
     def test_an_empty_queue_is_refused(self, subscriptions: Subscriptions) -> None:
         """It could hold no event at all."""

@@ -12,11 +12,13 @@ import pytest
 import otel_runtime as rt
 from otel_runtime.approvals.service import ApprovalService
 from otel_runtime.runtime.build import build_runtime, open_approvals
-from otel_runtime.runtime.ingesting import Feed
+from otel_runtime.runtime.foreign_desk import ForeignDesk
+from otel_runtime.runtime.ingesting import Feed, close_feeds
 from otel_runtime.runtime.runtime import Runtime
 from otel_runtime.settings.model import Settings
-from otel_runtime.sources.asking import Asking, Question, Verdict
+from otel_runtime.sources.asking import Asking, Judged, Question, Verdict
 from otel_runtime.values.approval import ApprovalRequest
+from otel_runtime.values.decision import Decision
 from otel_runtime.values.trace import TraceEvent
 from otel_runtime.wrap.active import Active, current_active
 
@@ -29,10 +31,13 @@ class Bench:
         self.runtime = runtime
         self.service = service
         self.answers: list[tuple[str, Verdict]] = []
+        self.decisions: list[Decision] = []
         self.feed = Feed(active, "a3s", "s", self.respond)
         self.feed.push({"type": "start"})
 
     def respond(self, question: Question, verdict: Verdict) -> None:
+        if question.decision is not None:
+            self.decisions.append(question.decision)
         self.answers.append((question.id, verdict))
 
     def requests(self) -> list[ApprovalRequest]:
@@ -118,6 +123,9 @@ class SlowDesk:
         self.theirs = threading.Event()
         self.claims: list[str] = []
 
+    def judge(self, question: Question) -> Judged | None:
+        return None
+
     def open(self, question: Question) -> str:
         return question.id
 
@@ -163,3 +171,97 @@ class TestDecisions:
 
         bench.until(recorded)
         assert '"code":"events.a3s"' in entries[0].replace(" ", "")
+
+
+RULES = """version: 1
+default: allow
+rules:
+  - id: no-root
+    tool: rm
+    args: {path: {eq: /}}
+    decision: deny
+    reason: the root stays
+  - id: ask-first
+    tool: rm
+    args: {path: {eq: /tmp/x}}
+    decision: require-approval
+    approval: {approvers: [anyone]}
+    reason: somebody looks
+"""
+
+
+@pytest.fixture
+def ruled(tmp_path: Path) -> Iterator[Bench]:
+    """A runtime whose policy decides what a3s asks permission for."""
+    (tmp_path / "policy.yaml").write_text(RULES, encoding="utf-8")
+    settings = Settings(policy=(tmp_path / "policy.yaml",), state=tmp_path / "state.db", otlp="off")
+    with build_runtime(settings) as runtime, runtime.use():
+        active = current_active()
+        assert isinstance(active, Active)
+        service = open_approvals(settings)
+        made = Bench(runtime, active, service)
+        made.feed.close()
+        made.feed = Feed(active, "a3s", "s", made.respond, decide=True)
+        made.feed.push({"type": "start"})
+        yield made
+        made.feed.close()
+        service.close()
+
+
+class TestRulesFirst:
+    @pytest.mark.parametrize(("path", "verdict", "value"), [("/home", "approved", "allow"), ("/", "denied", "deny")])
+    def test_what_the_rules_say_is_answered_at_once(self, ruled: Bench, path: str, verdict: Verdict, value: str) -> None:
+        """Nobody is asked, and a refusal is in the audit as ours."""
+        ruled.feed.push({**ASKED, "args": {"path": path}})
+        ruled.until(lambda: bool(ruled.answers))
+        assert ([("confirm-c1", verdict)], []) == (ruled.answers, ruled.requests())
+        (decision,) = ruled.decisions
+        assert (value, "no-root" if value == "deny" else None) == (decision.value, decision.rule)
+        with ruled.service.database.reading() as connection:
+            rows = [str(row[0]) for row in connection.execute("SELECT payload FROM audit_events WHERE kind = 'decision'")]
+        # A plain allow leaves its mark on the span and the metric only.
+        assert (value == "deny", 1) == (bool(rows), len(rows) or 1)
+
+    def test_what_they_want_people_for_is_put_to_people(self, ruled: Bench) -> None:
+        """With the rule's own terms, and the answer goes back."""
+        ruled.feed.push(ASKED)
+        ruled.until(lambda: bool(ruled.requests()))
+        (request,) = ruled.requests()
+        assert ("ask-first", []) == (request.rule, ruled.answers)
+        ruled.service.answer(request.id, approver="os:alice", approved=True)
+        ruled.until(lambda: bool(ruled.answers))
+        assert [("confirm-c1", "approved")] == ruled.answers
+
+    def test_asked_again_for_other_arguments(self, ruled: Bench) -> None:
+        """The second question is decided for itself."""
+        ruled.feed.push(ASKED)
+        ruled.until(lambda: bool(ruled.requests()))
+        ruled.feed.push({**ASKED, "args": {"path": "/"}})
+        ruled.until(lambda: bool(ruled.answers))
+        assert [("confirm-c1", "denied")] == ruled.answers
+        ruled.until(lambda: ["cancelled"] == [request.state for request in ruled.requests()])
+
+    def test_a_responder_is_needed(self, ruled: Bench) -> None:
+        """A decision that nobody hears would look like one that holds."""
+        with ruled.runtime.use(), pytest.raises(rt.RuntimeStateError, match="needs `respond`"):
+            rt.feed(source="a3s", decide=True)
+
+    def test_a_decision_that_fails_is_a_denial(
+        self, ruled: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Policy fails closed for foreign calls too."""
+        monkeypatch.setattr(ForeignDesk, "_decide", lambda *_: 1 / 0)
+        ruled.feed.push({**ASKED, "args": {"path": "/home"}})
+        ruled.until(lambda: bool(ruled.answers))
+        assert [("confirm-c1", "denied")] == ruled.answers
+        assert "it is denied" in caplog.text
+
+
+class TestShutdown:
+    def test_open_feeds_are_closed(self, bench: Bench) -> None:
+        """Their questions are withdrawn while the store is still there."""
+        bench.feed.push(ASKED)
+        active = current_active()
+        assert isinstance(active, Active)
+        close_feeds(active)
+        assert ["cancelled"] == [request.state for request in bench.requests()]
