@@ -80,7 +80,7 @@ def register(inner: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def _replay(arguments: argparse.Namespace) -> int:
     from otel_runtime.cli.policy_recorded import recorded
     from otel_runtime.cli.policy_traces import spans_of
-    from otel_runtime.policy.replay import replay
+    from otel_runtime.policy.replay import guarded, replay
     from otel_runtime.policy.replay_report import compared
 
     known = known_tools(arguments.app)
@@ -89,13 +89,10 @@ def _replay(arguments: argparse.Namespace) -> int:
     old = open_policy(arguments.against, arguments.app) if arguments.against else None
     spans = spans_of(arguments.traces, _window(arguments), dict(_header(text) for text in arguments.header))
     calls, seen = recorded(spans)
-    policies = [policy for policy in (new, old) if policy is not None]
-    guarded = [
-        call for call in calls if call.decided is not None or any(policy.engine.governs(call.kind, call.name) for policy in policies)
-    ]
+    kept = guarded(calls, [policy.engine for policy in (new, old) if policy is not None])
 
     def tried(policy: LoadedPolicy) -> list[Replayed]:
-        return replay(guarded, seen, policy.engine, known, assumed=assumed, all_words=arguments.all_words)
+        return replay(kept, seen, policy.engine, known, assumed=assumed, all_words=arguments.all_words)
 
     report = compared(tried(new), None if old is None else tried(old))
     _show(report, arguments, len(spans))

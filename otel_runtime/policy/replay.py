@@ -7,7 +7,7 @@ with the reason, and nothing is guessed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -25,7 +25,7 @@ from otel_runtime.policy.replay_gaps import Gaps
 from otel_runtime.values.action import Action, ToolSignature
 from otel_runtime.values.decision import Decision, Verdict
 
-__all__ = ["OTHERWISE", "Replayed", "governed", "replay"]
+__all__ = ["OTHERWISE", "Replayed", "guarded", "replay"]
 
 OTHERWISE: Final = "the same rules decided otherwise when it was recorded, by what the trace does not tell"
 _EARLIER: Final = "an earlier call that counts on the same limit cannot be read"
@@ -50,9 +50,9 @@ class Replayed:
     gaps: tuple[str, ...] = ()
 
 
-def governed(engine: PolicyEngine, call: RecordedCall) -> bool:
-    """True when rules, the default or the catalogue decide on such a call."""
-    return engine.governs(call.kind, call.name)
+def guarded(calls: Iterable[RecordedCall], engines: Collection[PolicyEngine]) -> list[RecordedCall]:
+    """The calls that were decided, or that one of the policies decides on; agents and models are often nobody's business."""
+    return [call for call in calls if call.decided is not None or any(engine.governs(call.kind, call.name) for engine in engines)]
 
 
 def replay(
