@@ -8,10 +8,11 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from benchmarks.measure import SHORT, Effort, measure
 from benchmarks.report import render
-from benchmarks.startup import startup
+from benchmarks.startup import hooks, render_hooks, startup
 
 __all__ = ["main"]
 
@@ -53,6 +54,8 @@ def everything(*, short: bool) -> dict[str, Mapping[str, object]]:
     found: dict[str, Mapping[str, object]] = {name: fresh(name, short=short) for name in NAMES}
     print("measuring: imports", file=sys.stderr, flush=True)
     found["startup"] = startup(3 if short else 11)
+    print("measuring: hook processes", file=sys.stderr, flush=True)
+    found["hooks"] = hooks(2 if short else 11)
     return found
 
 
@@ -64,6 +67,7 @@ def main() -> None:
         return
     found = everything(short=asked.short)
     print(render(found))
+    print(render_hooks(cast("Mapping[str, Mapping[str, float]]", found["hooks"])))
     if asked.json:
         asked.json.write_text(json.dumps(found, indent=2) + "\n")
 
