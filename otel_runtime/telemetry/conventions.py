@@ -161,7 +161,7 @@ ATTRIBUTES: Mapping[str, str] = {
     CONVENTIONS: "version of this table, on the instrumentation scope",
     ARGUMENTS: "arguments of an agent, a workflow or a decided call as JSON, only with capture on",
     RESULT: "result of an agent or workflow as JSON, only with capture on",
-    CALLER: "on decision spans: user, roles, tenant, agents, tags and context of the call as JSON, only with capture on",
+    CALLER: "on decision spans: user, roles, tenant, agents, tags, outer sessions and context of the call as JSON, only with capture on",
     TOTAL_TOKENS: "total as the provider reports it, or input plus output",
     COST: "cost as a number, to sum in queries",
     COST_EXACT: "the same as an exact decimal string",

@@ -168,7 +168,7 @@ def policy_attributes(action: Action, decision: Decision, redactor: Redactor) ->
 
 def call_content(action: Action, capture: Capture) -> Attributes:
     """What a decision was made on, so that it can be made again: `otel-runtime policy replay` reads it."""
-    caller = {"user": action.user, "tenant": action.tenant, "agents": action.agents, "tags": sorted(action.tags)}
+    caller = {"user": action.user, "tenant": action.tenant, "agents": action.agents, "tags": sorted(action.tags), "around": action.around}
     roles = None if action.roles is None else sorted(action.roles)
     return {
         c.ARGUMENTS: capture.arguments(action.args),

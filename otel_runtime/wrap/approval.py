@@ -122,7 +122,7 @@ def _stored_labels(facts: FactsView | None) -> Mapping[str, list[str]] | None:
 def _announce(call: Call, guard: Guard, action: Action, decision: Decision, request: ApprovalRequest) -> Effects[ApprovalRequest]:
     active = call.active
     decision = with_input_digest(action, decision)
-    active.tracing.decided(action, decision, decision.duration_s)
+    active.tracing.decided(action, decision, decision.duration_s, content=call.plan.options.capture_input)
     span = active.tracing.approval_requested(request)
     if span is not None:
         yield from blocking(lambda: guard.approvals.attach_trace(request.id, span))

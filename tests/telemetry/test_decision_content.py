@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 import otel_runtime as rt
-from otel_runtime.errors import PolicyDenied
+from otel_runtime.errors import ApprovalPending, PolicyDenied
 from otel_runtime.testing.memory import MemoryRuntime
 
 POLICY = "version: 1\ndefault: deny\nrules:\n  - {id: small, tool: pay, args: {amount: {lte: 10}}, decision: allow}\n"
+
+ASKS = "version: 1\ndefault: require-approval\napproval: {approvers: [anyone]}\nrules:\n  - {id: never, tool: wipe, decision: deny}\n"
 
 
 @rt.tool(tags=["money"])
@@ -32,7 +34,7 @@ def clerk(tool: Callable[..., int], amount: int) -> int:
 
 
 def attributes(memory: MemoryRuntime, tool: Callable[..., int], amount: int, name: str) -> dict[str, Any]:
-    with rt.session("s1", user="carla", roles=["clerk"], risk="low"), suppress(PolicyDenied):
+    with rt.session("s1", user="carla", roles=["clerk"], risk="low"), suppress(PolicyDenied, ApprovalPending):
         clerk(tool, amount)
     (span,) = [span for span in memory.spans() if span.name == name]
     return dict(span.attributes or {})
@@ -44,13 +46,26 @@ class TestDecisionContent:
         """A refused call's span says its arguments, redacted, and who asked."""
         found = attributes(otel_runtime_memory, pay, 500, "policy deny pay")
         assert {"amount": 500, "api_key": "[redacted]"} == json.loads(found["otel_runtime.arguments"])
-        caller = {"user": "carla", "roles": ["clerk"], "tenant": None, "agents": ["clerk"], "tags": ["money"], "context": {"risk": "low"}}
+        caller = {
+            "user": "carla",
+            "roles": ["clerk"],
+            "tenant": None,
+            "agents": ["clerk"],
+            "tags": ["money"],
+            "around": [],
+            "context": {"risk": "low"},
+        }
         assert caller == json.loads(found["otel_runtime.caller"])
 
     @pytest.mark.otel_runtime(policy_text=POLICY, capture="SPAN_ONLY", decision_spans="all")
     def test_allow(self, otel_runtime_memory: MemoryRuntime) -> None:
         """With `decision_spans: all` an allow says the same."""
         assert '"amount":5' in attributes(otel_runtime_memory, pay, 5, "policy allow pay")["otel_runtime.arguments"]
+
+    @pytest.mark.otel_runtime(policy_text=ASKS, capture="SPAN_ONLY", wait_at_most="0s")
+    def test_question(self, otel_runtime_memory: MemoryRuntime) -> None:
+        """A call that people are asked about says the same."""
+        assert '"amount":5' in attributes(otel_runtime_memory, pay, 5, "policy require-approval pay")["otel_runtime.arguments"]
 
     @pytest.mark.otel_runtime(policy_text=POLICY, capture="SPAN_ONLY")
     def test_kept_out(self, otel_runtime_memory: MemoryRuntime) -> None:
