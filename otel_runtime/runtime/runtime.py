@@ -18,7 +18,7 @@ from otel_runtime.hooks.bus import Handler, Subscriptions
 from otel_runtime.hooks.lifecycle import HookName, Observers
 from otel_runtime.policy.loading import LoadedPolicy
 from otel_runtime.runtime.endings import stopping, unwatch, watch
-from otel_runtime.runtime.ingesting import aingest_into, ingest_into
+from otel_runtime.runtime.ingesting import aingest_into, close_feeds, ingest_into
 from otel_runtime.runtime.later import Later
 from otel_runtime.runtime.reloading import Reloader
 from otel_runtime.settings.model import Settings
@@ -207,7 +207,7 @@ class Runtime:
 
         return register
 
-    def on_event(self, kind: str) -> Callable[[F], F]:
+    def on_event(self, kind: str, *, queue: int | None = None) -> Callable[[F], F]:
         """Subscribe to events of a kind on this runtime's bus only; see `otel_runtime.on_event`.
 
         Raises:
@@ -215,7 +215,7 @@ class Runtime:
         """
 
         def register(handler: F) -> F:
-            self._subscriptions.add(kind, handler)
+            self._subscriptions.add(kind, handler, queue=queue)
             return handler
 
         return register
@@ -250,13 +250,14 @@ class Runtime:
         with self.use():
             return await aresume(self._active, request_id)
 
-    def ingest(self, events: Iterable[object], *, source: str, respond: Responder | None = None) -> int:
+    def ingest(self, events: Iterable[object], *, source: str, respond: Responder | None = None, decide: bool = False) -> int:
         """Turn a foreign stream of events into spans.
 
         Args:
             events: Raw events, in order.
             source: `vitehub`, `a3s` or `dreadnode`.
             respond: Hands an answer given here back to the system that asked; None leaves its questions to itself.
+            decide: True has our policy decide what they ask permission for, before people.
 
         Returns:
             How many events were read.
@@ -264,15 +265,15 @@ class Runtime:
         Raises:
             ConfigError: The source is unknown.
         """
-        return ingest_into(self._active, events, source, respond=respond)
+        return ingest_into(self._active, events, source, respond=respond, decide=decide)
 
-    async def aingest(self, events: AsyncIterable[object], *, source: str, respond: Responder | None = None) -> int:
+    async def aingest(self, events: AsyncIterable[object], *, source: str, respond: Responder | None = None, decide: bool = False) -> int:
         """`ingest` for asynchronous streams.
 
         Raises:
             ConfigError: The source is unknown.
         """
-        return await aingest_into(self._active, events, source, respond=respond)
+        return await aingest_into(self._active, events, source, respond=respond, decide=decide)
 
     def totals(self) -> UsageTotals:
         """Tokens and cost of everything that ran so far."""
@@ -323,6 +324,8 @@ class Runtime:
 
     def _stop(self, deadline: float) -> bool:
         unregister_runtime(self._active)
+        # Their questions are withdrawn while there is a store.
+        close_feeds(self._active)
         if self._reloader is not None:
             self._reloader.stop(_left(deadline))
         try:

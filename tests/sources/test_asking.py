@@ -13,7 +13,7 @@ import otel_runtime as rt
 from otel_runtime.approvals.service import ApprovalService
 from otel_runtime.runtime.build import build_runtime, open_approvals
 from otel_runtime.runtime.foreign_desk import ForeignDesk
-from otel_runtime.runtime.ingesting import Feed, close_feeds
+from otel_runtime.runtime.ingesting import Feed
 from otel_runtime.runtime.runtime import Runtime
 from otel_runtime.settings.model import Settings
 from otel_runtime.sources.asking import Asking, Judged, Question, Verdict
@@ -261,7 +261,5 @@ class TestShutdown:
     def test_open_feeds_are_closed(self, bench: Bench) -> None:
         """Their questions are withdrawn while the store is still there."""
         bench.feed.push(ASKED)
-        active = current_active()
-        assert isinstance(active, Active)
-        close_feeds(active)
+        bench.runtime.shutdown()
         assert ["cancelled"] == [request.state for request in bench.requests()]
