@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from otel_runtime._version import __version__
 from otel_runtime.errors import OtelRuntimeError
@@ -26,7 +27,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     Args:
         only: The one command that will be parsed; None for all.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="otel-runtime",
         description="OpenTelemetry tracing and policy middleware for AI agents.",
         epilog="Start with `otel-runtime doctor`: it says what is configured, reachable and lost.",
@@ -36,6 +37,30 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     for room in _ROOMS if only is None else (only,):
         importlib.import_module(f"otel_runtime.cli.{room}").register(commands)
     return parser
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Help as wide as the terminal. argparse makes a formatter for every argument that is added, and each looks for the width by `shutil`,
+    which loads three compressors.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_width())
+
+
+class _Parser(argparse.ArgumentParser):
+    """The parser of the program and, because sub-parsers are of their parent's class, of every command."""
+
+    def __init__(self, **options: Any) -> None:  # Any: argparse's own options, passed on
+        super().__init__(**{"formatter_class": _Formatter, **options})
+
+
+def _width() -> int:
+    try:
+        columns = int(os.environ.get("COLUMNS", "0")) or os.get_terminal_size(1).columns
+    except (OSError, ValueError):
+        columns = 80
+    return max(columns, 20) - 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:

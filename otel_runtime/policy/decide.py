@@ -26,7 +26,6 @@ from otel_runtime.policy.doubts import doubt_of
 from otel_runtime.policy.index import Index, Plan
 from otel_runtime.policy.places import Places
 from otel_runtime.policy.protocol import CounterKey, FactsView, Needs, Reservation, Ruling, Start
-from otel_runtime.policy.provenance import MAX_ASKED, key_of, leaves
 from otel_runtime.policy.rules import CompiledRule
 from otel_runtime.policy.scope import Scope
 from otel_runtime.policy.truth import Tri
@@ -78,6 +77,9 @@ def needs_of(action: Action, policy: CompiledPolicy, now: datetime) -> Needs | N
 
 def _asked(action: Action) -> tuple[str, ...]:
     """The values whose origin rules may ask; what is beyond the cap stays unknown."""
+    # Only rules that ask for origins load what reads them.
+    from otel_runtime.policy.provenance import MAX_ASKED, key_of, leaves
+
     keys: dict[str, None] = {}
     for value in leaves(list(action.args.values())):
         if (key := key_of(value)) is not None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from otel_runtime.policy.decide import CompiledPolicy, decide, needs_of
 from otel_runtime.policy.protocol import FactsView, Needs, Ruling
 from otel_runtime.policy.verdicts import refuse
 from otel_runtime.values.action import Action, Kind
 
-__all__ = ["PolicyEngine"]
+if TYPE_CHECKING:
+    from logging import Logger
 
-_log = logging.getLogger(__name__)
+__all__ = ["PolicyEngine"]
 
 
 class PolicyEngine:
@@ -51,7 +52,7 @@ class PolicyEngine:
         try:
             return needs_of(action, self.policy, now)
         except Exception:  # noqa: BLE001  # the decision that follows meets the same failure and refuses
-            _log.exception("policy: cannot tell which facts `%s` needs", action.name)
+            _log().exception("policy: cannot tell which facts `%s` needs", action.name)
             return None
 
     def decide(self, action: Action, facts: FactsView | None, now: datetime, attempt: int = 1) -> Ruling:
@@ -59,5 +60,12 @@ class PolicyEngine:
         try:
             return decide(action, self.policy, facts, now, attempt)
         except Exception as error:  # noqa: BLE001  # whatever fails while deciding, nothing runs because of it
-            _log.exception("policy: deciding on `%s` failed", action.name)
+            _log().exception("policy: deciding on `%s` failed", action.name)
             return Ruling(refuse(f"the policy could not decide ({type(error).__name__})", "policy.error", self.policy.defaults))
+
+
+def _log() -> Logger:
+    # Most processes never meet such a failure, and a hook process has no other use for it.
+    import logging
+
+    return logging.getLogger(__name__)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 from pathlib import Path
 
 from otel_runtime.errors import StoreError
@@ -104,7 +103,7 @@ def create_private(path: Path, content: bytes) -> bool:
     # holds on it, also those of other threads' connections.
     if path.exists():
         return False
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
         _write_through(descriptor, content)
