@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from otel_runtime.telemetry.protocol import NOTHING, AttributeValue, OpenSpan, Outcome, SpanStart
-from otel_runtime.values.action import Action
+from otel_runtime.values.action import Action, Kind
 from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.decision import Decision
 from otel_runtime.values.trace import TraceEvent, TraceRef
@@ -71,6 +71,10 @@ class NoopTracing:
         return False
 
     def open(self, start: SpanStart) -> OpenSpan:
+        """A span nobody sees."""
+        return NOOP_SPAN
+
+    def unrecorded(self, kind: Kind, name: str) -> OpenSpan | None:
         """A span nobody sees."""
         return NOOP_SPAN
 

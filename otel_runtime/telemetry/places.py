@@ -41,10 +41,7 @@ attach: Callable[[Context], object] = context.attach if _CURRENT is None else _C
 
 def span_in(around: Context) -> Span:
     """The span that is current in a context; the invalid one where there is none."""
-    found = around.get(_SPAN)
-    if type(found) is NonRecordingSpan:
-        return found
-    return INVALID_SPAN if found is None else trace.get_current_span(around)
+    return INVALID_SPAN if _SPAN not in around else trace.get_current_span(around)
 
 
 def with_span(span: Span, around: Context) -> Context:

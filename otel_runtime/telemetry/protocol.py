@@ -113,6 +113,15 @@ class Tracing(Protocol):
         """Start a span; the caller enters and ends it."""
         ...
 
+    def unrecorded(self, kind: Kind, name: str) -> OpenSpan | None:
+        """The span of an operation without parent or links of its own that is sure not to be recorded; None when only `open` can tell.
+
+        Args:
+            kind: Which operation.
+            name: Its name.
+        """
+        ...
+
     def current(self) -> TraceRef | None:
         """Where the running code stands in a trace; None outside of one."""
         ...

@@ -138,7 +138,7 @@ class DroppedSpan:
             if outcome != "ok":
                 label = self._label(outcome, error)
         finally:
-            if type(self._span) is not NonRecordingSpan:
+            if not isinstance(self._span, NonRecordingSpan):
                 self._close(None)
         return label
 

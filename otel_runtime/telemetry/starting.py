@@ -13,12 +13,13 @@ from typing import Final, Protocol
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, DEFAULT_OFF, DEFAULT_ON, Decision, ParentBased
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer
+from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer
 
 from otel_runtime.telemetry.direct_span import direct_span, fits, place_of
 from otel_runtime.telemetry.lazy_attributes import LazyAttributes
 from otel_runtime.telemetry.operations import Attributes
-from otel_runtime.telemetry.unsampled import RANDOM, random_bit
+from otel_runtime.telemetry.places import span_in, with_span
+from otel_runtime.telemetry.unsampled import RANDOM, UnsampledRoot, random_bit, stands_in
 from otel_runtime.telemetry.unsampled import dropped as dropped_for_sure
 
 __all__ = ["RECORD_ALL", "DirectSpans", "PublicSpans", "Spans", "spans_of"]
@@ -26,6 +27,8 @@ __all__ = ["RECORD_ALL", "DirectSpans", "PublicSpans", "Spans", "spans_of"]
 # Everything, whatever a caller's `traceparent ...-00` would have.
 RECORD_ALL: Final = ParentBased(ALWAYS_ON, remote_parent_not_sampled=ALWAYS_ON)
 
+# These drop the child of a span of this process that is not sampled.
+_FOLLOWING: Final = frozenset({DEFAULT_ON, DEFAULT_OFF, RECORD_ALL})
 _SAMPLED: Final = int(TraceFlags.SAMPLED)
 _FLAGS: Final = {bits: TraceFlags(bits) for bits in (0, _SAMPLED, RANDOM, _SAMPLED | RANDOM)}
 _STATE: Final = SpanContext(1, 1, is_remote=False).trace_state
@@ -48,6 +51,14 @@ class Spans(Protocol):
             around: The span that is current there.
             links: Its links.
             started: Nanoseconds since 1970.
+        """
+        ...
+
+    def dropped_in(self, here: Context) -> tuple[Span, Context] | None:
+        """What is current inside of an operation that the sampler is sure to drop; None when only starting a span can tell.
+
+        Args:
+            here: The context around it.
         """
         ...
 
@@ -76,6 +87,10 @@ class PublicSpans:
         # The last two: exceptions are recorded by us.
         return self._tracer.start_span(name, parent, kind, attributes, links, started, False, False)
 
+    def dropped_in(self, here: Context) -> tuple[Span, Context] | None:
+        """None: only starting a span can tell."""
+        return None
+
 
 class DirectSpans:
     """Spans of the SDK without its constructor.
@@ -100,13 +115,13 @@ class DirectSpans:
         sampler = tracer.sampler
         if not valid:
             if sampler is ALWAYS_OFF or sampler is DEFAULT_OFF:
-                return NonRecordingSpan(self._new_place(0))
+                return UnsampledRoot(self._unsampled_place)
             if sampler is DEFAULT_ON or sampler is RECORD_ALL or sampler is ALWAYS_ON:
                 return direct_span(tracer, name, self._new_place(_SAMPLED), None, kind, build(), started, parent)
         elif (flags & _SAMPLED and (sampler is DEFAULT_ON or sampler is RECORD_ALL)) or sampler is ALWAYS_ON:
             own = place_of(trace_id, tracer.id_generator.generate_span_id(), _FLAGS[_SAMPLED | flags & RANDOM], state)
             return direct_span(tracer, name, own, place, kind, build(), started, parent)
-        elif not flags & _SAMPLED and not remote and sampler is ALWAYS_OFF and type(around) is NonRecordingSpan:
+        elif (sampler is ALWAYS_OFF or (sampler in _FOLLOWING and not remote)) and stands_in(around, place):
             return around
         return self._asked(name, kind, LazyAttributes(build), parent, around, started)
 
@@ -116,7 +131,7 @@ class DirectSpans:
         trace_id = tracer.id_generator.generate_trace_id() if root else place.trace_id
         answer = tracer.sampler.should_sample(parent, trace_id, name, kind, attributes, ())
         dropped = answer.decision is Decision.DROP
-        if dropped and not root and _stands_in(around, place):
+        if dropped and not root and stands_in(around, place):
             return around
         bits = _SAMPLED if answer.decision is Decision.RECORD_AND_SAMPLE else 0
         ids = tracer.id_generator
@@ -130,12 +145,28 @@ class DirectSpans:
         first, foreign = (attributes.all(), None) if ours else ({}, answer.attributes)
         return direct_span(tracer, name, own, None if root else place, kind, first, started, parent, foreign)
 
+    def dropped_in(self, here: Context) -> tuple[Span, Context] | None:
+        """As `Spans.dropped_in`."""
+        sampler, enabled = self._tracer.sampler, self._enabled
+        around = span_in(here)
+        never = sampler is ALWAYS_OFF
+        if around is INVALID_SPAN:
+            if not (never or sampler is DEFAULT_OFF) or (enabled is not None and not enabled()):
+                return None
+            root = UnsampledRoot(self._unsampled_place)
+            return root, with_span(root, here)
+        if (
+            not (never or sampler in _FOLLOWING)
+            or not stands_in(around, around.get_span_context())
+            or (enabled is not None and not enabled())
+        ):
+            return None
+        return around, here
+
+    def _unsampled_place(self) -> SpanContext:
+        return self._new_place(0)
+
     def _new_place(self, sampled: int) -> SpanContext:
         ids = self._tracer.id_generator
         trace_id = ids.generate_trace_id()
         return place_of(trace_id, ids.generate_span_id(), _FLAGS[sampled | random_bit(ids)], _STATE)
-
-
-def _stands_in(around: Span, place: SpanContext) -> bool:
-    # A span that records without being sampled takes attributes: it must not stand in for another.
-    return not place.trace_flags.sampled and not place.is_remote and type(around) is NonRecordingSpan

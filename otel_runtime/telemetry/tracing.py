@@ -39,6 +39,8 @@ __all__ = ["OtelTracing", "Parts"]
 
 _PLANS_LIMIT = 1024
 _INSTANT_NS = 1_000
+# A model's labels need more than its name, and a capability has no span.
+_ASKING = frozenset({"model", "capability"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,21 @@ class OtelTracing:
         except Exception as error:  # noqa: BLE001 - telemetry fails open
             self._parts.losses.problem("open", error)
             return NOOP_SPAN
+
+    def unrecorded(self, kind: str, name: str) -> OpenSpan | None:
+        """The span of an operation that is sure not to be recorded; None when only `open` can tell."""
+        if self._down:
+            return NOOP_SPAN
+        try:
+            found = self._spans.dropped_in(current_context())
+            if found is None or kind in _ASKING:
+                return None
+            self._recorder.ensure()
+            plan = self._plans.get((kind, name)) or self._plan(kind, name)
+            return DroppedSpan(self._parts, plan, *found, time.perf_counter(), plan.labels)
+        except Exception as error:  # noqa: BLE001 - telemetry fails open
+            self._parts.losses.problem("open", error)
+            return None
 
     def current(self) -> TraceRef | None:
         """Where the running code stands."""

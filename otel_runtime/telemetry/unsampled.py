@@ -6,7 +6,7 @@ this process that is not sampled. A sampler by ratio or rate decides about a roo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from opentelemetry import trace
@@ -18,10 +18,48 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 
 from otel_runtime.telemetry.operations import AttributeValues
 
-__all__ = ["RANDOM", "dropped", "random_bit"]
+__all__ = ["RANDOM", "UnsampledRoot", "dropped", "random_bit", "stands_in"]
 
 # Version 2 of W3C Trace Context; 0 for an SDK that does not know the flag yet.
 RANDOM: Final = int(getattr(TraceFlags, "RANDOM_TRACE_ID", 0))
+
+
+class UnsampledRoot(NonRecordingSpan):
+    """A root that is not recorded. It has a place of its own, so that the services behind it learn that: made when somebody asks for it.
+
+    Args:
+        make: Makes its place.
+    """
+
+    def __init__(self, make: Callable[[], SpanContext]) -> None:
+        # Not the base's: it wants the place.
+        self._make = make
+        self._place: SpanContext | None = None
+
+    def get_span_context(self) -> SpanContext:
+        """Its place, the same one for everybody who asks."""
+        place = self._place
+        if place is None:
+            # setdefault: of two threads that ask at once, one makes the place of both.
+            place = self._place = vars(self).setdefault("_made", self._make())
+        return place
+
+    def __repr__(self) -> str:
+        return f"UnsampledRoot({self.get_span_context()!r})"
+
+
+_PLAIN: Final = frozenset({NonRecordingSpan, UnsampledRoot})
+
+
+def stands_in(around: Span, place: SpanContext) -> bool:
+    """True when a span may stand in for a child of its own that is dropped.
+
+    Args:
+        around: The span.
+        place: Its place.
+    """
+    # A span that records without being sampled takes attributes: it must not stand in for another.
+    return type(around) in _PLAIN and not place.is_remote and not place.trace_flags.sampled
 
 
 def dropped(
@@ -44,8 +82,7 @@ def dropped(
     never = tracer.sampler is ALWAYS_OFF
     if not place.is_valid:
         return _root(tracer) if never or tracer.sampler is DEFAULT_OFF else None
-    # A span that records without being sampled takes attributes: it must not stand in for another.
-    if place.trace_flags.sampled or place.is_remote or type(around) is not NonRecordingSpan:
+    if not stands_in(around, place):
         return None
     if never:
         return around
@@ -59,7 +96,10 @@ def random_bit(ids: IdGenerator) -> int:
 
 
 def _root(tracer: Tracer) -> Span:
-    # With a place of its own, so that the services behind it learn that nothing is recorded.
     ids = tracer.id_generator
-    trace_id, flags = ids.generate_trace_id(), TraceFlags(random_bit(ids))
-    return NonRecordingSpan(SpanContext(trace_id, ids.generate_span_id(), is_remote=False, trace_flags=flags))
+
+    def place() -> SpanContext:
+        trace_id, flags = ids.generate_trace_id(), TraceFlags(random_bit(ids))
+        return SpanContext(trace_id, ids.generate_span_id(), is_remote=False, trace_flags=flags)
+
+    return UnsampledRoot(place)

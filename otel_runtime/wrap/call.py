@@ -115,7 +115,11 @@ class Call(Invocation):
             return self.span
         if self.plan.kind in ("agent", "workflow"):
             self._begin_run()
-        span = self.span = self.active.tracing.open(self._span_start())
+        tracing, permit = self.active.tracing, self.permit
+        span = tracing.unrecorded(self.plan.kind, self.plan.name) if self.parent is None and (permit is None or not permit.links) else None
+        if span is None:
+            span = tracing.open(self._span_start())
+        self.span = span
         for failure in self._refused:
             self._attempt_event(failure)
         hooks = self.active.hooks

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import contextvars
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from opentelemetry import trace
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, DEFAULT_OFF, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
+from opentelemetry import context, trace
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    DEFAULT_OFF,
+    DEFAULT_ON,
+    ParentBased,
+    Sampler,
+    SamplingResult,
+    TraceIdRatioBased,
+)
 from opentelemetry.sdk.trace.sampling import Decision as Sampling
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_runtime.errors import ApprovalPending, PolicyDenied
 from otel_runtime.telemetry import lazy_attributes
@@ -388,6 +399,69 @@ class TestSampledOut:
         for span in (inner, outer, other):
             span.end("ok")
         assert [] == bench.spans()
+
+    @pytest.mark.parametrize("sampler", [ALWAYS_OFF, DEFAULT_OFF])
+    def test_surely_dropped(self, make_bench: Any, sampler: Any) -> None:
+        """What is sure to be dropped is a place to propagate and a measurement; its children are the same place."""
+        bench = make_bench(sampler=sampler)
+        outer = bench.tracing.unrecorded("agent", "a")
+        token = outer.enter()
+        headers: dict[str, str] = {}
+        TraceContextTextMapPropagator().inject(headers)
+        inner = bench.tracing.unrecorded("tool", "x")
+        here = inner.enter()
+        inside = bench.tracing.current()
+        inner.leave(here)
+        inner.end("error", ValueError("x"))
+        outer.leave(token)
+        outer.end("ok")
+        assert None is bench.tracing.current()
+        assert outer.ref() == inner.ref() == inside
+        assert [outer.ref().id, outer.ref().parent_id] == headers["traceparent"].split("-")[1:3]
+        assert headers["traceparent"].endswith(("-00", "-02"))
+        assert ([], 1) == (bench.spans(), bench.points()["gen_ai.invoke_agent.duration"][0].count)
+        assert ["ValueError"] == [point.attributes["error.type"] for point in bench.points()["gen_ai.execute_tool.duration"]]
+
+    def test_not_surely_dropped(self, make_bench: Any) -> None:
+        """Only starting a span can tell what a sampler of the application's says, and what a model's labels are."""
+        for sampler in (ALWAYS_ON, TraceIdRatioBased(0.0), ParentBased(ALWAYS_OFF, local_parent_not_sampled=ALWAYS_ON)):
+            assert None is make_bench(sampler=sampler).tracing.unrecorded("tool", "x")
+        off = make_bench(sampler=ALWAYS_OFF).tracing
+        assert (None, None) == (off.unrecorded("model", "m"), off.unrecorded("capability", "c"))
+
+    def test_child_of_a_dropped_span(self, make_bench: Any) -> None:
+        """Under a dropped span of this process the usual samplers drop; under a caller's they have the last word."""
+        for sampler, local, remote in (
+            (DEFAULT_ON, True, False),
+            (DEFAULT_OFF, True, False),
+            (ALWAYS_OFF, True, False),
+            (ALWAYS_ON, False, False),
+        ):
+            tracing = make_bench(sampler=sampler).tracing
+            for is_remote, expected in ((False, local), (True, remote)):
+                place = trace.SpanContext(1, 2, is_remote=is_remote)
+                token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(place)))
+                assert expected == (tracing.unrecorded("tool", "x") is not None), (sampler.get_description(), is_remote)
+                context.detach(token)
+
+    def test_two_threads_ask_for_one_place(self, make_bench: Any) -> None:
+        """The place of a dropped root is one, whoever asks for it first."""
+        tracing = make_bench(sampler=ALWAYS_OFF).tracing
+        for _ in range(20):
+            span = tracing.unrecorded("agent", "a")
+            gate = threading.Barrier(4)
+            found: list[TraceRef | None] = []
+
+            def ask(span: OpenSpan = span, gate: threading.Barrier = gate, found: list[TraceRef | None] = found) -> None:
+                gate.wait()
+                found.append(span.ref())
+
+            threads = [threading.Thread(target=ask) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert (4, 1) == (len(found), len(set(found)))
 
     def test_a_sampler_may_take_the_child_of_a_dropped_span(self, make_bench: Any) -> None:
         """The sampler has the last word also under a span that was dropped."""
