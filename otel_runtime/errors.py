@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 __all__ = [
     "ApprovalDenied",
@@ -30,6 +30,10 @@ __all__ = [
     "RuntimeStateError",
     "StoreError",
 ]
+
+# Most of a line that is shown under a fault, in characters, and most faults that one message spells out.
+_WIDTH: Final = 400
+_SHOWN: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,14 @@ class Fault:
         head = f"{self.place}: {self.severity}[{self.code}]: {self.message}"
         if not self.text:
             return head
+        text, at = self.text, max(self.column - 1, 0)
+        if len(text) > _WIDTH:
+            # A line of a megabyte, shown for each of its faults, would fill the memory.
+            start = max(0, min(at - _WIDTH // 2, len(text) - _WIDTH))
+            text, at = text[start : start + _WIDTH], at - start
         # Tabs stay tabs in front of the caret, so that it points at the right place in a terminal.
-        lead = "".join("\t" if char == "\t" else " " for char in self.text[: self.column - 1])
-        return f"{head}\n    {self.text}\n    {lead}^"
+        lead = "".join("\t" if char == "\t" else " " for char in text[:at])
+        return f"{head}\n    {text}\n    {lead}^"
 
 
 class OtelRuntimeError(Exception):
@@ -91,7 +100,9 @@ class ConfigError(OtelRuntimeError):
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults: tuple[Fault, ...] = tuple(faults)
-        super().__init__("\n".join(str(fault) for fault in self.faults))
+        shown = [str(fault) for fault in self.faults[:_SHOWN]]
+        more = [f"... and {len(self.faults) - _SHOWN} more"] if len(self.faults) > _SHOWN else []
+        super().__init__("\n".join([*shown, *more]))
 
     @classmethod
     def of(cls, code: str, message: str, source: str) -> Self:

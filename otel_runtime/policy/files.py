@@ -12,6 +12,8 @@ from otel_runtime.policy.packs import resolved
 
 __all__ = ["files_of", "read_file", "writable_by_all"]
 
+# As `settings.documents.MAX_BYTES`, whose module is not needed to name files; a test compares them.
+_MAX_BYTES: Final = 4 << 20
 _SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 
 
@@ -49,7 +51,9 @@ def read_file(path: Path) -> bytes:
         ConfigError: It cannot be read.
     """
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            # One byte more than a document may have is enough to refuse it; a file without an end has no last byte.
+            return file.read(_MAX_BYTES + 1)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ConfigError.of("P001", f"cannot read the policy: {reason}; check the path and its permissions", str(path)) from None

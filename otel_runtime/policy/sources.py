@@ -19,6 +19,7 @@ from otel_runtime.settings.faults import validation_faults
 __all__ = ["SourceFile", "parse_source"]
 
 MAX_RULES: Final = 10_000
+_MOST: Final = {"rules": (MAX_RULES, "P002", f"more than {MAX_RULES} rules; write patterns instead of one rule per value")}
 _LATER: Final = {name: f"`{name}` is not available in this version" for name in ("on_expiry", "scope")}
 _HINTS: Final = {
     **_LATER,
@@ -69,14 +70,11 @@ def parse_source(text: str | bytes, source: str) -> SourceFile:
     Raises:
         ConfigError: It is no document at all (a syntax fault).
     """
-    document = read_document(text, source)
+    document = read_document(text, source, _MOST)
     plain = document.plain()
     if not isinstance(plain, dict):
         got = "an empty file" if plain is None else "a list" if isinstance(plain, list) else "one value"
         fault = document.fault((), "P002", f"expected a policy with `version`, `default` and `rules`, got {got}")
-        return SourceFile(document, None, (), (fault,))
-    if isinstance(rules := plain.get("rules"), list) and len(rules) > MAX_RULES:
-        fault = document.fault(("rules",), "P002", f"more than {MAX_RULES} rules; write patterns instead of one rule per value", "key")
         return SourceFile(document, None, (), (fault,))
     try:
         model = PolicyFile.model_validate(plain)

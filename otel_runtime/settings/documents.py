@@ -7,9 +7,10 @@ anything is built from them. What two readers could understand differently is re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from types import MappingProxyType
+from typing import Final, Literal
 
 import yaml
 
@@ -27,6 +28,7 @@ _LOADER: type = getattr(yaml, "CLoader", yaml.SafeLoader)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]|\r(?!\n)")
 
 Path = tuple[str | int, ...]
+_NO_CAPS: Final[Mapping[str, tuple[int, str, str]]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +109,13 @@ def _step(node: _Node, part: str | int) -> tuple[int, int, _Node] | None:
     return None
 
 
-def read_document(text: str | bytes, source: str) -> Document:
+def read_document(text: str | bytes, source: str, most: Mapping[str, tuple[int, str, str]] = _NO_CAPS) -> Document:
     """Read one document.
 
     Args:
         text: The file's content; bytes must be UTF-8 without a byte order mark.
         source: Name for messages.
+        most: For lists under keys of the top: how many items they may have, and code and message of the fault at the first one more.
 
     Raises:
         ConfigError: One fault, `Y###`, at the first place that cannot be read.
@@ -122,7 +125,7 @@ def read_document(text: str | bytes, source: str) -> Document:
     found = _CONTROL.search(decoded)
     if found is not None:
         raise _control_fault(decoded, lines, found.start(), source)
-    return Document(source, lines, _Builder(source, lines).build(decoded))
+    return Document(source, lines, _Builder(source, lines, most).build(decoded))
 
 
 def _decoded(text: str | bytes, source: str) -> str:
@@ -154,7 +157,8 @@ def _control_fault(text: str, lines: tuple[str, ...], at: int, source: str) -> C
 class _Builder:
     """Turns the parser's events into nodes, refusing whatever is not plain data."""
 
-    def __init__(self, source: str, lines: tuple[str, ...]) -> None:
+    def __init__(self, source: str, lines: tuple[str, ...], most: Mapping[str, tuple[int, str, str]]) -> None:
+        self._most = most
         self._source = source
         self._lines = lines
         self._events: Iterator[yaml.Event] = iter(())
@@ -210,9 +214,17 @@ class _Builder:
                 raise self._fault("Y008", str(error), event) from None
         return _Node(value, *self._place(event))
 
-    def _sequence(self, start: yaml.Event, depth: int) -> _Node:
-        items = []
+    def _capped(self, name: str, event: yaml.Event, depth: int) -> _Node:
+        """The value of a key; a list of the top that is too long ends where it becomes so."""
+        cap = self._most.get(name) if depth == 0 else None
+        plain = isinstance(event, yaml.SequenceStartEvent) and event.anchor is None and event.tag is None
+        return self._sequence(event, depth + 1, cap) if cap is not None and plain else self._node(event, depth + 1)
+
+    def _sequence(self, start: yaml.Event, depth: int, cap: tuple[int, str, str] | None = None) -> _Node:
+        items: list[_Node] = []
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            if cap is not None and len(items) >= cap[0]:
+                raise self._fault(cap[1], cap[2], event)
             items.append(self._node(event, depth + 1))
         return _Node(None, *self._place(start), items=tuple(items))
 
@@ -223,7 +235,7 @@ class _Builder:
             name = self._key(key, event)
             if name in entries:
                 raise self._fault("Y003", f"key `{name}` stands here a second time; the first is in line {entries[name][0]}", event)
-            entries[name] = (key.line, key.column, self._node(next(self._events), depth + 1))
+            entries[name] = (key.line, key.column, self._capped(name, next(self._events), depth))
         return _Node(None, *self._place(start), entries=entries)
 
     def _key(self, key: _Node, event: yaml.Event) -> str:
