@@ -22,8 +22,10 @@ from otel_runtime.policy.truth import Tri, all_of, any_of, spell
 from otel_runtime.policy.walk import Path
 from otel_runtime.values.action import Action, Kind, Parameter, ToolSignature
 
-__all__ = ["CaseReport", "Coverage", "Trial", "assumed_signature", "check_file_cases", "check_rule_cases"]
+__all__ = ["UNTRIED", "CaseReport", "Coverage", "Trial", "assumed_signature", "check_file_cases", "check_rule_cases"]
 
+# Code of the warning about a case that calls a tool of the program with arguments it does not take.
+UNTRIED: Final = "P115"
 # Cases know no clock: windows are looked at in this moment.
 _NOW: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -105,7 +107,9 @@ def check_file_cases(cases: Iterable[FileCase], path: Path, trial: Trial) -> Cas
         hits.update(hit)
         misses.update({rule.id for rule in trial.policy.index.plan(action).rules} - {match.rule for match in decision.matched})
         got = decision.would_be if trial.policy.defaults.shadow and decision.would_be is not None else decision.value
-        if got != case.expect:
+        if got != case.expect and decision.code == "policy.catalogue" and _of_the_program(action.name, trial):
+            findings.append(_untried((*path, at, "call"), decision.reason))
+        elif got != case.expect:
             by = f"rule `{decision.rule}`" if decision.rule is not None else decision.code
             message = f"case fails: expected `{case.expect}`, got `{got}` by {by}: {decision.reason}"
             findings.append(Finding((*path, at, "expect"), "P020", message))
@@ -125,10 +129,24 @@ def _tried(rule: Rule, compiled: CompiledRule, case: Case, path: Path, trial: Tr
         return
     shape = plan.shape(action.signature)
     misfit = shape.misfit(action.args) if shape is not None else ""
-    if misfit and wanted:
+    if misfit and wanted and _of_the_program(name, trial):
+        yield _untried(path, f"the arguments of `{name}` do not fit: {misfit}")
+    elif misfit and wanted:
         yield Finding(path, "P020", f"`match` fails: the call never reaches the rule, {misfit}")
     elif not misfit:
         yield from _compared(compiled, action, case, path, trial, wanted=wanted)
+
+
+def _of_the_program(name: str, trial: Trial) -> bool:
+    """True when only a decorator says what the tool takes: then it is the program that differs from what the author had in mind."""
+    entry = trial.policy.catalogue.get(name)
+    return name in trial.signatures and (entry is None or entry.signature is None)
+
+
+def _untried(path: Path, why: str) -> Finding:
+    return Finding(
+        path, UNTRIED, f"this case is not tried, because it calls a tool of the program in another way than it is written there: {why}"
+    )
 
 
 def _compared(rule: CompiledRule, action: Action, case: Case, path: Path, trial: Trial, *, wanted: bool) -> Iterator[Finding]:

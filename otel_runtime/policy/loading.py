@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from otel_runtime.errors import ConfigError, Fault
 from otel_runtime.policy.argtypes import parse_type
-from otel_runtime.policy.cases import Coverage, Trial, check_file_cases, check_rule_cases
+from otel_runtime.policy.cases import UNTRIED, Coverage, Trial, check_file_cases, check_rule_cases
 from otel_runtime.policy.catalogue import ToolEntry
 from otel_runtime.policy.checks import Finding, Known, check_approval, check_rule
 from otel_runtime.policy.decide import CompiledPolicy
@@ -130,9 +130,9 @@ class _Loader:
         ruleset = self._sound()
         policy = ruleset.compiled(self._protected)
         failing, coverage, cases = self._tried(policy)
-        if failing:
-            raise ConfigError(_in_order(failing, self._sources))
-        warnings = [*warnings, *self._linted(frozenset(one.rule for one in coverage if one.hits or one.misses))]
+        if any(fault.severity == "error" for fault in failing):
+            raise ConfigError(_in_order((fault for fault in failing if fault.severity == "error"), self._sources))
+        warnings = [*warnings, *failing, *self._linted(frozenset(one.rule for one in coverage if one.hits or one.misses))]
         return LoadedPolicy(
             PolicyEngine(policy),
             tuple(_in_order(warnings, self._sources)),
@@ -262,11 +262,11 @@ class _Loader:
             for rule, path in source.rules():
                 ready = next(compiled)
                 own = check_rule_cases(rule, ready, path, trial)
-                faults += [source.fault(finding) for finding in own.findings]
+                faults += [source.fault(finding, warning=finding.code == UNTRIED) for finding in own.findings]
                 hits, misses = (sum(report[rule.id] for report in reports) for reports in (every_hit, every_miss))
                 plain = not (rule.written - _PLAIN_KEYS)
                 coverage.append(Coverage(rule.id, ready.place, hits + len(rule.match), misses + len(rule.no_match), plain))
-        faults += [source.fault(finding) for source, report in whole for finding in report.findings]
+        faults += [source.fault(finding, warning=finding.code == UNTRIED) for source, report in whole for finding in report.findings]
         own_cases = sum(len(rule.match) + len(rule.no_match) for source in self._sources for rule, _ in source.rules())
         return faults, tuple(coverage), own_cases + sum(report.tried for _, report in whole)
 

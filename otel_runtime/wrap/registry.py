@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 from otel_runtime.values.action import ToolSignature
 from otel_runtime.wrap.plan import CallPlan
@@ -29,4 +30,13 @@ def known_signatures() -> dict[str, ToolSignature]:
     """Signatures of the decorated tools whose name is unambiguous."""
     with _lock:
         plans = [known[0] for known in _plans.values() if len(known) == 1]
-    return {plan.name: plan.signature for plan in plans if plan.kind == "tool" and plan.signature is not None}
+    return {plan.name: _as_called(plan.signature, plan) for plan in plans if plan.kind == "tool" and plan.signature is not None}
+
+
+def _as_called(signature: ToolSignature, plan: CallPlan) -> ToolSignature:
+    """What a model and a policy's cases say: what the program fills in by itself may be left out."""
+    opaque = plan.options.opaque
+    if not opaque:
+        return signature
+    parameters = tuple(replace(item, required=False, nullable=True) if item.name in opaque else item for item in signature.parameters)
+    return replace(signature, parameters=parameters)
