@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Callable
 from ipaddress import ip_address
+from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -27,6 +28,10 @@ def loopback(host: str) -> str:
         return host
     mend = "in this version it listens on this machine only; use `127.0.0.1` and, from elsewhere, `ssh -L`"
     raise ConfigError.of("S220", f"otel-runtime cannot listen on `{host}`: {mend}", "--host")
+
+
+# Bytes of one WebSocket message; uvicorn closes the connection over a larger one.
+_MESSAGE: Final = 4 * 1024 * 1024
 
 
 class LoopbackServer:
@@ -56,6 +61,8 @@ class LoopbackServer:
             timeout_keep_alive=10,
             h11_max_incomplete_event_size=16 * 1024,
             limit_concurrency=64,
+            ws_max_size=_MESSAGE,
+            ws_max_queue=2,
         )
         self._server = uvicorn.Server(config)
 

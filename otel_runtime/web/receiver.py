@@ -1,7 +1,9 @@
-"""A small HTTP receiver for foreign events: POST one event, a list, or one per line, and they become spans.
+"""A small receiver for foreign events: POST one event, a list, or one per line, or send them over a WebSocket, and they become spans.
 
-It listens on the loopback interface only. Every request carries the token that was printed at the start, so that neither another user of
-this machine nor a web page in its browser can forge events; bodies and their number at once are bounded.
+It listens on the loopback interface only. Every request and every WebSocket handshake carries the token that was printed at the start, so
+that neither another user of this machine nor a web page in its browser can forge events; pages are refused by their `Origin` besides, and
+by the `Host` that a rebound name brings. Bodies, messages, their number at once and their rate are bounded; each message is answered by a
+count of what was taken before the next one is read.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ import hmac
 import json
 import secrets
 import threading
+import time
 from typing import Final, Protocol
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from otel_runtime.web.loopback import LoopbackServer, loopback
 
@@ -25,6 +29,10 @@ __all__ = ["BODY_LIMIT", "EventReceiver", "Push", "receiver_app"]
 BODY_LIMIT: Final = 4 * 1024 * 1024
 # Events of one body: a line of two bytes is an event too, so bytes alone do not bound the work.
 _EVENTS: Final = 10_000
+# Twice what one core projects.
+_PER_SECOND: Final = 100_000
+_BURST: Final = 200_000
+_NOT_JSON: Final = 400
 
 
 class Push(Protocol):
@@ -49,15 +57,17 @@ class _Refused(Exception):
         super().__init__(why)
 
 
-def receiver_app(into: Push, token: str) -> Starlette:
-    """The ASGI application: `POST /events`.
+def receiver_app(into: Push, token: str, hosts: frozenset[str] = frozenset()) -> Starlette:
+    """The ASGI application: `POST /events`, and a WebSocket at the same path.
 
     Args:
         into: Where events go.
         token: What `Authorization: Bearer` must carry.
+        hosts: Values of `Host` that are this server's own; empty asks nobody.
     """
     # One body at a time: the events of two requests must not mix, and a stream's state is one thread's.
     turn = threading.Lock()
+    rate = _Rate()
 
     def push_all(events: list[object]) -> None:
         with turn:
@@ -66,8 +76,9 @@ def receiver_app(into: Push, token: str) -> Starlette:
 
     async def take(request: Request) -> JSONResponse:
         try:
-            _check(request, token)
+            _check(request, token, hosts)
             events = _parsed(await _body(request), request.headers.get("content-type", ""))
+            rate.spend(len(events))
         except _Refused as refused:
             return JSONResponse({"error": refused.why}, refused.status)
         except ClientDisconnect:
@@ -75,10 +86,55 @@ def receiver_app(into: Push, token: str) -> Starlette:
         await run_in_threadpool(push_all, events)
         return JSONResponse({"accepted": len(events)}, 202)
 
-    return Starlette(routes=[Route("/events", take, methods=["POST"])])
+    async def converse(socket: WebSocket) -> None:
+        try:
+            _check(socket, token, hosts)
+        except _Refused as refused:
+            await socket.send_denial_response(JSONResponse({"error": refused.why}, refused.status))
+            return
+        await socket.accept()
+        total = 0
+        # Not `receive_bytes`: one connection may send text and binary messages.
+        while (message := await socket.receive())["type"] == "websocket.receive":
+            try:
+                events = _events_of(message.get("bytes") or (message.get("text") or "").encode())
+                rate.spend(len(events))
+            except _Refused as refused:
+                await socket.send_json({"error": refused.why, "accepted": 0, "total": total})
+                continue
+            await run_in_threadpool(push_all, events)
+            total += len(events)
+            await socket.send_json({"accepted": len(events), "total": total})
+
+    return Starlette(routes=[Route("/events", take, methods=["POST"]), WebSocketRoute("/events", converse)])
 
 
-def _check(request: Request, token: str) -> None:
+class _Rate:
+    """Events per second, with room for one full body at once."""
+
+    def __init__(self) -> None:
+        self._left = float(_BURST)
+        self._at = time.monotonic()
+
+    def spend(self, events: int) -> None:
+        """Take so many.
+
+        Raises:
+            _Refused: There were too many of late.
+        """
+        now = time.monotonic()
+        self._left = min(float(_BURST), self._left + (now - self._at) * _PER_SECOND)
+        self._at = now
+        if events > self._left:
+            raise _Refused(429, f"expected at most {_PER_SECOND} events per second; send the same again in a second")
+        self._left -= events
+
+
+def _check(request: HTTPConnection, token: str, hosts: frozenset[str]) -> None:
+    if hosts and request.headers.get("host", "").lower() not in hosts:
+        raise _Refused(421, "this server answers on its own address only")
+    if "origin" in request.headers:
+        raise _Refused(403, "expected a program, got a web page: pages may not send events")
     given = request.headers.get("authorization", "")
     if not hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {token}".encode()):
         raise _Refused(401, "expected `Authorization: Bearer` with the token that was printed at the start")
@@ -102,14 +158,37 @@ def _parsed(body: bytes, kind: str) -> list[object]:
     media = kind.partition(";")[0].strip().lower()
     if media not in ("application/json", "application/x-ndjson", "application/jsonl"):
         raise _Refused(415, f"expected `application/json` or `application/x-ndjson`, got `{media[:80]}`")
+    return _bounded(_one_text(body) if media == "application/json" else _lines(body))
+
+
+def _events_of(message: bytes) -> list[object]:
+    """The events of one WebSocket message: JSON, or several lines of it."""
+    if len(message) > BODY_LIMIT:
+        raise _Refused(413, f"expected at most {BODY_LIMIT} bytes, got {len(message)}; send fewer events at once")
     try:
-        if media == "application/json":
-            value = json.loads(body)
-            events: list[object] = value if isinstance(value, list) else [value]
-        else:
-            events = [json.loads(line) for line in body.splitlines() if line.strip()]
+        return _bounded(_one_text(message))
+    except _Refused as refused:
+        if refused.status != _NOT_JSON or b"\n" not in message.strip():
+            raise
+    return _bounded(_lines(message))
+
+
+def _one_text(body: bytes) -> list[object]:
+    try:
+        value = json.loads(body)
     except (ValueError, RecursionError) as problem:
-        raise _Refused(400, f"the body is not JSON: {str(problem)[:200]}") from problem
+        raise _Refused(_NOT_JSON, f"the body is not JSON: {str(problem)[:200]}") from problem
+    return value if isinstance(value, list) else [value]
+
+
+def _lines(body: bytes) -> list[object]:
+    try:
+        return [json.loads(line) for line in body.splitlines() if line.strip()]
+    except (ValueError, RecursionError) as problem:
+        raise _Refused(_NOT_JSON, f"a line is not JSON: {str(problem)[:200]}") from problem
+
+
+def _bounded(events: list[object]) -> list[object]:
     if len(events) > _EVENTS:
         raise _Refused(413, f"expected at most {_EVENTS} events, got {len(events)}; send fewer at once")
     return events
@@ -130,9 +209,18 @@ class EventReceiver(LoopbackServer):
 
     def __init__(self, into: Push, host: str = "127.0.0.1", port: int = 0) -> None:
         self.token: str = secrets.token_urlsafe(32)
-        super().__init__(loopback(host), port, lambda _host, _port: receiver_app(into, self.token))
+        super().__init__(loopback(host), port, lambda host, port: receiver_app(into, self.token, _own_hosts(host, port)))
 
     @property
     def url(self) -> str:
         """Address to post events to."""
         return f"http://{self.host}:{self.port}/events"
+
+    @property
+    def socket_url(self) -> str:
+        """Address of the WebSocket."""
+        return f"ws://{self.host}:{self.port}/events"
+
+
+def _own_hosts(host: str, port: int) -> frozenset[str]:
+    return frozenset(f"{name}:{port}" for name in (host.lower(), "localhost"))

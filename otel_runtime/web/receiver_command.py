@@ -29,6 +29,8 @@ def receive(port: int, source: str, settings_file: Path | None) -> int:
     # Foreign work was decided elsewhere: our policy and its database have no part in it.
     with build_runtime(settings.model_copy(update={"policy": ()})) as runtime, runtime.use(), feed(source=source) as into:
         receiver = EventReceiver(into, port=port)
-        receiver.run_for_a_person(f"POST events to {receiver.url}\nAuthorization: Bearer {receiver.token}\nCtrl-C stops.\n")
+        receiver.run_for_a_person(
+            f"POST events to {receiver.url} or send them to {receiver.socket_url}\nAuthorization: Bearer {receiver.token}\nCtrl-C stops.\n"
+        )
         sys.stdout.write(f"{into.count} events taken\n")
     return 0

@@ -1,0 +1,115 @@
+"""The receiver's WebSocket, and what guards both ways in."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from otel_runtime.web import receiver as receiver_module
+from otel_runtime.web.receiver import BODY_LIMIT, EventReceiver
+
+
+class Taker:
+    def __init__(self) -> None:
+        self.taken: list[object] = []
+
+    def push(self, raw: object) -> None:
+        self.taken.append(raw)
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.taker = Taker()
+        self.receiver = EventReceiver(self.taker)
+        self.thread = threading.Thread(target=self.receiver.run)
+        self.thread.start()
+
+    def open(self, token: str | None = None, **headers: str) -> ClientConnection:
+        named = {"authorization": f"Bearer {token or self.receiver.token}", **headers}
+        return connect(self.receiver.socket_url, additional_headers=named, max_size=None, proxy=None)
+
+    def post(self, **headers: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self.receiver.port, timeout=10)
+        named = {"content-type": "application/json", "authorization": f"Bearer {self.receiver.token}", **headers}
+        connection.request("POST", "/events", b"{}", named)
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """A receiver on a free port."""
+    made = Bench()
+    yield made
+    made.receiver.stop()
+    made.thread.join(10)
+
+
+def answer(socket: ClientConnection, message: str | bytes) -> dict[str, Any]:
+    socket.send(message)
+    found: dict[str, Any] = json.loads(socket.recv(10))
+    return found
+
+
+class TestMessages:
+    def test_each_is_answered_by_a_count(self, bench: Bench) -> None:
+        """One event, a list, lines, text or bytes: what was taken of the message and in all."""
+        with bench.open() as socket:
+            assert {"accepted": 1, "total": 1} == answer(socket, '{"n": 1}')
+            assert {"accepted": 2, "total": 3} == answer(socket, b'[{"n": 2}, {"n": 3}]')
+            assert {"accepted": 2, "total": 5} == answer(socket, '{"n": 4}\n{"n": 5}\n')
+        assert [{"n": number} for number in range(1, 6)] == bench.taker.taken
+
+    @pytest.mark.parametrize("message", ["{", "[" * 100_000, '{"n": 1}\n{', "", "1\n" * 10_001])
+    def test_a_bad_one_is_refused_and_the_next_is_taken(self, bench: Bench, message: str) -> None:
+        """Nothing of it is taken, and the connection stays."""
+        with bench.open() as socket:
+            refused = answer(socket, message)
+            assert (0, 0, True) == (refused["accepted"], refused["total"], bool(refused["error"]))
+            assert {"accepted": 1, "total": 1} == answer(socket, '{"n": 1}')
+        assert [{"n": 1}] == bench.taker.taken
+
+    def test_a_message_over_the_limit_ends_the_connection(self, bench: Bench) -> None:
+        """Its bytes are not even kept."""
+        with bench.open() as socket, pytest.raises(ConnectionClosedError) as closed:
+            answer(socket, b" " * (BODY_LIMIT + 1))
+        assert 1009 == (closed.value.rcvd or closed.value.sent).code  # type: ignore[union-attr]  # one of them is there
+
+    def test_too_many_in_a_second_are_refused(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The sender is told to wait; what it may still send is taken."""
+        monkeypatch.setattr(receiver_module, "_PER_SECOND", 0)
+        with bench.open() as socket:
+            rows = json.dumps([0] * 10_000)
+            accepted = [answer(socket, rows)["accepted"] for _ in range(21)]
+            assert ([10_000] * 20 + [0], {"accepted": 0}) == (accepted, {"accepted": answer(socket, "{}")["accepted"]})
+
+
+class TestGuards:
+    @pytest.mark.parametrize(
+        ("headers", "status"),
+        [
+            ({"authorization": "Bearer guess"}, 401),
+            ({"origin": "http://evil.example"}, 403),
+            ({"origin": "null"}, 403),
+        ],
+    )
+    def test_who_may_not_come_in(self, bench: Bench, headers: dict[str, str], status: int) -> None:
+        """Another user of this machine, or a page in its browser, neither posts nor opens a socket."""
+        assert status == bench.post(**headers)
+        with pytest.raises(InvalidStatus) as refused:
+            bench.open(**headers)
+        assert status == refused.value.response.status_code
+        assert [] == bench.taker.taken
+
+    def test_a_rebound_name(self, bench: Bench) -> None:
+        """A name of somebody else's that leads here is not this server's."""
+        assert 421 == bench.post(host=f"evil.example:{bench.receiver.port}")
+        assert 202 == bench.post(host=f"localhost:{bench.receiver.port}")
