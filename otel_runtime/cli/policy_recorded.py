@@ -129,7 +129,8 @@ class _Reading:
         name = str(span.attributes.get(_NAMES[kind], ""))
         group = _group(span, kind, name)
         asked = span.attributes.get(c.APPROVAL_ID)
-        for _ in range(sum(event.name == c.EVENT_ATTEMPT for event in span.events)):
+        attempts = sum(event.name == c.EVENT_ATTEMPT for event in span.events)
+        for _ in range(attempts):
             # The attempts before this one are the same call.
             if self._tries[group]:
                 self._dropped.add(self._tries[group].popleft())
@@ -140,7 +141,7 @@ class _Reading:
             return
         known = self._calls[decided]
         whole = known if known.args is not None else replace(known, args=body.args, gaps=body.gaps)
-        self._calls[decided] = replace(whole, ran=True, usd=body.usd, tokens=body.tokens, place=body.place)
+        self._calls[decided] = replace(whole, attempt=attempts + 1, ran=True, usd=body.usd, tokens=body.tokens, place=body.place)
 
     def _allowed(self, group: _Group) -> int | None:
         waiting = self._waiting[group]

@@ -18,6 +18,7 @@ from otel_runtime.values.decision import Decision, Verdict
 
 __all__ = ["Gaps"]
 
+_ONE: Final = "an argument"
 _EVERY: Final = "every argument"
 _PREDICATE: Final = "predicate"
 _OF_CALLER: Final = ("user", "roles", "tenant", "tags", "context")
@@ -45,14 +46,15 @@ class Gaps:
 
     def __init__(self, call: RecordedCall, plan: Plan, *, caller_told: bool) -> None:
         self._plan = plan
-        self._found = set(call.gaps)
+        self._lost = call.gaps
+        self._found: set[str] = set()
         self._untold: set[str] = set() if caller_told else set(_OF_CALLER)
         if call.agents is None:
             self._untold.add("agents")
         self._blind = self._untold & {"tags", "context", "agents"}
         if call.args is None:
             self._blind.add(_EVERY)
-        if self._untold or self._found:
+        if self._untold or self._lost:
             self._blind.add(_PREDICATE)
         # The catalogue refuses what does not fit it, and what was not captured may not fit.
         self._unchecked = call.args is None and NOT_CAPTURED in call.gaps and plan.shape(None) is not None
@@ -68,7 +70,7 @@ class Gaps:
             decision: What the policy said to what is told.
             default: What it says where no rule matches.
         """
-        if not self._found and not self._untold:
+        if not self._found and not self._lost and not self._untold:
             return ()
         if self._unchecked:
             return (NOT_CAPTURED,)
@@ -87,7 +89,8 @@ class Gaps:
 
     def _reasons(self, unsure: Iterable[CompiledRule]) -> tuple[str, ...]:
         asked = {topic for rule in unsure for topic in _topics(rule)}
-        found = self._found | {f"{topic} not recorded" for topic in self._untold & asked}
+        lost = set() if asked.isdisjoint({_ONE, _EVERY, _PREDICATE}) else self._lost
+        found = self._found | lost | {f"{topic} not recorded" for topic in self._untold & asked}
         return tuple(sorted(found)) or ("what a predicate asks is not recorded",)
 
 
@@ -102,12 +105,16 @@ def _topics(rule: CompiledRule) -> Iterator[str]:
     yield from _asked(rule.condition)
     if rule.budget is not None and rule.budget.by in _BUDGETS:
         yield _BUDGETS[rule.budget.by]
+    if rule.budget is not None and rule.budget.argument:
+        yield _ONE
 
 
 def _asked(condition: Condition) -> Iterator[str]:
-    """What a condition looks at; a reference to the context stands in its label."""
+    """What a condition looks at; a reference stands in its label."""
     if condition.field in _TOPICS:
         yield _TOPICS[condition.field]
+    if "args." in condition.label:
+        yield _ONE
     if "context." in condition.label:
         yield "context"
     if condition.field.startswith(_PREDICATE):
