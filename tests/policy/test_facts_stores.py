@@ -170,6 +170,13 @@ class TestWindows:
         assert Decimal(1) == shop.total(DAY)
         assert Decimal(0) == shop.total(tomorrow, at=NOW + timedelta(days=1))
 
+    def test_whose_clock(self, shop: Shop) -> None:
+        """A host whose clock is wrong counts on the day of the database, where that has a clock; else on the day it says."""
+        wrong = CounterKey(DAY.name, DAY.scope, "day:2020-02-29:UTC")
+        shop.take(1, key=wrong)
+        counted = (shop.total(DAY), shop.total(wrong))
+        assert counted == ((Decimal(1), Decimal(1)) if shop.kind == "postgres" else (Decimal(0), Decimal(1)))
+
     def test_many_amounts(self, shop: Shop) -> None:
         """Thousands of amounts in one window keep their sum, late corrections find their place, and the table stays bounded."""
         if not isinstance(shop.facts, MemoryFacts):

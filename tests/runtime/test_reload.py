@@ -32,7 +32,7 @@ FORK = multiprocessing.get_context("fork")
 # Newer Pythons warn about exactly what is tried here.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 ALLOW = "version: 1\nname: t\ndefault: deny\nrules:\n  - {id: a, tool: [ok, pay], decision: allow}\n"
-DENY = "version: 1\nname: t\ndefault: deny\nrules:\n  - {id: a, tool: [other], decision: allow}\n"
+DENY = "version: 1\nname: t\ndefault: deny\nrules:\n  - {id: a, tool: [xy, xyz], decision: allow}\n"
 ASK = (
     "version: 1\nname: t\ndefault: deny\nrules:\n"
     "  - {id: a, tool: ok, decision: allow}\n  - {id: p, tool: pay, decision: require-approval, approval: {approvers: [anyone]}}\n"

@@ -19,7 +19,10 @@ from otel_runtime.storage.transactions import Statements
 
 pytest.importorskip("psycopg", reason="psycopg is missing: pip install 'otel-runtime[postgres]'")
 
-from otel_runtime.storage.postgres import PostgresTransactions  # after the look for psycopg
+import psycopg  # after the look for it
+
+from otel_runtime.storage.postgres import PostgresTransactions  # as above
+from otel_runtime.storage.postgres_faults import address_of, store_error  # as above
 
 NOTES = Migration("notes", (("CREATE TABLE notes (n BIGINT PRIMARY KEY, text TEXT)",),))
 FORK = multiprocessing.get_context("fork")
@@ -197,17 +200,24 @@ class TestFork:
     def test_child_gets_its_own_connection(self, store: PostgresTransactions) -> None:
         """A child writes through a connection of its own, and neither its work nor its end disturbs the parent's."""
         write(store, 1)
+        mine = self.session(store)
 
         def child() -> None:
             write(store, 2)
+            differs = self.session(store) != mine
             store.close()
+            os._exit(0 if differs else 3)
 
         process = FORK.Process(target=child)
         process.start()
         process.join(60)
         assert 0 == process.exitcode
         write(store, 3)
-        assert [1, 2, 3] == numbers(store)
+        assert ([1, 2, 3], mine) == (numbers(store), self.session(store))
+
+    def session(self, store: PostgresTransactions) -> int:
+        with store.reading() as statements:
+            return int(statements.rows("SELECT pg_backend_pid()")[0][0])
 
     def test_fork_inside_a_transaction(self, store: PostgresTransactions) -> None:
         """The child of an open transaction neither commits nor undoes it: it is the parent's."""
@@ -266,6 +276,13 @@ class TestRefusals:
         store.close()
         with pytest.raises(StoreError, match="was closed"):
             numbers(store)
+
+    def test_a_server_that_repeats_it(self) -> None:
+        """Whatever the driver says, the password is not in what we say."""
+        address = address_of("postgresql://u:s3cret@h:5/x", 1.0)
+        said = store_error(address, psycopg.OperationalError("bad login u:s3cret"))
+        assert "s3cret" not in str(said) + repr(address)
+        assert "u:***" in str(said)
 
     def test_missing_driver(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without psycopg the error is the line that installs it."""
