@@ -8,7 +8,7 @@ from dataclasses import replace
 from otel_runtime.values.action import ToolSignature
 from otel_runtime.wrap.plan import CallPlan
 
-__all__ = ["find_plans", "known_signatures", "register"]
+__all__ = ["find_plans", "known_plans", "known_signatures", "register"]
 
 _lock = threading.Lock()
 _plans: dict[str, tuple[CallPlan, ...]] = {}
@@ -24,6 +24,12 @@ def register(plan: CallPlan) -> None:
 def find_plans(name: str) -> tuple[CallPlan, ...]:
     """Every decorated tool of that name."""
     return _plans.get(name, ())
+
+
+def known_plans() -> tuple[CallPlan, ...]:
+    """Every decorated tool, also those that share a name."""
+    with _lock:
+        return tuple(plan for known in _plans.values() for plan in known)
 
 
 def known_signatures() -> dict[str, ToolSignature]:
