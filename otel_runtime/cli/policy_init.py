@@ -67,10 +67,10 @@ def _init(arguments: argparse.Namespace) -> int:
 
 def _imported(module: str) -> tuple[str, Mapping[str, ToolSignature]]:
     """The module's file, and the tools that importing it decorates."""
-    from otel_runtime.wrap.registry import find_plans, known_signatures
+    from otel_runtime.wrap.registry import known_plans
 
     look_beside()
-    before = set(known_signatures())
+    before = {plan.target for plan in known_plans()}
     with _quiet():
         try:
             found = importlib.util.find_spec(module)
@@ -84,9 +84,8 @@ def _imported(module: str) -> tuple[str, Mapping[str, ToolSignature]]:
             importlib.import_module(module)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # importing a module runs anything
             raise ConfigError.of("P001", f"cannot import `{module}`: {type(error).__name__}: {error}", "MODULE") from None
-    known = known_signatures()
-    own = {name for name in known if any(_is_inside(plan.target, module) for plan in find_plans(name))}
-    return file, {name: known[name] for name in known if name in own or name not in before}
+    plans = [plan for plan in known_plans() if plan.kind == "tool" and (_is_inside(plan.target, module) or plan.target not in before)]
+    return file, {plan.name: plan.signature for plan in plans if plan.signature is not None}
 
 
 def _is_inside(target: str, module: str) -> bool:
