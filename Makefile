@@ -11,7 +11,7 @@ MOVED := moved
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-jaeger test test-random check bench backends docs wheel clean lint types moved
+.PHONY: help demo demo-jaeger test test-random check bench bench-agentdojo backends docs wheel clean lint types moved
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -34,6 +34,9 @@ check: lint types docs test wheel ## do what CI does: lint, layers, types, tests
 
 bench: .venv/.stamp ## measure against a raw SDK span and print the ratios (quickly: make bench ARGS=--short)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-agentdojo: .venv-agentdojo/.stamp ## replay the attacks of AgentDojo under the shipped packs and print the table (about 3 minutes)
+	@.venv-agentdojo/bin/python -m benchmarks.agentdojo $(ARGS)
 
 backends: ## build Jaeger, the Collector, OPA and, where it can be had, Tempo; unpack Prometheus (needs Go >= 1.26; once)
 	@collector-config/build-backends.sh jaeger collector scale-out prometheus opa tempo
@@ -60,7 +63,7 @@ wheel: .venv/.stamp-dev ## build sdist and wheel, and test the wheel where the s
 	@$(BIN)/python .ci/wheel.py
 
 clean: ## remove .venv and everything that was built
-	rm -rf .venv .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-agentdojo .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the environment ------------------------------------------------------------------------------------------------------------------
@@ -74,6 +77,14 @@ clean: ## remove .venv and everything that was built
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@$(PIP) --editable '.[openai,web]' || { echo "pip could not install the dependencies; the lines above say why (is there a network?)"; exit 1; }
 	@printf '%s' '$(HERE)' > $@
+
+# AgentDojo brings eighty packages along, so it has an environment of its own. It runs our code from this folder.
+.venv-agentdojo/.stamp: pyproject.toml
+	@echo "Setting up .venv-agentdojo (a minute or two the first time)"
+	@$(PYTHON) -m venv --clear .venv-agentdojo
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 .venv-agentdojo/bin/python -m pip install --quiet 'agentdojo==0.1.35' . \
+		|| { echo "pip could not install agentdojo; the lines above say why (is there a network?)"; exit 1; }
+	@touch $@
 
 .venv/.stamp-dev: .venv/.stamp
 	@echo "Installing the checkers and test tools"
