@@ -84,6 +84,9 @@ def _policy(settings: Settings) -> list[_Finding]:
     files = ", ".join(str(path) for path in policy.files)
     findings = [_Finding("ok", "policy", f"{policy.rules} rules from {files}; mode {policy.mode}"), *beside]
     findings.extend(_Finding("warning", "policy", str(fault).partition("\n")[0]) for fault in policy.warnings)
+    # On a developer's machine that is so; where agents run, whoever may rewrite the rules is not held by them.
+    hint = "may be rewritten by this user; where agents run, give them another user or mount it read-only"
+    findings.extend(_Finding("info", "policy", f"{path} {hint}") for path in policy.files if os.access(path, os.W_OK))
     return findings
 
 
