@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,19 +121,22 @@ class Hooks:
         now = self._clock()
         action, decision = _decided(self._rules(tool_name(tool)), event, tool, args, now)
         facts = _facts(event, decision)
-        self._note_tool(event, tool_name(tool), now, facts, decision)
-        return _verdict(action, decision, session, defer_allow=self._defer_allow)
+        due = self._note_tool(event, tool_name(tool), now, facts, decision)
+        answer = _verdict(action, decision, defer_allow=self._defer_allow)
+        return replace(answer, session=session, write="soon") if due else answer
 
-    def _note_tool(self, event: Mapping[str, Any], name: str, now: int, facts: dict[str, object], decision: Decision | None) -> None:
+    def _note_tool(self, event: Mapping[str, Any], name: str, now: int, facts: dict[str, object], decision: Decision | None) -> bool:
+        """Keep what becomes of a call; True when there is something to send."""
         try:
             with self._sessions.opened(event["session_id"], now) as state:
                 if decision is not None and decision.value != "allow":
                     state.close(Closed("policy", name, new_span_id(), state.around(agent_of(event)), now, self._clock(), facts))
                 if decision is None or decision.value in ("allow", "require-approval"):
                     state.start_tool(call_key(event), name, now, facts, agent_of(event))
+                return decision is not None and decision.value != "allow" and state.due(now)
         except (OSError, ValueError):
             # Only the trace is poorer for it: the decision stands.
-            return
+            return False
 
     def _observed(self, name: str, event: Mapping[str, Any]) -> Answer:
         if name in REPLACING:
@@ -143,6 +146,8 @@ class Hooks:
             self._sessions.prune(now / 1e9)
         with self._sessions.opened(session, now) as state:
             write = observe(state, name, event, now)
+            if write == "soon" and not state.due(now):
+                write = "no"
         return Answer(session=session, write=write) if write != "no" else Answer()
 
 
@@ -233,15 +238,15 @@ def _facts(event: Mapping[str, Any], decision: Decision | None) -> dict[str, obj
     return facts
 
 
-def _verdict(action: Action | None, decision: Decision | None, session: str, *, defer_allow: bool) -> Answer:
+def _verdict(action: Action | None, decision: Decision | None, *, defer_allow: bool) -> Answer:
     if action is None or decision is None:
         return Answer()
     if decision.value == "allow":
         # Shadow mode changes nothing, so it lifts no question of the host's either.
         return Answer() if defer_allow or decision.shadow else Answer(out=_permission("allow", _reason(decision)))
     if decision.value == "require-approval":
-        return Answer(out=_permission("ask", _reason(decision)), session=session, write="soon")
-    return Answer(out=_permission("deny", _refusal(action, decision)), session=session, write="soon")
+        return Answer(out=_permission("ask", _reason(decision)))
+    return Answer(out=_permission("deny", _refusal(action, decision)))
 
 
 def _reason(decision: Decision) -> str:

@@ -22,6 +22,7 @@ _MAX_OPEN: Final = 256
 _MAX_CLOSED: Final = 1024
 _MAX_NOTES: Final = 50
 _MAX_AGE_S: Final = 7 * 86400.0
+_SEND_EVERY_NS: Final = 5_000_000_000
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ class Session:
         model: Model the session asks, as far as the host said; empty otherwise.
         closed: Spans that wait to be written.
         dropped: Spans that no room was left for.
+        sent: When spans were last handed over to be sent, in nanoseconds since 1970.
     """
 
     id: str
@@ -78,6 +80,7 @@ class Session:
     model: str = ""
     closed: list[dict[str, Any]] = field(default_factory=list)
     dropped: int = 0
+    sent: int = 0
 
     @classmethod
     def new(cls, id: str, now: int) -> Session:
@@ -172,6 +175,16 @@ class Session:
     def _cancel_below(self, span: str, now: int) -> None:
         for key in [key for key, known in self.open.items() if known["parent"] == span]:
             self.end_tool(key, "", now, outcome="cancelled")
+
+    def due(self, now: int) -> bool:
+        """True when finished spans may be sent now, and not with the next ones or at the end of the turn.
+
+        A process that sends takes longer than one that decides, and would be in the way of the hooks that come right after it.
+        """
+        if now - self.sent < _SEND_EVERY_NS:
+            return False
+        self.sent = now
+        return True
 
     def close(self, span: Closed) -> None:
         """Keep a span until somebody writes it."""

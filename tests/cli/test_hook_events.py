@@ -220,6 +220,22 @@ class TestSubagents:
         )
 
 
+class TestSending:
+    """A process that sends spans is in the way of the hooks right after it."""
+
+    def test_is_not_after_every_tool(self, host: Host) -> None:
+        """At most every five seconds, and what is left at the end of the turn."""
+        refused = event("PreToolUse", 4)
+        writes = [host.tell(given).write for given in [refused] * 7]
+        assert ["soon", "no", "no", "no", "no", "soon", "no"] == writes
+        assert ["no", "now"] == [host.tell(event(name)).write for name in ("PostToolUse", "Stop")]
+        assert 8 == len(host.closed(EVENTS[0]["session_id"]))
+
+    def test_is_never_for_an_allow(self, host: Host) -> None:
+        """It has no span yet."""
+        assert "no" == host.tell(event("PreToolUse", 1)).write
+
+
 class TestContext:
     """What a policy may ask of the host."""
 
