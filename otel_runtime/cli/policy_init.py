@@ -109,9 +109,13 @@ def _quiet() -> Iterator[None]:
 
 
 def _write(out: Path, text: str) -> None:
+    from otel_runtime.policy.packs import schema_file
+
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
+        # Beside the policy, where its first line says that editors find it.
+        out.with_name("schema.json").write_text(schema_file().read_text(encoding="utf-8"), encoding="utf-8")
     except OSError as error:
         raise ConfigError.of("P001", f"cannot write the policy: {error.strerror}", str(out)) from None
 

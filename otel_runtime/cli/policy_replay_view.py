@@ -22,7 +22,11 @@ _STYLES: Final[Mapping[ChangeKind, str]] = {
     "delayed": "bold magenta",
     "allowed": "bold green",
 }
-_SHOWN: Final = 60
+_SHOWN: Final = 72
+_LEAST: Final = 16
+_GAP: Final = 2
+# Where no rule decided.
+_BY: Final = {"policy.default": "(the default)", "policy.catalogue": "(the catalogue)", "policy.unregistered": "(no such tool)"}
 
 
 def print_report(out: Console, report: Report, spans: int, policy: str, against: str) -> None:
@@ -36,7 +40,7 @@ def print_report(out: Console, report: Report, spans: int, policy: str, against:
     out.print(_sums(report), soft_wrap=True)
     if report.changes:
         out.print()
-        out.print(_changes(report))
+        out.print(_changes(report, out.width))
     if report.gaps:
         out.print()
         out.print(_gaps(report))
@@ -59,19 +63,22 @@ def _table(*columns: str) -> Table:
     return shown
 
 
-def _changes(report: Report) -> Table:
-    shown = _table("newly", "calls", "was", "call", "by", "example")
-    for change in report.changes:
-        by = change.rule if change.rule is not None else change.reason
-        shown.add_row(
-            Text(change.kind, _STYLES[change.kind]),
-            Text(str(change.calls)),
-            Text(change.was, "dim"),
-            Text(_printable(change.name), "bold"),
-            Text(_printable(by)),
-            Text(_example(change.examples[0]), "dim"),
-        )
+def _changes(report: Report, width: int) -> Table:
+    rows = [_row(change) for change in report.changes]
+    headers = ("newly", "calls", "was", "call", "by")
+    used = sum(max(len(header), *(len(row[at]) for row in rows)) + _GAP for at, header in enumerate(headers))
+    # Examples get the room that is left; they never take it from what changed.
+    room = min(_SHOWN, width - used)
+    shown = _table(*headers, *(["example"] if room >= _LEAST else []))
+    for change, row in zip(report.changes, rows, strict=True):
+        texts = [Text(cell, style) for cell, style in zip(row, (_STYLES[change.kind], "", "dim", "bold", ""), strict=True)]
+        shown.add_row(*texts, *([Text(_example(change.examples[0], room), "dim")] if room >= _LEAST else []))
     return shown
+
+
+def _row(change: Change) -> tuple[str, str, str, str, str]:
+    by = change.rule or _BY.get(change.code, change.reason)
+    return change.kind, str(change.calls), change.was, _printable(change.name), _printable(by)
 
 
 def _gaps(report: Report) -> Table:
@@ -94,9 +101,9 @@ def _rate(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def _example(call: RecordedCall) -> str:
-    shown = _arguments(call)
-    return _printable(shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 1]}…")
+def _example(call: RecordedCall, room: int) -> str:
+    shown = _printable(_arguments(call))
+    return shown if len(shown) <= room else f"{shown[: room - 1]}…"
 
 
 def _arguments(call: RecordedCall) -> str:
@@ -136,6 +143,7 @@ def _change(change: Change) -> dict[str, Any]:
         "call": change.name,
         "rule": change.rule,
         "place": change.place,
+        "code": change.code,
         "reason": change.reason,
         "calls": change.calls,
         "examples": examples,

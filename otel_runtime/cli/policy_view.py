@@ -32,33 +32,61 @@ def console() -> Console:
 
 
 def print_faults(out: Console, faults: Sequence[Fault]) -> None:
-    """Each fault with its line and a caret, and an empty line behind it on a terminal."""
+    """Each fault with its line and a caret; on a terminal a long line is shown around its caret, and piped it is whole."""
     for fault in faults:
         head, *rest = str(fault).split("\n")
         place, bracket, message = head.partition("]: ")
         style = "red" if fault.severity == "error" else "yellow"
-        text = Text.assemble((f"{place}{bracket}", f"bold {style}"), message)
-        # Never wrapped: a caret would point at nothing.
-        for at, line in enumerate(rest):
-            text.append(f"\n{line}", style=style if at else "dim")
-        out.print(text, soft_wrap=True)
+        out.print(Text.assemble((f"{place}{bracket}", f"bold {style}"), message), soft_wrap=not out.is_terminal)
+        if len(rest) == 2 and out.is_terminal:
+            rest = list(_around_caret(rest[0], rest[1], out.width))
+        for line, look in zip(rest, ("dim", style), strict=False):
+            out.print(Text(line, style=look), soft_wrap=True)
+
+
+def _around_caret(line: str, caret: str, width: int) -> tuple[str, str]:
+    """A line cut to the width, and the caret below the same character: wrapped, it would point at nothing."""
+    if len(line) < width or "\t" in line:
+        return line, caret
+    at, room = len(caret) - 1, width - 3
+    start = max(0, min(at - room // 2, len(line) - room))
+    end = start + room
+    shown = f"{'…' if start else ''}{line[start:end]}{'…' if end < len(line) else ''}"
+    return shown, " " * (at - start + (1 if start else 0)) + "^"
 
 
 def print_coverage(out: Console, coverage: Sequence[Coverage], cases: int, required: float | None) -> None:
-    """A table of rules, the ones whose cases show too little marked; then the sum."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("", "rule", "applies", "does not"):
-        table.add_column(name, justify="right" if name in {"applies", "does not"} else "left")
+    """A table of rules, the ones whose cases show too little with what is missing; then the sum."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("", "rule", "applies", "does not", ""):
+        table.add_column(name, justify="right" if name in {"applies", "does not"} else "left", overflow="fold")
     for cover in coverage:
         style = "" if cover.whole else "yellow"
-        table.add_row("ok" if cover.whole else "--", cover.rule, str(cover.hits), str(cover.misses), style=style)
+        table.add_row(
+            Text("ok" if cover.whole else "--", "green" if cover.whole else style),
+            cover.rule,
+            str(cover.hits),
+            str(cover.misses),
+            _missing(cover),
+            style=style,
+        )
     out.print(table)
     whole = sum(cover.whole for cover in coverage)
     percent = 100 * whole / len(coverage) if coverage else 100.0
     short = required is not None and percent < required
     needed = f", {required:g}% are required" if short else ""
-    said = f"{cases} cases pass; {whole} of {len(coverage)} rules are seen both to apply and not to ({percent:.0f}%{needed})"
-    out.print(Text(said, style="bold red" if short else "bold green"), soft_wrap=True)
+    passed = "1 case passes" if cases == 1 else f"{cases} cases pass"
+    said = f"{passed}; {whole} of {len(coverage)} rules are seen both to apply and not to ({percent:.0f}%{needed})"
+    out.print(
+        Text(said, style="bold red" if short else "bold green" if whole == len(coverage) else "bold yellow"), soft_wrap=not out.is_terminal
+    )
+
+
+def _missing(cover: Coverage) -> str:
+    if cover.whole:
+        return ""
+    wanted = [name for name, seen in (("match", cover.hits > 0), ("no_match", cover.plain or cover.misses > 0)) if not seen]
+    return f"needs `{'` and `'.join(wanted)}`"
 
 
 def print_explanation(out: Console, action: Action, explanation: Explanation, *, told: bool = True) -> None:

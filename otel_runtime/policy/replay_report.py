@@ -38,6 +38,7 @@ class Change:
         rule: Rule that decides now; None where no rule does.
         place: Its `file:line`.
         reason: Why.
+        code: Which step decided, such as `policy.rule` or `policy.default`.
         calls: How many.
         examples: Some of them, the first ones.
     """
@@ -49,6 +50,7 @@ class Change:
     rule: str | None
     place: str
     reason: str
+    code: str
     calls: int
     examples: tuple[RecordedCall, ...]
 
@@ -152,7 +154,7 @@ def _changes(pairs: Iterable[_Pair]) -> tuple[Change, ...]:
 def _change(was: Verdict, now: Verdict, members: Sequence[Replayed]) -> Change:
     first = members[0].decision
     examples = tuple(member.call for member in members[:_EXAMPLES])
-    return Change(CHANGES[now], was, now, examples[0].name, first.rule, first.place, first.reason, len(members), examples)
+    return Change(CHANGES[now], was, now, examples[0].name, first.rule, first.place, first.reason, first.code, len(members), examples)
 
 
 def _days(calls: Sequence[RecordedCall]) -> float:
