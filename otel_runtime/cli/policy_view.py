@@ -101,12 +101,13 @@ def print_explanation(out: Console, action: Action, explanation: Explanation, *,
     decision = explanation.decision
     verdict = decision.value if decision.would_be is None else f"{decision.value} (shadow; it would be {decision.would_be})"
     by = f"rule {decision.rule} at {decision.place}" if decision.rule is not None else decision.code
-    out.print(Text.assemble((verdict, _VERDICTS[decision.value]), f"  {action.kind} {action.name}  by {by}"), soft_wrap=True)
-    out.print(Text(f"  {decision.reason}"), soft_wrap=True)
+    out.print(Text.assemble((verdict, _VERDICTS[decision.value]), f"  {action.kind} {action.name}  by {by}"), soft_wrap=not out.is_terminal)
+    out.print(Text(f"  {decision.reason}"), soft_wrap=not out.is_terminal)
     if decision.approval is not None:
         for requirement in decision.approval.requirements:
             out.print(
-                Text(f"  asks {' or '.join(requirement.approvers)}, {requirement.quorum} of them ({requirement.rule})"), soft_wrap=True
+                Text(f"  asks {' or '.join(requirement.approvers)}, {requirement.quorum} of them ({requirement.rule})"),
+                soft_wrap=not out.is_terminal,
             )
     if decision.retry is not None:
         out.print(Text(f"  again after {decision.retry.after_s:g} s, attempt {decision.retry.attempt} of {decision.retry.max_attempts}"))
@@ -115,10 +116,10 @@ def print_explanation(out: Console, action: Action, explanation: Explanation, *,
     if explanation.others:
         out.print(Text(f"{explanation.others} rules are about other names", style="dim"))
     for hint in explanation.hints:
-        out.print(Text(f"hint: {hint}", style="cyan"), soft_wrap=True)
+        out.print(Text(f"hint: {hint}", style="cyan"), soft_wrap=not out.is_terminal)
     if not told and any(_asks_session(rule) for rule in explanation.rules):
-        hint = "rules ask what happened before; this is a fresh session, so nothing did. Say it with --session-facts FILE"
-        out.print(Text(f"hint: {hint}", style="cyan"), soft_wrap=True)
+        hint = "rules ask what happened before; this is a fresh session, so nothing did. Say it with --session FILE"
+        out.print(Text(f"hint: {hint}", style="cyan"), soft_wrap=not out.is_terminal)
 
 
 def _asks_session(rule: RuleExplanation) -> bool:

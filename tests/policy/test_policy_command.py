@@ -110,7 +110,7 @@ class TestExplain:
         facts = tmp_path / "facts.json"
         facts.write_text('{"session": "s1"}')
         words = [self.explain(good, capsys, "--args", '{"amount": 5}', *more) for more in ((), ("--session-facts", str(facts)))]
-        assert [True, False] == ["--session-facts FILE" in out for out in words]
+        assert [True, False] == ["--session FILE" in out for out in words]
 
     def test_nearest_rule(self, good: str, capsys: pytest.CaptureFixture[str]) -> None:
         """A denial by default names the rule that came nearest, and what failed."""
