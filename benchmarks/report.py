@@ -38,6 +38,7 @@ ROWS = (
     Row("traced stream, one item", "traced", "streamed item", "plain item", aim="<= 0.5 us"),
     Row("traced async stream, one item", "traced", "streamed async item", "plain async item", aim="<= 0.5 us"),
     Row("traced iterator returned, one item", "traced", "streamed returned item", "plain returned item", aim="<= 1 us"),
+    Row("traced client's stream object, one chunk", "traced", "streamed chunk", "plain chunk", aim="<= 1 us"),
     Row("guarded stream, one item", "guarded", "streamed item", "plain item", aim="<= 0.5 us"),
     Row("off: tool call", "off", "tool", aim="<= 0.05x, 0.3 us"),
     Row("off: model call", "off", "model", aim="<= 0.05x, 0.3 us"),

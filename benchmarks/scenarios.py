@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 import otel_runtime as rt
 from benchmarks.measure import Case
 from benchmarks.policies import policy_file
@@ -56,6 +58,48 @@ def returned_stream(prompt: str) -> Iterator[str]:
     return iter([prompt] * ITEMS)
 
 
+class Choice(BaseModel):
+    """A part of a chunk."""
+
+    index: int = 0
+    delta: dict[str, str]
+    finish_reason: str | None = None
+
+
+class Chunk(BaseModel):
+    """What a client makes of one line of a streamed answer."""
+
+    id: str = "chatcmpl-1"
+    object: str = "chat.completion.chunk"
+    model: str = "gpt-4o-mini"
+    choices: list[Choice]
+    usage: dict[str, int] | None = None
+
+
+CHUNKS = [Chunk(choices=[Choice(delta={"content": "x"})])] * ITEMS
+
+
+class ChunkStream:
+    """A client's stream object: an iterator that can be closed."""
+
+    def __init__(self) -> None:
+        self._items = iter(CHUNKS)
+
+    def __iter__(self) -> ChunkStream:
+        return self
+
+    def __next__(self) -> Chunk:
+        return next(self._items)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def client_stream(prompt: str) -> Any:
+    """A model whose client hands back its own stream object."""
+    return ChunkStream()
+
+
 def repeated(call: Callable[[], object]) -> Callable[[int], None]:
     """Call it `n` times."""
 
@@ -66,7 +110,7 @@ def repeated(call: Callable[[], object]) -> Callable[[int], None]:
     return run
 
 
-def consumed(items: Callable[[str], Iterator[str]]) -> Callable[[int], None]:
+def consumed(items: Callable[[str], Iterator[Any]]) -> Callable[[int], None]:
     """Read the stream to its end, `n` times."""
 
     def run(times: int) -> None:
@@ -100,6 +144,8 @@ def wrapped(between: Callable[[], object]) -> list[Case]:
         Case("streamed async item", consumed_slowly(rt.model(stream_slowly)), operations=ITEMS, between=between),
         Case("plain returned item", consumed(returned_stream), operations=ITEMS),
         Case("streamed returned item", consumed(rt.model(returned_stream)), operations=ITEMS, between=between),
+        Case("plain chunk", consumed(client_stream), operations=ITEMS),
+        Case("streamed chunk", consumed(rt.model(client_stream)), operations=ITEMS, between=between),
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -39,7 +39,7 @@ class StreamUsage:
     Every provider reports running totals, so the newest figure of each field wins and nothing is added up.
     """
 
-    __slots__ = ("_cost", "_finish", "_id", "_model", "_openai", "_provider", "_raw", "_read")
+    __slots__ = ("_cost", "_finish", "_id", "_model", "_openai", "_provider", "_raw")
 
     def __init__(self) -> None:
         self._raw: dict[str, object] = {}
@@ -50,18 +50,15 @@ class StreamUsage:
         self._provider: str | None = None
         # The class of OpenAI's chunks once one was seen: their many chunks without usage then cost two look-ups.
         self._openai: type | None = None
-        self._read: Callable[[Any, str], Any] = _attribute
 
     def feed(self, chunk: object) -> None:
         """Read one chunk; anything that is no known chunk is ignored. Never raises."""
         shape = type(chunk)
-        if shape in _SILENT:
-            return
         try:
             if shape is self._openai:
-                self._openai_chunk(chunk)
+                self._openai_chunk(chunk, shape)
             # mypy asks the instances for the hash of their type.
-            elif shape is dict or _speaks(shape) or not _FIELDS.isdisjoint(getattr(chunk, "__dict__", ())):  # type: ignore[arg-type]
+            elif shape not in _SILENT and (shape is dict or _speaks(shape) or _says(chunk)):  # type: ignore[arg-type]
                 self._feed(chunk)
         except Exception:  # noqa: BLE001 - foreign objects may raise anything from an attribute; the stream goes on
             return
@@ -90,15 +87,18 @@ class StreamUsage:
         else:
             self._whole(chunk)
 
-    def _openai_chunk(self, chunk: Any) -> None:
+    def _openai_chunk(self, chunk: Any, shape: type) -> None:
         """One of OpenAI's chunks after the first: most bring neither usage nor a reason, and cost few look-ups."""
-        read = self._read
-        if read(chunk, "usage") is not None:
+        if shape is dict:
+            usage, choices = chunk.get("usage"), chunk.get("choices")
+        else:
+            usage, choices = getattr(chunk, "usage", None), getattr(chunk, "choices", None)
+        if usage is not None:
             self._whole(chunk)
-            return
-        for index, choice in enumerate(read(chunk, "choices") or ()):
-            if field(choice, "finish_reason") is not None:
-                self._reason(index, choice)
+        elif choices:
+            for index, choice in enumerate(choices):
+                if (choice.get("finish_reason") if type(choice) is dict else getattr(choice, "finish_reason", None)) is not None:
+                    self._reason(index, choice)
 
     def _anthropic(self, message: object) -> None:
         self._provider = "anthropic"
@@ -115,8 +115,8 @@ class StreamUsage:
         for key in ("choices", "candidates"):
             self._reasons(field(chunk, key))
         if field(chunk, "object") == "chat.completion.chunk":
-            self._openai = type(chunk)
-            self._read = dict.get if isinstance(chunk, dict) else _attribute
+            # A mapping of another kind is asked like anything that is not known.
+            self._openai = None if isinstance(chunk, Mapping) and type(chunk) is not dict else type(chunk)
         if self._raw and (read := extract(chunk)) is not None:
             self._provider, self._cost = read.provider or self._provider, read.cost or self._cost
             for index, reason in enumerate(read.response.finish_reasons):
@@ -143,14 +143,14 @@ class StreamUsage:
             self._raw[name] = value
 
 
-def _attribute(source: Any, name: str) -> Any:
-    return getattr(source, name, None)
-
-
 @lru_cache(maxsize=256)
 def _speaks(shape: type) -> bool:
     """True for the types whose instances must be asked: mappings, and classes that say something themselves or by `__getattr__`."""
     return issubclass(shape, Mapping) or hasattr(shape, "__getattr__") or not _FIELDS.isdisjoint(dir(shape))
+
+
+def _says(chunk: object) -> bool:
+    return not _FIELDS.isdisjoint(getattr(chunk, "__dict__", ()))
 
 
 def _reported(usage: object) -> dict[str, object]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar, Token
+from collections.abc import Callable
+from contextvars import Token
 from typing import Any
 
 from otel_runtime.telemetry.protocol import OpenSpan
 from otel_runtime.wrap.scope import Scope, enter_scope, leave_scope
 
-__all__ = ["Attachment", "Tokens", "leave_variable"]
+__all__ = ["Attachment", "Tokens"]
 
 Tokens = tuple[Token[Scope], object]
 
@@ -21,38 +22,41 @@ class Attachment:
         scope: The scope of the function's body.
     """
 
-    __slots__ = ("_context", "_scope", "_span", "_variable")
+    __slots__ = ("_context", "_reset", "_reset_scope", "_scope", "_set", "_set_scope", "_span")
 
     def __init__(self, span: OpenSpan, scope: Scope) -> None:
         self._span = span
         self._scope = scope
-        # What the span made current, learned from the first step: later steps set the same value without asking the span.
-        self._variable: ContextVar[Any] | None = None
-        self._context: Any = None
+        # Learned from the first step: later steps set the same values without asking span and scope how.
+        self._set: Callable[[Any], Token[Any]] | None = None
+        self._reset: Callable[[Token[Any]], None]
+        self._context: Any
+        self._set_scope: Callable[[Scope], Token[Scope]]
+        self._reset_scope: Callable[[Token[Scope]], None]
 
     def enter(self) -> Tokens:
         """Make both current; the tokens are for `leave`."""
-        scope = enter_scope(self._scope)
-        if self._variable is not None:
-            return scope, self._variable.set(self._context)
-        token = self._span.enter()
-        if isinstance(token, Token):
-            self._variable, self._context = token.var, token.var.get()
-        return scope, token
+        attach = self._set
+        return self._first() if attach is None else (self._set_scope(self._scope), attach(self._context))
 
     def leave(self, tokens: Tokens) -> None:
-        """Make current what was current before."""
+        """Make current what was current before, unless another context finishes the step: what is current there is none of ours."""
         scope, token = tokens
-        if self._variable is not None and isinstance(token, Token):
-            leave_variable(self._variable, token)
-        else:
+        if self._set is None:
             self._span.leave(token)
-        leave_scope(scope)
+            leave_scope(scope)
+            return
+        try:
+            self._reset(token)
+            self._reset_scope(scope)
+        except (ValueError, RuntimeError):
+            leave_scope(scope)
 
-
-def leave_variable(variable: ContextVar[Any], token: Token[Any]) -> None:
-    """Reset a variable, unless another context finishes the step: its current value is none of ours."""
-    try:
-        variable.reset(token)
-    except (ValueError, RuntimeError):
-        return
+    def _first(self) -> Tokens:
+        scope, token = enter_scope(self._scope), self._span.enter()
+        if isinstance(token, Token):
+            variable = token.var
+            self._context = variable.get()
+            self._reset, self._set_scope, self._reset_scope = variable.reset, scope.var.set, scope.var.reset
+            self._set = variable.set
+        return scope, token

@@ -49,6 +49,8 @@ class _Followed(_Base):  # type: ignore[misc]  # wrapt's classes are untyped
     def __init__(self, life: StreamLife, source: Any) -> None:
         super().__init__(source)
         self._self_life = life
+        if "__next__" in vars(type(self)):
+            self._self_step = _stepping(life, source.__next__)
         # Readers the object keeps as attributes, such as `text_stream`: the same one each time it is asked for.
         self._self_readers: dict[str, tuple[Any, Any]] = {}
 
@@ -94,19 +96,28 @@ def _reading(life: StreamLife, method: Callable[..., Any]) -> Callable[..., Any]
 
 
 def _next(self: Any) -> Any:
-    life: StreamLife = self._self_life
-    life.stepping = True
-    tokens = life.enter()
-    try:
-        item = self.__wrapped__.__next__()
-    except BaseException as error:
-        life.leave(tokens)
-        life.finish(None if isinstance(error, StopIteration) else error)
-        raise
-    life.leave(tokens)
-    if life.see is not None:
-        life.see(item)
-    return item
+    return self._self_step()
+
+
+def _stepping(life: StreamLife, forward: Callable[[], Any]) -> Callable[[], Any]:
+    """One step of an iterator; a closure, because each look-up on the proxy costs as much as a call."""
+    enter, leave = life.enter, life.leave
+
+    def step() -> Any:
+        life.stepping = True
+        tokens = enter()
+        try:
+            item = forward()
+        except BaseException as error:
+            leave(tokens)
+            life.finish(None if isinstance(error, StopIteration) else error)
+            raise
+        leave(tokens)
+        if (see := life.see) is not None:
+            see(item)
+        return item
+
+    return step
 
 
 async def _anext(self: Any) -> Any:
@@ -120,8 +131,8 @@ async def _anext(self: Any) -> Any:
         await life.finish_async(None if isinstance(error, StopAsyncIteration) else error)
         raise
     life.leave(tokens)
-    if life.see is not None:
-        life.see(item)
+    if (see := life.see) is not None:
+        see(item)
     return item
 
 

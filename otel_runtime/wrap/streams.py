@@ -15,7 +15,7 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import partial
 from typing import Any, Protocol
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from otel_runtime.telemetry.protocol import NOTHING, OpenSpan
 from otel_runtime.usage.stream import final_response
@@ -95,7 +95,7 @@ class StreamLife:
         self.enter: Callable[[], Tokens] = attachment.enter
         self.leave: Callable[[Any], None] = attachment.leave
         # No method of this object: it must die with the last reference to it, not with a cycle.
-        self.see: Callable[[object], None] | None = None if self._meter is None else _watching(span, self._meter)
+        self.see: Callable[[object], None] | None = None if self._meter is None else _watching(span, self._meter, ref(self))
         if not _open:
             # Again for each first one: what is registered last runs first, and must run before the runtime's own end.
             atexit.unregister(_end_open)
@@ -178,18 +178,17 @@ def _end_open() -> None:
         life.finish_without_waiting(GeneratorExit())
 
 
-def _watching(span: OpenSpan, meter: StreamMeter) -> Callable[[object], None]:
+def _watching(span: OpenSpan, meter: StreamMeter, life: ref[StreamLife]) -> Callable[[object], None]:
+    """Notes when the first item came; the items after it are the meter's alone."""
     feed = meter.feed
-    waiting = True
 
-    def see(item: object) -> None:
-        nonlocal waiting
-        if waiting:
-            waiting = False
-            span.first_chunk()
+    def first(item: object) -> None:
+        span.first_chunk()
+        if (found := life()) is not None:
+            found.see = feed
         feed(item)
 
-    return see
+    return first
 
 
 def stepped(life: Life, source: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
@@ -203,8 +202,8 @@ def stepped(life: Life, source: Generator[Any, Any, Any]) -> Generator[Any, Any,
                 item = step()
             finally:
                 leave(tokens)
-            if life.see is not None:
-                life.see(item)
+            if (see := life.see) is not None:
+                see(item)
             try:
                 sent = yield item
             except GeneratorExit:
@@ -245,8 +244,8 @@ def async_stepped(
                     item = await step()
                 finally:
                     leave(tokens)
-                if life.see is not None:
-                    life.see(item)
+                if (see := life.see) is not None:
+                    see(item)
                 try:
                     sent = yield item
                 except GeneratorExit:
