@@ -7,6 +7,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from otel_runtime.policy import terms
 from otel_runtime.policy.loading import load_policy, load_policy_text
@@ -57,6 +59,37 @@ rules:
   - {id: four, tool: y, decision: allow, match: [{args: {}}]}
 """
 
+# Whatever a file can hold, and names that look like our own marks.
+TEXTS = st.text() | st.sampled_from(["$", "$Test", "$decimal", "$ref", "$Rule", ""])
+SCALARS = st.one_of(
+    TEXTS,
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.decimals(allow_nan=False, allow_infinity=False),
+    st.builds(terms.Ref, st.sampled_from(["args", "session", "context"]), TEXTS),
+)
+
+
+def nested(inner: st.SearchStrategy[terms.Test]) -> st.SearchStrategy[terms.Test]:
+    many = st.lists(inner, min_size=1, max_size=3).map(tuple)
+    return st.fixed_dictionaries({}, optional={"not_": inner, "some": inner, "length": inner, "all_of": many, "any_of": many}).map(
+        lambda written: terms.Test(**written)
+    )
+
+
+LEAVES = st.fixed_dictionaries(
+    {},
+    optional={
+        "eq": SCALARS,
+        "in_": st.lists(SCALARS).map(tuple),
+        "gt": SCALARS,
+        "regex": st.lists(TEXTS).map(tuple),
+        "exists": st.booleans(),
+    },
+).map(lambda written: terms.Test(**written))
+TESTS = st.recursive(LEAVES, nested, max_leaves=8)
+
 
 def twice(rules: RuleSet) -> RuleSet:
     return ruleset_from(ruleset_json(rules))
@@ -104,6 +137,13 @@ class TestRuleSet:
         odd = rule.args["$Rule"].not_in
         assert isinstance(odd, tuple)
         assert [bool, float, Decimal, str] == [type(item) for item in odd]
+
+    @given(st.dictionaries(TEXTS, TESTS, max_size=4), TEXTS, TEXTS)
+    def test_of_any_shape(self, args: dict[str, terms.Test], reason: str, workspace: str) -> None:
+        """Any nesting of any values under any names comes back equal, in its order and with its types."""
+        rule = terms.Rule(args=args, id="x", reason=reason)
+        before = RuleSet(((rule, f"{reason}:1"),), {}, {reason: "str"}, "deny", None, shadow=False, workspace=workspace, digest="d")
+        assert same(before, twice(before))
 
     def test_cases_are_left_out(self) -> None:
         """They prove a rule when it is read, and are most of a file."""
