@@ -17,7 +17,8 @@ import secrets
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
@@ -41,6 +42,12 @@ class _Refused(Exception):
     """A limit was reached: undoes the transaction, and never leaves this module."""
 
 
+class _Depth(threading.local):
+    """How many blocks of `together` this thread is in."""
+
+    depth: int = 0
+
+
 class SqlFacts:
     """A facts store in a database.
 
@@ -62,6 +69,7 @@ class SqlFacts:
         self._store = store
         self._clock = clock
         self._owed = Owed(soon, timeout_s)
+        self._joined = _Depth()
         self._replays: OrderedDict[str, tuple[int, Sightings]] = OrderedDict()
         self._replaying = threading.Lock()
         # Sessions of which something was lost before it could be written: unknown from then on.
@@ -120,7 +128,8 @@ class SqlFacts:
         Raises:
             StoreError: The database failed; the body must not run.
         """
-        self._owed.write()
+        if not self._joined.depth:
+            self._owed.write()
         hold = Hold(secrets.token_hex(16), start)
         try:
             with self._store.writing() as statements:
@@ -133,6 +142,22 @@ class SqlFacts:
         except _Refused:
             return None
         return hold
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """One transaction for `begin` and whatever else this thread writes to the same database inside.
+
+        Raises:
+            StoreError: The database failed; nothing of the block was stored.
+        """
+        # What is queued must not be undone with the block.
+        self._owed.write()
+        with self._store.together():
+            self._joined.depth += 1
+            try:
+                yield
+            finally:
+                self._joined.depth -= 1
 
     def settle(self, hold: Hold, spent: Spent, now: datetime) -> None:
         """Replace reserved amounts by the real ones; calls and sums stand as they are.

@@ -9,6 +9,7 @@ fetched from a `FactsStore` for exactly the `Needs` the engine named. The order 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -239,6 +240,13 @@ class FactsStore(Protocol):
 
     def release(self, hold: Hold) -> None:
         """Give back what was reserved, because the body never started."""
+        ...
+
+    def together(self) -> AbstractContextManager[None]:
+        """One transaction for `begin` and the claim of an approval where both lie in one database; else nothing.
+
+        A block that raises has begun nothing where there is such a transaction; elsewhere `release` gives back what was begun.
+        """
         ...
 
     def declassify(self, session: str, label: str, now: datetime) -> frozenset[str]:

@@ -19,6 +19,7 @@ from otel_runtime.hooks.background import Background
 from otel_runtime.hooks.bus import EventBus, Subscriptions
 from otel_runtime.hooks.lifecycle import Hooks, Observers
 from otel_runtime.policy.facts_memory import MemoryFacts
+from otel_runtime.policy.facts_schema import FACTS
 from otel_runtime.policy.live import LiveEngine
 from otel_runtime.policy.loading import LoadedPolicy, load_policy
 from otel_runtime.runtime.engines import configured_engine
@@ -85,7 +86,7 @@ def build_runtime(
     engine = configured_engine(settings, policy)
     later = Later(settings.name)
     approvals = None if engine is None else open_approvals(settings, clock)
-    facts = None if engine is None else _open_facts(settings, policy, approvals, clock, later)
+    facts = None if approvals is None else _open_facts(settings, policy, approvals, clock, later)
     live = None if engine is None else LiveEngine(engine)
     guard = None if live is None or approvals is None or facts is None else _guard(settings, live, policy, approvals, facts)
     tracing = build_tracing(settings, tracer_provider=tracer_provider, meter_provider=meter_provider)
@@ -136,7 +137,8 @@ def open_approvals(settings: Settings, clock: Callable[[], datetime] | None = No
     """
     path = Path(settings.state)
     key = load_or_create_key(path)
-    database = Database(path, MIGRATIONS)
+    # Counters and labels lie beside the approvals, so that a reservation and a claim are one transaction.
+    database = Database(path, (*MIGRATIONS, FACTS))
     database.open()
     people = {name: frozenset(person.roles) for name, person in settings.people.items()}
     service = ApprovalService(database, key, people, clock or _utc_now)
@@ -160,14 +162,13 @@ def redecider(settings: Settings) -> Redecide | None:
 
 
 def _open_facts(
-    settings: Settings, policy: LoadedPolicy | None, approvals: ApprovalService | None, clock: Callable[[], datetime], later: Later
+    settings: Settings, policy: LoadedPolicy | None, approvals: ApprovalService, clock: Callable[[], datetime], later: Later
 ) -> MemoryFacts | SqlFacts:
     try:
-        return open_facts(settings, policy, clock, later.add)
+        return open_facts(settings, policy, clock, later.add, approvals.database)
     except BaseException:
-        if approvals is not None:
-            approvals.close()
-            approvals.database.close()
+        approvals.close()
+        approvals.database.close()
         raise
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from otel_runtime.policy.facts_sql import SqlFacts
     from otel_runtime.policy.loading import LoadedPolicy
     from otel_runtime.settings.model import Settings
+    from otel_runtime.storage.sqlite import Database
     from otel_runtime.storage.transactions import Transactions
 
 __all__ = ["describe_facts", "facts_kind", "open_facts", "shared_facts"]
@@ -44,7 +45,11 @@ def facts_kind(settings: Settings, policy: LoadedPolicy | None) -> str:
 
 
 def open_facts(
-    settings: Settings, policy: LoadedPolicy | None, clock: Callable[[], datetime], soon: Callable[[Callable[[], None]], None]
+    settings: Settings,
+    policy: LoadedPolicy | None,
+    clock: Callable[[], datetime],
+    soon: Callable[[Callable[[], None]], None],
+    database: Database,
 ) -> MemoryFacts | SqlFacts:
     """The configured facts store, ready to use.
 
@@ -53,6 +58,7 @@ def open_facts(
         policy: Rules of our own; None without.
         clock: Current time in UTC, for a store that has no clock of its own.
         soon: Runs something soon on another thread.
+        database: The state database, which a reservation and a claim then share.
 
     Raises:
         ConfigError: The setting `facts` names no store.
@@ -61,13 +67,17 @@ def open_facts(
     kind = facts_kind(settings, policy)
     if kind == "memory":
         return MemoryFacts()
-    facts = shared_facts(settings, kind, clock, soon)
+    facts = shared_facts(settings, kind, clock, soon, database)
     facts.open()
     return facts
 
 
 def shared_facts(
-    settings: Settings, kind: str, clock: Callable[[], datetime] | None = None, soon: Callable[[Callable[[], None]], None] | None = None
+    settings: Settings,
+    kind: str,
+    clock: Callable[[], datetime] | None = None,
+    soon: Callable[[Callable[[], None]], None] | None = None,
+    database: Database | None = None,
 ) -> SqlFacts:
     """The store in a database, not opened yet.
 
@@ -76,6 +86,7 @@ def shared_facts(
         kind: `sqlite` or `postgresql`.
         clock: As for `open_facts`.
         soon: As for `open_facts`.
+        database: As for `open_facts`; None opens the file by itself.
 
     Raises:
         StoreError: psycopg is missing, or the URL cannot be understood.
@@ -92,7 +103,8 @@ def shared_facts(
         from otel_runtime.storage.sqlite import Database
         from otel_runtime.storage.sqlite_transactions import SqliteTransactions
 
-        store = SqliteTransactions(Database(settings.state, [FACTS], busy_timeout_s=settings.facts_timeout, setup_timeout_s=30.0))
+        shared = database is not None
+        store = SqliteTransactions(database or Database(settings.state, [FACTS]), wait_s=settings.facts_timeout, shared=shared)
     return SqlFacts(store, clock=clock, soon=soon, timeout_s=settings.facts_timeout)
 
 

@@ -120,6 +120,11 @@ class PostgresTransactions:
         with self._transaction(self._links, self._address, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY") as statements:
             yield statements
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Nothing shares these connections: each transaction stays one of its own."""
+        yield
+
     def close(self) -> None:
         """Close every connection of this process."""
         self._links.close()

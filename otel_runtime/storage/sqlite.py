@@ -29,12 +29,16 @@ from otel_runtime.storage.places import prepare
 __all__ = ["Database"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Link:
     thread: weakref.ref[threading.Thread]
     connection: sqlite3.Connection
     # Held during a transaction: SQLite must not have a connection closed under its feet. Reentrant, so that a nested one is told apart.
     busy: threading.RLock
+    # How long it waits for another writer now.
+    patience_s: float
+    # How many transactions of `together` are open around the next one.
+    joined: int = 0
 
 
 class Database:
@@ -74,24 +78,47 @@ class Database:
         self._link()
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self, wait_s: float | None = None) -> Iterator[sqlite3.Connection]:
         """A write transaction: committed when the block ends, rolled back when it raises.
+
+        Args:
+            wait_s: Seconds to wait for another process's write; None is what the database was made with.
 
         Raises:
             StoreError: The database failed; nothing of the block was stored.
         """
-        with self._transaction("BEGIN IMMEDIATE") as connection:
+        with self._transaction("BEGIN IMMEDIATE", wait_s) as connection:
             yield connection
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self, wait_s: float | None = None) -> Iterator[sqlite3.Connection]:
         """A read transaction: every statement inside sees the same moment. It waits for nobody.
+
+        Args:
+            wait_s: As for `writing`; only a log that is being recovered is waited for.
 
         Raises:
             StoreError: The database failed.
         """
-        with self._transaction("BEGIN") as connection:
+        with self._transaction("BEGIN", wait_s) as connection:
             yield connection
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """One write transaction for every one that this thread opens inside: all of them are stored, or none is.
+
+        One that raises inside undoes its own part; whoever catches that may go on.
+
+        Raises:
+            StoreError: The database failed; nothing of the block was stored.
+        """
+        link = self._link()
+        with self._transaction("BEGIN IMMEDIATE", None):
+            link.joined += 1
+            try:
+                yield
+            finally:
+                link.joined -= 1
 
     def close(self) -> None:
         """Close every connection of this process; later use raises `StoreError`. One that is in use is closed by its own thread, afterwards."""
@@ -106,10 +133,15 @@ class Database:
                     link.busy.release()
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, begin: str, wait_s: float | None) -> Iterator[sqlite3.Connection]:
         link, owner = self._link(), os.getpid()
+        if link.joined:
+            with translated(self._path), _part_of(link.connection, owner):
+                yield link.connection
+            return
         with link.busy:
             try:
+                self._wait(link, self._busy_timeout_s if wait_s is None else wait_s)
                 with self._transaction_on(link.connection, begin, owner) as connection:
                     yield connection
             finally:
@@ -134,6 +166,12 @@ class Database:
                 if os.getpid() == owner:
                     _roll_back(connection)
 
+    def _wait(self, link: _Link, seconds: float) -> None:
+        if link.patience_s != seconds and not link.connection.in_transaction:
+            link.patience_s = seconds
+            with translated(self._path):
+                link.connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+
     def _link(self) -> _Link:
         link = self._links.get(threading.get_ident())
         # A thread's ident is used again after its death.
@@ -143,7 +181,7 @@ class Database:
             if self._closed:
                 raise StoreError(f"state database `{self._path}` was closed by this process", path=str(self._path))
             self._drop_dead_threads()
-            link = _Link(weakref.ref(threading.current_thread()), self._connect(), threading.RLock())
+            link = _Link(weakref.ref(threading.current_thread()), self._connect(), threading.RLock(), self._busy_timeout_s)
             self._links[threading.get_ident()] = link
             return link
 
@@ -201,6 +239,21 @@ class Database:
         self._links = {}
         # Another thread of the parent may have held the lock at the moment of the fork.
         self._lock = threading.Lock()
+
+
+@contextmanager
+def _part_of(connection: sqlite3.Connection, owner: int) -> Iterator[None]:
+    """A part of an open transaction, undone by itself when it raises."""
+    connection.execute("SAVEPOINT part")
+    try:
+        yield
+    except BaseException:
+        # The open transaction of a forked child is the parent's; one that SQLite has rolled back by itself has no parts.
+        if os.getpid() == owner and connection.in_transaction:
+            connection.execute("ROLLBACK TO part")
+            connection.execute("RELEASE part")
+        raise
+    connection.execute("RELEASE part")
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -36,10 +36,14 @@ class SqliteTransactions:
 
     Args:
         database: Made with the migrations of whoever keeps tables in it.
+        wait_s: Seconds to wait for another process's write; None is what the database was made with.
+        shared: True when others use this `Database` too: then they close it.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, wait_s: float | None = None, shared: bool = False) -> None:
         self._database = database
+        self._wait_s = wait_s
+        self._shared = shared
 
     @property
     def place(self) -> str:
@@ -71,7 +75,7 @@ class SqliteTransactions:
         Raises:
             StoreError: The database failed; nothing of the block was stored.
         """
-        with self._database.writing() as connection:
+        with self._database.writing(self._wait_s) as connection:
             yield _Open(connection)
 
     @contextmanager
@@ -81,9 +85,24 @@ class SqliteTransactions:
         Raises:
             StoreError: The database failed.
         """
-        with self._database.reading() as connection:
+        with self._database.reading(self._wait_s) as connection:
             yield _Open(connection)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """One transaction for everything that this thread writes to this `Database` inside, where others use it too.
+
+        Raises:
+            StoreError: The database failed; nothing of the block was stored.
+        """
+        if not self._shared:
+            # Another `Database` on the same file would wait for this very thread.
+            yield
+            return
+        with self._database.together():
+            yield
+
     def close(self) -> None:
-        """Close every connection of this process."""
-        self._database.close()
+        """Close every connection of this process, unless others use them."""
+        if not self._shared:
+            self._database.close()

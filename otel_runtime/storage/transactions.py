@@ -83,6 +83,15 @@ class Transactions(Protocol):
         """
         ...
 
+    def together(self) -> AbstractContextManager[None]:
+        """One transaction for everything that this thread writes inside, by whatever shares the database's connections; all of it is
+        stored, or none is. Where nothing can share them, each part stays a transaction of its own.
+
+        Raises:
+            StoreError: The database failed.
+        """
+        ...
+
     def close(self) -> None:
         """Close every connection of this process; later use raises `StoreError`."""
         ...

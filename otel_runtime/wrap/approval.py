@@ -12,12 +12,12 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from otel_runtime.approvals.protocol import Ask, ClaimRefused
+from otel_runtime.approvals.protocol import Ask, Claim, ClaimRefused
 from otel_runtime.approvals.terms import requirement_digest
 from otel_runtime.errors import Blocked
 from otel_runtime.hooks.native import approval_event, decision_event
 from otel_runtime.policy.live import in_force
-from otel_runtime.policy.protocol import FactsView, Hold, Ruling
+from otel_runtime.policy.protocol import FactsView, Hold, Ruling, Start
 from otel_runtime.values.action import Action, ToolSignature
 from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.decision import Decision
@@ -27,7 +27,7 @@ from otel_runtime.values.trace import TraceRef
 from otel_runtime.wrap.active import Guard
 from otel_runtime.wrap.call import Call, Permit
 from otel_runtime.wrap.effects import AwaitAnswer, Effects, blocking
-from otel_runtime.wrap.guarding import begin, peek, refuse, with_input_digest
+from otel_runtime.wrap.guarding import peek, refuse, with_input_digest
 from otel_runtime.wrap.rebuild import rebuild_arguments
 from otel_runtime.wrap.refusals import arguments_changed, claim_refused, closed_request, pending
 
@@ -191,19 +191,49 @@ def _stricter(now: Ruling, then: Ruling) -> Ruling:
 def _claim(
     call: Call, guard: Guard, request: ApprovalRequest, ruling: Ruling, now: datetime, resolved: TraceRef | None
 ) -> Effects[Blocked | None]:
-    hold: Hold | None = None
-    if ruling.start is not None:
-        hold = yield from begin(guard, ruling.start, now)
-        if hold is None:
-            # A used-up budget leaves the approval unclaimed (approvals.md, point 4).
-            engine = in_force(guard.engine)
-            facts = yield from peek(guard, engine.needs(call.action(), now), now)
-            again = engine.decide(call.action(), facts, now, call.attempt).decision
-            return (yield from refuse(call, guard, call.action(), again))
-    claimed = yield from blocking(lambda: guard.approvals.claim(request.id, request.call_digest, request.requirement_digest))
+    hold, claimed = yield from blocking(lambda: _taken(guard, request, ruling.start, now))
+    if claimed is None:
+        # A used-up budget leaves the approval unclaimed (approvals.md, point 4).
+        engine = in_force(guard.engine)
+        facts = yield from peek(guard, engine.needs(call.action(), now), now)
+        again = engine.decide(call.action(), facts, now, call.attempt).decision
+        return (yield from refuse(call, guard, call.action(), again))
     if isinstance(claimed, ClaimRefused):
-        if hold is not None:
-            guard.facts.release(hold)
         return claim_refused(request, claimed)
     call.permit = Permit(ruling.decision, hold, request.id, () if resolved is None else (resolved,))
     return None
+
+
+class _NotClaimed(Exception):
+    """The claim was lost: undoes what was begun for it."""
+
+    def __init__(self, refused: ClaimRefused) -> None:
+        super().__init__(refused)
+        self.refused = refused
+
+
+def _claimed(guard: Guard, request: ApprovalRequest) -> Claim:
+    claimed = guard.approvals.claim(request.id, request.call_digest, request.requirement_digest)
+    if isinstance(claimed, ClaimRefused):
+        raise _NotClaimed(claimed)
+    return claimed
+
+
+def _taken(guard: Guard, request: ApprovalRequest, start: Start | None, now: datetime) -> tuple[Hold | None, Claim | ClaimRefused | None]:
+    """Reserve and claim, in one transaction where facts and approvals share a database; no claim where a limit was reached.
+
+    Elsewhere in this order, so that a crash in between counts what did not run, and never runs what was not counted.
+    """
+    if start is None:
+        return None, guard.approvals.claim(request.id, request.call_digest, request.requirement_digest)
+    hold: Hold | None = None
+    try:
+        with guard.facts.together():
+            hold = guard.facts.begin(start, now)
+            if hold is None:
+                return None, None
+            return hold, _claimed(guard, request)
+    except _NotClaimed as lost:
+        if hold is not None:
+            guard.facts.release(hold)
+        return None, lost.refused

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -306,3 +309,68 @@ class TestKill:
             assert -9 == subprocess.run([sys.executable, "-c", program, "sqlite"], check=False, cwd=here).returncode
         done = subprocess.run([sys.executable, "-c", PROGRAM, "sqlite"], check=False, cwd=here, capture_output=True, text=True)
         assert ["ran", "denied"] == done.stdout.split()
+
+
+class TestClaims:
+    """A reservation and the claim of an approval."""
+
+    POLICY = HEAD + "  - {id: p, tool: pay, decision: require-approval, approval: {approvers: [anyone]}}\n" + LIMIT
+
+    def approved(self, here: Path, facts: str) -> tuple[rt.Runtime, str]:
+        (here / "policy.yaml").write_text(self.POLICY)
+        runtime = rt.configure(policy="policy.yaml", wait_at_most="0s", facts=facts)
+        with pytest.raises(rt.ApprovalPending) as pending:
+            pay(1)
+        assert runtime.approvals is not None
+        runtime.approvals.answer(pending.value.request_id, approver="os:alice", approved=True)
+        return runtime, pending.value.request_id
+
+    def counted(self, runtime: rt.Runtime) -> int:
+        from datetime import UTC, datetime
+
+        from otel_runtime.policy.protocol import CounterKey, Needs
+
+        key = CounterKey("l:calls", "all", "sliding:3600")
+        facts = facts_of(runtime)
+        assert isinstance(facts, SqlFacts)
+        return int(facts.peek(Needs((key,)), datetime.now(UTC)).counters[key])
+
+    @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+    def test_killed_between_them(self, here: Path, request: pytest.FixtureRequest, kind: str) -> None:
+        """Killed between the two, a call is neither counted nor claimed where one database keeps both, and at most counted elsewhere."""
+        place = "sqlite" if kind == "sqlite" else request.getfixturevalue("postgres_url")
+        runtime, request_id = self.approved(here, place)
+        runtime.shutdown()
+
+        def killed() -> None:
+            child = rt.configure(policy="policy.yaml", wait_at_most="0s", facts=place)
+            approvals = child.approvals
+            approvals.claim = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign, union-attr]  # the kill
+            child.resume(request_id)
+
+        process = multiprocessing.get_context("fork").Process(target=killed)
+        process.start()
+        process.join(60)
+        assert -signal.SIGKILL == process.exitcode
+        runtime = rt.configure(policy="policy.yaml", wait_at_most="0s", facts=place)
+        before = 0 if kind == "sqlite" else 1
+        assert before == self.counted(runtime)
+        assert 1 == runtime.resume(request_id)
+        assert before + 1 == self.counted(runtime)
+
+    @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+    def test_a_lost_claim_costs_nothing(self, here: Path, request: pytest.FixtureRequest, kind: str) -> None:
+        """Of two that claim one approval, the loser has reserved nothing."""
+        runtime, request_id = self.approved(here, "sqlite" if kind == "sqlite" else request.getfixturevalue("postgres_url"))
+        approvals = runtime.approvals
+        assert approvals is not None
+        claim = approvals.claim
+
+        def second(request_id: str, call_digest: str, requirement_digest: str) -> object:
+            claim(request_id, call_digest, requirement_digest)
+            return claim(request_id, call_digest, requirement_digest)
+
+        approvals.claim = second  # type: ignore[method-assign, assignment]  # another process is first
+        with pytest.raises(rt.Blocked):
+            runtime.resume(request_id)
+        assert 0 == self.counted(runtime)

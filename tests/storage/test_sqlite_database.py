@@ -133,6 +133,61 @@ class TestTransactions:
         assert 160 == len(set(texts(database)))
 
 
+class TestTogether:
+    def test_all_or_none(self, database: Database) -> None:
+        """Transactions opened inside are stored with the block, or undone with it."""
+        with database.together():
+            write(database, "a")
+            write(database, "b")
+            assert ["a", "b"] == texts(database)
+        with pytest.raises(ZeroDivisionError):
+            self.write_and_fail(database, "c")
+        assert ["a", "b"] == texts(database)
+
+    def write_and_fail(self, database: Database, text: str) -> None:
+        with database.together():
+            write(database, text)
+            raise ZeroDivisionError
+
+    def test_a_part_is_undone_alone(self, database: Database) -> None:
+        """A part that raises leaves no trace; whoever catches that goes on, and the rest is stored."""
+        with database.together():
+            write(database, "a")
+            with pytest.raises(StoreError):
+                self.write_twice(database, "b")
+            with pytest.raises(ZeroDivisionError):
+                self.write_and_fail(database, "c")
+            write(database, "d")
+        assert ["a", "d"] == texts(database)
+
+    def write_twice(self, database: Database, text: str) -> None:
+        with database.writing() as connection:
+            connection.execute("INSERT INTO notes VALUES (?)", (text,))
+            connection.execute("no SQL")
+
+    def test_only_its_own_thread(self, database: Database) -> None:
+        """Another thread sees nothing of it before its end, and has transactions of its own."""
+        seen: list[list[str]] = []
+        with database.together():
+            write(database, "a")
+            reader = threading.Thread(target=lambda: seen.append(texts(database)))
+            reader.start()
+            reader.join(30)
+        assert [[]] == seen
+
+    def test_patience_of_one_transaction(self, database: Database, tmp_path: Path) -> None:
+        """A transaction may wait shorter than others of the same connection; the next one waits as ever."""
+        database.open()
+        other = sqlite3.connect(database.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="locked"), database.writing(0.01):
+            pass
+        other.execute("ROLLBACK")
+        other.close()
+        with database.writing() as connection:
+            assert 30_000 == connection.execute("PRAGMA busy_timeout").fetchone()[0]
+
+
 class TestThreads:
     def test_each_has_its_own_connection(self, database: Database) -> None:
         """Two threads never share a connection."""
