@@ -41,6 +41,11 @@ def _echo(_words: Sequence[str]) -> frozenset[str] | None:
     return _NOTHING_ELSE
 
 
+def _test(words: Sequence[str]) -> frozenset[str] | None:
+    # `-v` and numbers evaluate what stands in brackets.
+    return _only(all(not is_option(word) or word in _TEST_BARE for word in words) and not any("[" in word for word in words))
+
+
 def _printf(words: Sequence[str]) -> frozenset[str] | None:
     # `-v` assigns, and zsh evaluates what stands for a number.
     return _only(bool(words) and not words[0].startswith("-") and re.fullmatch(r"(?:[^%]|%%|%-?[0-9]*s)*", words[0]) is not None)
@@ -56,11 +61,12 @@ def _env(words: Sequence[str]) -> frozenset[str] | None:
     return _only(not words)
 
 
+_TEST_BARE: Final = frozenset("-e -f -d -r -w -x -s -L -h -n -z".split())
 _FIND_BARE: Final = frozenset(
     "-a -and -daystart -depth -empty -executable -false -follow -L -H -P -ls -mount -noleaf -not -o -or -print -print0 -prune -quit -readable "
     "-true -warn -nowarn -writable -xdev -nogroup -nouser ! ( ) ,".split()
 )
-_FIND_VALUED: Final = frozenset(
+_FIND_VALUED: Final = frozenset(f"-newer{one}{other}" for one in "aBcm" for other in "aBcmt") | frozenset(
     "-amin -anewer -atime -cmin -cnewer -ctime -gid -group -ilname -iname -inum -ipath -iregex -iwholename -links -lname -maxdepth -mindepth "
     "-mmin -mtime -name -newer -path -perm -printf -regex -regextype -samefile -size -type -uid -used -user -wholename -xtype".split()
 )
@@ -79,9 +85,10 @@ def _find(words: Sequence[str]) -> frozenset[str] | None:
     return _NOTHING_ELSE
 
 
-# Addresses and the commands p, d, q, = and s without its flags `e` (execute) and `w` (write). No brackets: programs disagree on
-# whether the delimiter counts inside of them.
-_SED_BODY: Final = r"(?:[^\\\n\[{0}]|\\[^\n])*"
+# Addresses and the commands p, d, q, = and s without its flags `e` (execute) and `w` (write). Brackets only where nothing can be taken for
+# their end or for the delimiter: programs disagree on whether that counts inside of them.
+_SED_BRACKET: Final = r"\[\^?(?:[^\]\\\[\n{0}]|\[:[a-z]+:\])+\]"
+_SED_BODY: Final = rf"(?:[^\\\n\[{{0}}]|\\[^\n]|{_SED_BRACKET})*"
 _SED_ADDRESS: Final = rf"(?:[0-9]+|\$|/{_SED_BODY.format('/')}/I?)"
 _SED_SWAP: Final = "|".join(
     rf"s{mark}{_SED_BODY.format(mark)}{mark}{_SED_BODY.format(mark)}{mark}[gpiI0-9]*" for mark in ("/", r"\|", "#", ",", "@", ":")
@@ -105,7 +112,11 @@ def _sed(words: Sequence[str]) -> frozenset[str] | None:
     return _only(bool(scripts) and all(len(script) <= _MAX_SCRIPT and _SED.full(script) is True for script in scripts))
 
 
-# Whatever awk writes to, runs or loads needs one of these; `>` is refused in comparisons, too.
+# Whatever awk writes to, runs or loads needs one of these; `>` compares, too.
+_AWK_TEXT: Final = re.compile(r'"(?:[^"\\\n]|\\[^\n])*"')
+# Expressions between slashes, comments, open texts and continued lines may hold what looks like the end of a statement.
+_AWK_UNCLEAR: Final = re.compile(r'[/#"\\|@`]|system|getline', re.IGNORECASE)
+_AWK_STATEMENT: Final = re.compile(r"[{};\n]")
 _AWK_ACTS: Final = re.compile(r"[|>@`]|system|getline", re.IGNORECASE)
 _AWK_OPTIONS: Final = Options("", "Fv")
 
@@ -113,7 +124,18 @@ _AWK_OPTIONS: Final = Options("", "Fv")
 def _awk(words: Sequence[str]) -> frozenset[str] | None:
     # Operands end awk's options: what stands behind the script is data, and may begin with a dash.
     parsed = _AWK_OPTIONS.parse(words)
-    return _only(parsed is not None and bool(parsed.operands) and _AWK_ACTS.search(parsed.operands[0]) is None)
+    if parsed is None or not parsed.operands or any(word.startswith("/inet") for word in parsed.operands[1:]):
+        return None
+    return _only(_AWK_ACTS.search(_compared(parsed.operands[0])) is None)
+
+
+def _compared(script: str) -> str:
+    """The script without the `>` of comparisons: those in statements that print nothing, where it is plain what a statement is."""
+    bare = _AWK_TEXT.sub("", script)
+    if _AWK_UNCLEAR.search(bare) is not None:
+        return script
+    compares = ">>" not in bare and all("print" not in part for part in _AWK_STATEMENT.split(bare) if ">" in part)
+    return bare.replace(">", "") if compares else script
 
 
 def _git(words: Sequence[str]) -> frozenset[str] | None:
@@ -167,11 +189,20 @@ _SPECIAL: Final[Mapping[str, _Analysis]] = MappingProxyType(
         "date": _date,
         "echo": _echo,
         "env": _env,
+        "expr": _echo,
         "find": _find,
+        "free": _echo,
         "git": _git,
+        "groups": _echo,
         "printf": _printf,
+        "ps": _echo,
         "sed": _sed,
+        "seq": _echo,
+        "sleep": _echo,
         "tar": _tar,
+        "test": _test,
+        "uptime": _echo,
+        "who": _echo,
         "xargs": _xargs,
     }
 )
