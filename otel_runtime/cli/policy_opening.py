@@ -132,7 +132,7 @@ def read_json(path: Path, known: frozenset[str]) -> dict[str, object]:
     Raises:
         ConfigError: It cannot be read, is none, or has another key.
     """
-    from otel_runtime.settings.faults import did_you_mean
+    from otel_runtime.settings.nearest import did_you_mean
 
     try:
         told = json_object(path.read_text(encoding="utf-8"), str(path))

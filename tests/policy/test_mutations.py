@@ -23,11 +23,15 @@ from otel_runtime.settings.documents import read_document
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = 120
-PACKS = ["careful-default", "coding-agent", "data-agent", "mcp-client", "support-agent"]
+PACKS = sorted(path.stem for path in (ROOT / "policy").glob("*.yaml"))
 TERMS = "a case says what is decided, not who is asked, how long, or how often a wait is repeated"
 # Pack -> pattern of mutants that decide as the pack does, and why. `*` holds for all.
 EQUIVALENT: dict[str, list[tuple[str, str]]] = {
     "*": [(r"\S+\.(approval|retry)\b.*", TERMS), (r"\S+\.over\.tz .*", "cases know no clock")],
+    "banking": [
+        (r"pay\.stranger -> gone", "no rule allows a payee that nobody named, and the default asks as well"),
+        (r"pay\.pace\.over\.by -> all", "where the session is unknown so is every origin, and then the default asks"),
+    ],
     "careful-default": [
         (r"careful\.out-after-untrusted -> gone", "the default asks as well; the rule only says why, and for how long the answer holds")
     ],
@@ -42,6 +46,9 @@ EQUIVALENT: dict[str, list[tuple[str, str]]] = {
     ],
     "mcp-client": [
         (r"\S+\.unless\.tool\.\d -> \*:tracker:\w+_\*", "the exception of a rule about `mcp:` names only"),
+    ],
+    "personal-assistant": [
+        (r"mail\.(stranger|private) -> gone", "no rule allows such mail, and the default asks as well; the rules say why"),
     ],
     "support-agent": [
         (r"tools\.refund\.args\.amount -> number\?", "no rule allows a refund without an amount, and the default denies"),
@@ -81,7 +88,7 @@ def survives(mutant: dict[str, Any]) -> bool:
 
 
 def excused(name: str, what: str) -> bool:
-    return any(re.fullmatch(pattern, what) for pattern, _ in (*EQUIVALENT["*"], *EQUIVALENT[name]))
+    return any(re.fullmatch(pattern, what) for pattern, _ in (*EQUIVALENT["*"], *EQUIVALENT.get(name, [])))
 
 
 # --- the mutator ----------------------------------------------------------------------------------------------------------------
@@ -271,7 +278,7 @@ class TestMutations:
     def test_excuses_are_needed(self, name: str) -> None:
         """Nothing is excused that a case would catch: each pattern stands for mutants, and all but shape faults of them survive."""
         whats = [(what, mutant) for what, mutant in mutants(document(name))]
-        for pattern, reason in EQUIVALENT[name]:
+        for pattern, reason in EQUIVALENT.get(name, []):
             members = [(what, mutant) for what, mutant in whats if re.fullmatch(pattern, what)]
             assert members, (pattern, reason)
             assert any(survives(mutant) for _, mutant in members), (pattern, reason)
