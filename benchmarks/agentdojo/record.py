@@ -38,11 +38,24 @@ def record(version: str, packs: Mapping[str, Path]) -> str:
         packs: Policy file by suite.
     """
     runs = [run for name, policy in packs.items() for run in _runs(version, name, policy)]
-    whole = {"licence": _LICENCE, "agentdojo": package_version(), "benchmark": version}
+    tools = {tool.name: list(tool.parameters.model_fields) for name in packs for tool in load_suite(version, name).tools}
+    used = {call["tool"] for run in runs for calls in _every(run) for call in calls}
+    whole = {
+        "tools": {name: names for name, names in tools.items() if name in used},
+        "licence": _LICENCE,
+        "agentdojo": package_version(),
+        "benchmark": version,
+    }
     # One run a line: a change is seen in the run it belongs to.
     lines = ",\n".join(json.dumps(run, ensure_ascii=False, separators=(",", ":")) for run in runs)
     head = json.dumps(whole, ensure_ascii=False)
     return f'{head[:-1]}, "runs": [\n{lines}\n]}}\n'
+
+
+def _every(run: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    yield run["calls"]
+    for attack in run["attacks"]:
+        yield from (attack["own"], attack["hijacked"])
 
 
 def _runs(version: str, name: str, policy: Path) -> Iterator[dict[str, Any]]:
