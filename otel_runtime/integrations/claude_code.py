@@ -217,9 +217,19 @@ def _record(path: Path, action: Action, decision: Decision) -> None:
     database = Database(path, MIGRATIONS, busy_timeout_s=3.0)
     database.open()
     try:
-        DecisionLog(database, AuditLog(database, key, lambda: datetime.now(UTC))).record(action, decision)
+        DecisionLog(database, AuditLog(database, key, lambda: datetime.now(UTC))).record(action, _with_digest(action, decision))
     finally:
         database.close()
+
+
+def _with_digest(action: Action, decision: Decision) -> Decision:
+    from otel_runtime.values.digest import call_digest
+
+    try:
+        return replace(decision, input_digest=call_digest(action))
+    except (TypeError, ValueError):
+        # Arguments that cannot be read exactly have no digest; the refusal stands without it.
+        return decision
 
 
 def _facts(event: Mapping[str, Any], decision: Decision | None) -> dict[str, object]:

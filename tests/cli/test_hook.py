@@ -134,7 +134,18 @@ class TestDecision:
         """Whatever becomes of its span, and the record is sound."""
         hook(event("PreToolUse", 1))
         assert 0 == main(["audit", "export"])
-        assert "no-rm" in capsys.readouterr().out
+        payload = json.loads(capsys.readouterr().out)["payload"]
+        assert ("no-rm", 64) == (payload["rule"], len(payload["input_digest"]))
+
+    @pytest.mark.parametrize("at", range(4))
+    def test_the_second_process_says_the_same(self, here: Path, at: int, capsys: pytest.CaptureFixture[str]) -> None:
+        """Word for word, whether the rules were read or kept by the process before; so does the audit log."""
+        answers = [hook(event("PreToolUse", at), *words) for words in (["--no-cache"], [], [])]
+        assert (1, 0) == (len({json.dumps(answer) for answer in answers}), answers[0][0])
+        assert (here / ".otel-runtime" / "state.db-policy").is_file()
+        assert 0 == main(["audit", "export"])
+        recorded = {json.dumps(json.loads(line)["payload"], sort_keys=True) for line in capsys.readouterr().out.splitlines()}
+        assert (1 if at in (1, 2) else 0) == len(recorded)
 
     @pytest.mark.parametrize(
         ("name", "expected"),

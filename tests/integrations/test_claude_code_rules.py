@@ -186,6 +186,15 @@ class TestSame:
         starts = [found.engine.decide(action, None, NOW).start for found in (rules(), rules()) if found.engine is not None]
         assert [("s", "Bash")] * 2 == [(start.session, start.tool) for start in starts if start is not None]
 
+    def test_of_a_pack(self, project: Path) -> None:
+        """A policy that comes with the package is kept by its content too."""
+        (project / "otel-runtime.yaml").write_text("policy: pack:coding-agent\n")
+        whole, kept = rules("Read"), rules("Read")
+        assert (False, True) == (whole.kept, kept.kept)
+        assert whole.engine is not None
+        assert kept.engine is not None
+        assert whole.engine.digest == kept.engine.digest
+
     def test_without_a_policy(self, project: Path) -> None:
         """That a project has none is kept too."""
         (project / "otel-runtime.yaml").write_text("console: false\n")
