@@ -223,12 +223,11 @@ def _record(path: Path, action: Action, decision: Decision) -> None:
 
 
 def _with_digest(action: Action, decision: Decision) -> Decision:
-    from otel_runtime.values.digest import call_digest
+    from otel_runtime.values.digest import Undigestible, call_digest
 
     try:
         return replace(decision, input_digest=call_digest(action))
-    except (TypeError, ValueError):
-        # Arguments that cannot be read exactly have no digest; the refusal stands without it.
+    except Undigestible:
         return decision
 
 

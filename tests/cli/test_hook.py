@@ -137,6 +137,12 @@ class TestDecision:
         payload = json.loads(capsys.readouterr().out)["payload"]
         assert ("no-rm", 64) == (payload["rule"], len(payload["input_digest"]))
 
+    def test_arguments_without_a_digest_are_refused_all_the_same(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A lone surrogate has no canonical form: the record says so by an empty digest."""
+        assert "deny" == hook(event("PreToolUse", tool_input={"command": "rm \ud800"}))[1]["permissionDecision"]
+        assert 0 == main(["audit", "export"])
+        assert "" == json.loads(capsys.readouterr().out)["payload"]["input_digest"]
+
     @pytest.mark.parametrize("at", range(4))
     def test_the_second_process_says_the_same(self, here: Path, at: int, capsys: pytest.CaptureFixture[str]) -> None:
         """Word for word, whether the rules were read or kept by the process before; so does the audit log."""
