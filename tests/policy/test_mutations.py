@@ -22,7 +22,7 @@ from otel_runtime.policy.loading import load_policy_text
 from otel_runtime.settings.documents import read_document
 
 ROOT = Path(__file__).parents[2]
-SAMPLE = 120
+SAMPLE = 60
 PACKS = sorted(path.stem for path in (ROOT / "policy").glob("*.yaml"))
 TERMS = "a case says what is decided, not who is asked, how long, or how often a wait is repeated"
 # Pack -> pattern of mutants that decide as the pack does, and why. `*` holds for all.
