@@ -43,6 +43,7 @@ __all__ = [
     "current_active",
     "forget_failure",
     "named_active",
+    "refused_by",
     "register_failure",
     "register_runtime",
     "reset_slot",
@@ -197,9 +198,19 @@ def current_active() -> Active | Unavailable | None:
     chosen = _override.get()
     if chosen is not None:
         return chosen
-    if isinstance(_process, _Undecided):
-        return _look_at_environment()
-    return _process
+    process = _process
+    return _look_at_environment() if isinstance(process, _Undecided) else process
+
+
+def refused_by(found: Unavailable | None, tool: str) -> PolicyUnavailable:
+    """The error for a call that must not run here.
+
+    Args:
+        found: What `current_active` gave; None where nothing is configured and the tool requires a policy.
+        tool: Its name.
+    """
+    required = Unavailable("it says guard=`required` and nothing is configured; call `otel_runtime.configure(policy=...)` at start")
+    return (found or required).refuse(tool)
 
 
 def register_runtime(active: Active) -> None:

@@ -29,7 +29,7 @@ class Attachment:
         self._scope = scope
         # Learned from the first step: later steps set the same values without asking span and scope how.
         self._set: Callable[[Any], Token[Any]] | None = None
-        self._reset: Callable[[Token[Any]], None]
+        self._reset: Callable[[Any], None]
         self._context: Any
         self._set_scope: Callable[[Scope], Token[Scope]]
         self._reset_scope: Callable[[Token[Scope]], None]

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any
 
 from otel_runtime.errors import RetryableFailure
-from otel_runtime.wrap.active import Unavailable, current_active
+from otel_runtime.wrap.active import Active, current_active, refused_by
 from otel_runtime.wrap.admission import admit, admitted_at_once, retries, settle
 from otel_runtime.wrap.call import Call
 from otel_runtime.wrap.effects import Sleep, drive, drive_async, on_event_loop
@@ -47,12 +47,10 @@ def start_call(plan: CallPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         PolicyUnavailable: A policy should decide and none can.
     """
     active = current_active()
-    if active is None:
-        if plan.options.guard != "required":
-            return None
-        active = Unavailable("it says guard=`required` and nothing is configured; call `otel_runtime.configure(policy=...)` at start")
-    if isinstance(active, Unavailable):
-        raise active.refuse(plan.name)
+    if active is None and plan.options.guard != "required":
+        return None
+    if not isinstance(active, Active):
+        raise refused_by(active, plan.name)
     return Call(plan, active, args, kwargs)
 
 

@@ -88,9 +88,9 @@ class Call(Invocation):
         self.plan = plan
         self.active = active
         self.args = args
-        self.kwargs = {} if kwargs is None else kwargs
-        self.scope = current_scope() if scope is None else scope
-        self.bound = None if named is None else dict(named)
+        self.kwargs: dict[str, Any] = {} if kwargs is None else kwargs
+        self.scope: Scope = current_scope() if scope is None else scope
+        self.bound: dict[str, Any] | None = None if named is None else dict(named)
         self.registered = registered
         self._receiver = NO_RECEIVER
         self._fixed = False

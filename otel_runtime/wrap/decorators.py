@@ -65,18 +65,14 @@ def tool(
         Blocked: When called and the policy does not let it run: `PolicyDenied`, `ApprovalDenied`, `ApprovalExpired`, `ApprovalPending`,
             `RetryableFailure`, `PolicyUnavailable` or `ArgumentsChanged`.
     """
-    options = Options(
-        name=name if isinstance(name, str) else None,
-        tags=_words("tags", tags),
-        opaque=_words("opaque", opaque),
-        guard=_one_of("guard", guard, ("policy", "required")),
-        retry=retry,
-        on_refusal=on_refusal,
-        capture_input=capture_input,
-        capture_output=capture_output,
-        attributes=dict(attributes or {}),
-    )
-    return _made("tool", name, options, args)
+    own = {
+        "tags": _words("tags", tags),
+        "opaque": _words("opaque", opaque),
+        "guard": _one_of("guard", guard, ("policy", "required")),
+        "retry": retry,
+        "on_refusal": on_refusal,
+    }
+    return _made("tool", name, own, (capture_input, capture_output, attributes), args)
 
 
 @overload
@@ -116,16 +112,7 @@ def agent(
     Raises:
         Blocked: When called and a rule of kind `agent` does not let it run.
     """
-    options = Options(
-        name=name if isinstance(name, str) else None,
-        session=session,
-        user=user,
-        model=model,
-        capture_input=capture_input,
-        capture_output=capture_output,
-        attributes=dict(attributes or {}),
-    )
-    return _made("agent", name, options)
+    return _made("agent", name, {"session": session, "user": user, "model": model}, (capture_input, capture_output, attributes))
 
 
 @overload
@@ -164,15 +151,7 @@ def model(
     Raises:
         Blocked: When called and a rule of kind `model`, such as a budget, does not let it run.
     """
-    options = Options(
-        model=name if isinstance(name, str) else None,
-        model_from=model_from,
-        provider=provider,
-        capture_input=capture_input,
-        capture_output=capture_output,
-        attributes=dict(attributes or {}),
-    )
-    return _made("model", name, options)
+    return _made("model", name, {"model_from": model_from, "provider": provider}, (capture_input, capture_output, attributes))
 
 
 @overload
@@ -209,23 +188,29 @@ def workflow(
     Raises:
         Blocked: When called and a rule of kind `workflow` does not let it run.
     """
-    options = Options(
-        name=name if isinstance(name, str) else None,
-        session=session,
-        user=user,
-        capture_input=capture_input,
-        capture_output=capture_output,
-        attributes=dict(attributes or {}),
-    )
-    return _made("workflow", name, options)
+    return _made("workflow", name, {"session": session, "user": user}, (capture_input, capture_output, attributes))
 
 
 def _made(
     kind: Literal["tool", "agent", "model", "workflow"],
     name: F | str | None,
-    options: Options,
+    own: Mapping[str, Any],
+    shown: tuple[bool, bool, Mapping[str, AttributeValue] | None],
     args: Mapping[str, object] | None = None,
 ) -> F | Operation:
+    """The function decorated, or what decorates one.
+
+    Args:
+        kind: Which operation.
+        name: What the decorator was given: a function, its name, or nothing yet.
+        own: Options of this kind.
+        shown: Options of every kind: whether arguments and results may be captured, and attributes.
+        args: Arguments of a `with` block.
+    """
+    capture_input, capture_output, attributes = shown
+    # Any: the decorators have checked them.
+    given: dict[str, Any] = {**own, "model" if kind == "model" else "name": name} if isinstance(name, str) else {**own}
+    options = Options(**given, capture_input=capture_input, capture_output=capture_output, attributes=dict(attributes or {}))
     if name is None or isinstance(name, str):
         return Operation(kind, options, args)
     return decorate(kind, options, name)

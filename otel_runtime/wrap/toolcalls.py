@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 
 from otel_runtime.errors import Blocked, PolicyDenied
 from otel_runtime.wrap import bodies
-from otel_runtime.wrap.active import Unavailable, current_active
+from otel_runtime.wrap.active import Active, current_active, refused_by
 from otel_runtime.wrap.call import Call
 from otel_runtime.wrap.callables import callable_name
 from otel_runtime.wrap.plan import CallPlan, Options, plan_of
@@ -126,12 +126,10 @@ def _named(plan: CallPlan) -> Options:
 
 def _call(plan: CallPlan, args: Mapping[str, object], call_id: str | None) -> Call | None:
     active = current_active()
-    if active is None:
-        if plan.options.guard != "required":
-            return None
-        active = Unavailable("it says guard=`required` and nothing is configured; call `otel_runtime.configure(policy=...)` at start")
-    if isinstance(active, Unavailable):
-        raise active.refuse(plan.name)
+    if active is None and plan.options.guard != "required":
+        return None
+    if not isinstance(active, Active):
+        raise refused_by(active, plan.name)
     scope = current_scope() if call_id is None else current_scope().for_call(call_id)
     named = plan.binder.with_defaults(args) if plan.binder is not None else args
     return Call(plan, active, (), dict(args), scope=scope, named=named)
