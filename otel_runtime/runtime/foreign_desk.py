@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal, cast
 
 from otel_runtime.approvals.protocol import Ask, Claim
+from otel_runtime.hooks.native import Place, decision_event
 from otel_runtime.policy.answering import answered
 from otel_runtime.policy.live import in_force
 from otel_runtime.policy.protocol import Hold, Spent
@@ -16,6 +17,7 @@ from otel_runtime.sources.asking import Judged, Question, Verdict
 from otel_runtime.values.action import Action
 from otel_runtime.values.decision import ApprovalTerms, Decision, Requirement
 from otel_runtime.values.digest import call_digest
+from otel_runtime.values.host import HostContext
 from otel_runtime.values.snapshot import snapshot_arguments
 from otel_runtime.values.trace import TraceEvent
 from otel_runtime.wrap.active import Active, Guard
@@ -57,7 +59,7 @@ class ForeignDesk:
             _log.exception("the decision on `%s`, which `%s` asked for, failed; it is denied", question.tool, question.source)
             decision, hold = Decision("deny", f"the decision failed ({type(error).__name__})", "policy.error"), None
         decision = with_input_digest(action, decision)
-        self._active.tracing.decided(action, decision, decision.duration_s)
+        self._show(action, decision, question)
         _keep(self._guard, action, decision, question)
         return Judged(decision, self._ending(hold))
 
@@ -99,6 +101,19 @@ class ForeignDesk:
         """Close a request that nobody has answered."""
         self._digests.pop(request_id, None)
         self._guard.approvals.cancel(request_id, why)
+
+    def _show(self, action: Action, decision: Decision, question: Question) -> None:
+        """A refusal is a span under the run that asked; an allow is only counted, as for our own calls."""
+        active = self._active
+        place = Place(active.clock(), question.trace, question.run, question.session, None, question.call_id)
+        event = decision_event(action.name, place, decision.value, reason=decision.reason, rule=decision.rule)
+        if active.hooks.wants("trace"):
+            context = HostContext(runtime=active.name, session=question.session, wait_until=active.wait_until, trace=question.trace)
+            active.hooks.trace(event, context)
+        if decision.value == "allow":
+            active.tracing.decided(action, decision, decision.duration_s)
+        else:
+            active.tracing.observe(replace(event, attributes={**event.attributes, "parent.id": question.call_id}))
 
     def _decide(self, action: Action) -> tuple[Decision, Hold | None]:
         guard, began = self._guard, time.perf_counter()

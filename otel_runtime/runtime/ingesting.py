@@ -117,7 +117,7 @@ class Feed:
         self._asking: Asking | None = None
         if respond is not None and active.guard is not None:
             desk = ForeignDesk(active, active.guard, source, judges=decide)
-            self._asking = Asking(desk, _on_its_loop(respond), judges=decide)
+            self._asking = Asking(desk, _on_its_loop(respond), judges=decide, told=self._answered)
         elif respond is not None:
             _log.warning("no policy is configured, so there is no store for the questions of `%s`; they are answered there only", source)
         elif decide:
@@ -152,6 +152,13 @@ class Feed:
                 record_decision(active, event)
             if self._asking is not None:
                 self._asking.observe(event)
+
+    def _answered(self, question: Question, verdict: Verdict) -> None:
+        """Show our answer on the question's span, also where that system has no event of its own for it."""
+        facts = {"event.source": question.source, "event.kind": "", "run.id": question.run, "session.id": question.session}
+        told = {"approval.id": question.id, "approval.answer": verdict}
+        present = {key: value for key, value in {**facts, **told}.items() if value is not None}
+        self._active.tracing.observe(TraceEvent("approval.updated", "approval", None, question.trace, present))
 
     def close(self) -> None:
         """Nothing more comes: what waited for an earlier event is projected as it is, questions are withdrawn. A second call does nothing."""

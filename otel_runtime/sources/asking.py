@@ -50,6 +50,7 @@ class Question:
         call_id: The tool call.
         trace: Where it belongs.
         decision: What our rules say of it; None when they were not asked.
+        asked_as: Their own name of the event that asked, where one vocabulary has several.
     """
 
     source: str
@@ -63,6 +64,7 @@ class Question:
     call_id: str | None = None
     trace: TraceRef | None = None
     decision: Decision | None = None
+    asked_as: str = ""
 
 
 class Judged(NamedTuple):
@@ -115,10 +117,14 @@ class Asking:
         desk: Where they are answered.
         respond: Hands an answer back to the foreign system.
         judges: True when the desk's rules are asked before people are.
+        told: Told each answer that was handed back.
     """
 
-    def __init__(self, desk: Desk, respond: Responder, *, judges: bool = False) -> None:
+    def __init__(
+        self, desk: Desk, respond: Responder, *, judges: bool = False, told: Callable[[Question, Verdict], None] = lambda *_: None
+    ) -> None:
         self._desk = desk
+        self._told = told
         self._judges = judges
         self._respond = respond
         self._open: OrderedDict[tuple[str | None, str], tuple[Question, str]] = OrderedDict()
@@ -211,8 +217,10 @@ class Asking:
             delivered = False
             try:
                 if self._take(key, _UNOPENED):
-                    self._respond(question, "approved" if judged.decision.value == "allow" else "denied")
+                    verdict: Verdict = "approved" if judged.decision.value == "allow" else "denied"
+                    self._respond(question, verdict)
                     delivered = True
+                    self._told(question, verdict)
             finally:
                 judged.done(delivered)
         except Exception as error:  # noqa: BLE001  # as in `_await`; they still have their own timeout
@@ -238,6 +246,7 @@ class Asking:
         try:
             self._respond(question, verdict)
             delivered = True
+            self._told(question, verdict)
         finally:
             if verdict == "approved":
                 self._desk.finish(request_id, delivered=delivered)
@@ -290,6 +299,7 @@ def _question(event: TraceEvent) -> Question | None:
         run=_run(event),
         session=_text(facts.get("session.id")),
         call_id=_text(facts.get("tool.call_id")),
+        asked_as=_text(facts.get("approval.asked_as")) or "",
         trace=event.trace,
     )
 

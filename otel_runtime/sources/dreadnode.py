@@ -155,7 +155,7 @@ def _unit(
     if row.step == "model":
         return _generation(kind, row, moment, base, data, turn)
     if kind == "userinputrequired":
-        return TraceEvent(row.name, row.type, moment, None, {**base, **_prompt({"raw_event": {"data": data}}, turn)})
+        return TraceEvent(row.name, row.type, moment, None, {**base, **_prompt({"event_type": kind, "raw_event": {"data": data}}, turn)})
     facts = _errors(data) if kind == "agentend" else {}
     if kind == "agentend" and ends_run:
         facts["run.outcome"] = "failed" if facts else "completed"
@@ -221,13 +221,16 @@ def _tool(row: AgentEvent, moment: datetime | None, base: dict[str, object], dat
 
 
 def _prompt(payload: Fields, turn: Turn) -> dict[str, object]:
-    data = mapping(mapping(payload.get("raw_event") or {}, "raw_event").get("data") or {}, "data")
+    raw = mapping(payload.get("raw_event") or {}, "raw_event")
+    data = mapping(raw.get("data") or {}, "data")
+    asked_as = (optional_text(payload, "event_type") or optional_text(raw, "type") or "").lower()
     given = data.get("tool_approval")
     approval = mapping(given, "tool_approval") if isinstance(given, Mapping) else {}
     call = optional_text(data, "source_tool_call_id") or optional_text(approval, "tool_call_id")
     facts = present(
         approval__id=optional_text(data, "request_id", "id", "tool_call_id", "source_tool_call_id"),
-        approval__kind="permission" if approval else "input",
+        approval__kind="permission" if approval or asked_as.startswith("permission") else "input",
+        approval__asked_as=asked_as or None,
         approval__arguments=approval.get("arguments") if approval else {"questions": data.get("questions")},
         tool__name=optional_text(data, "source_tool_name") or optional_text(approval, "tool_name"),
         tool__call_id=call,

@@ -21,6 +21,8 @@ _TEXTS = frozenset({"text", "delta", "textDelta", "content"})
 # What a source says to the projector, and no foreign event may say for it.
 CONTROL = frozenset(
     {
+        "approval.answer",
+        "approval.asked_as",
         "component.capability",
         "component.kind",
         "component.name",

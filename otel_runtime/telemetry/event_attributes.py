@@ -33,9 +33,11 @@ __all__ = [
     "Value",
     "attributes_of",
     "error_type",
+    "rule_of",
     "run_name",
     "step_name",
     "tool_of",
+    "with_rule",
 ]
 
 Value = str | bool | int | float | tuple[str, ...]
@@ -105,6 +107,8 @@ _CONSUMED: Final = frozenset(
         "delta.ambiguous",
         "session.ended",
         "log.level",
+        "approval.answer",
+        "approval.asked_as",
         "component.capability",
         "component.kind",
         "component.name",
@@ -113,6 +117,9 @@ _CONSUMED: Final = frozenset(
     }
 )
 _ERROR_TYPE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
+# Decisions of our own about foreign calls (`hooks.native`).
+_OURS: Final = "otel_runtime"
+_RULE: Final = "otel_runtime.attr.policy.rule"
 _NOTHING: Final[Attributes] = MappingProxyType({})
 _MAX_TEXT: Final = 256
 _MAX_OWN: Final = 48
@@ -232,6 +239,19 @@ def tool_of(event: TraceEvent) -> str:
 @lru_cache(maxsize=1024)
 def _span_name(operation: str, subject: str) -> str:
     return sanitize.name(f"{operation} {subject}".rstrip())
+
+
+def rule_of(facts: Attributes) -> str | None:
+    """Id of the rule of ours that decided; None for a decision of a foreign system, whatever it says of itself."""
+    # No source of foreign events can pass for us: each writes its own name here.
+    return str(facts.get(_RULE, "policy")) if facts.get(SOURCE) == _OURS else None
+
+
+def with_rule(facts: Attributes) -> Attributes:
+    """The facts of a decision, a rule of ours under its own name."""
+    if rule_of(facts) is None or _RULE not in facts:
+        return facts
+    return {**{key: value for key, value in facts.items() if key != _RULE}, names.DECISION_RULE: facts[_RULE]}
 
 
 def error_type(event: TraceEvent) -> str:

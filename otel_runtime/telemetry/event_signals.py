@@ -56,8 +56,8 @@ class Signals(Protocol):
         """Measure how long something took."""
         ...
 
-    def decided(self, decision: str, tool: str, where: Context) -> None:
-        """Count a decision of a foreign system."""
+    def decided(self, decision: str, tool: str, rule: str | None, where: Context) -> None:
+        """Count a decision; `rule` is one of ours, None where a foreign system decided."""
         ...
 
     def asked(self, tool: str, where: Context) -> None:
@@ -89,7 +89,7 @@ class LogSignals:
     def ended(self, operation: Operation, name: str, seconds: float, error: str | None, where: Context) -> None:
         """Nothing."""
 
-    def decided(self, decision: str, tool: str, where: Context) -> None:
+    def decided(self, decision: str, tool: str, rule: str | None, where: Context) -> None:
         """Nothing."""
 
     def asked(self, tool: str, where: Context) -> None:
@@ -143,9 +143,10 @@ class EventSignals(LogSignals):
         self._recorder.ensure()
         self._meters.duration(plan, labels, error, seconds, None, where)
 
-    def decided(self, decision: str, tool: str, where: Context) -> None:
-        """Count a decision; the rule is not ours, so it has no name here."""
-        facts = {names.DECISION: decision, names.DECISION_RULE: "foreign", names.OWN_TOOL: self._tool(tool)}
+    def decided(self, decision: str, tool: str, rule: str | None, where: Context) -> None:
+        """Count a decision; a rule that is not ours has no name here."""
+        told = "foreign" if rule is None else self._tools.of(rule)
+        facts = {names.DECISION: decision, names.DECISION_RULE: told, names.OWN_TOOL: self._tool(tool)}
         self._put("otel_runtime.policy.decisions", 1, facts, where)
 
     def asked(self, tool: str, where: Context) -> None:

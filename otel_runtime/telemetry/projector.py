@@ -365,12 +365,10 @@ class Projector:
 
     def _close_session(self, seen: Seen, event: TraceEvent, now: int, clock: int) -> None:
         """Every run of the session ends with it; where there is none, the event is counted and logged, and makes no span."""
-        if seen.session is None:
-            return
         for run_id, held in list(self._waiting.items()):
-            if any(see(each.event).session == seen.session for each in held):
+            if seen.session is not None and any(see(each.event).session == seen.session for each in held):
                 self._release(run_id)
-        for run in [run for run in self._runs.values() if run.session == seen.session]:
+        for run in [run for run in self._runs.values() if seen.session is not None and run.session == seen.session]:
             if run.ending is None:
                 self._apply(run, seen, event, now, clock)
             self._close(run, "closed")

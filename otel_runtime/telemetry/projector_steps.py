@@ -19,9 +19,11 @@ from otel_runtime.telemetry.event_attributes import (
     Value,
     attributes_of,
     error_type,
+    rule_of,
     run_name,
     step_name,
     tool_of,
+    with_rule,
 )
 from otel_runtime.telemetry.event_signals import Operation, Signals
 from otel_runtime.telemetry.projector_spans import SpanPort, Spans
@@ -97,7 +99,9 @@ class RunWriter:
         run.early.clear()
         for unit in run.units():
             # Its own work was over, or it is closed with its run: a failed run's open steps failed with it.
-            over = unit.ended_hint_ns is not None
+            over = unit.ended_hint_ns is not None or (unit.kind == "approval" and unit.answer is not None)
+            if unit.kind == "approval" and unit.answer is not None:
+                unit.span.update(self._resolve(unit, None, {}))
             run.write_tail(unit)
             self._close(
                 unit, unit.ended_hint_ns or ending.at_ns, None if over else ending.error, None if over else ending.outcome or "closed"
@@ -118,9 +122,9 @@ class RunWriter:
         # The facts hold no gen_ai.tool.name: viewers would paint a refused call as an executed tool.
         decision, tool = str(facts[names.DECISION]), str(facts.get(names.OWN_TOOL, ""))
         parent = run.places.get(seen.parent or "", run.unit.span)
-        span = self._spans.start(sanitize.name(f"policy {decision} {tool}".rstrip()), facts, now, parent)
+        span = self._spans.start(sanitize.name(f"policy {decision} {tool}".rstrip()), with_rule(facts), now, parent)
         span.end(now, None)
-        self._signals.decided(decision, tool, self._spans.place(span))
+        self._signals.decided(decision, tool, rule_of(facts), self._spans.place(span))
 
     def _count(self, run: Run, seen: Seen, event: TraceEvent, now: int) -> Unit:
         unit = run.unit if seen.step is None else run.find(seen.step, "") or run.unit
@@ -183,6 +187,9 @@ class RunWriter:
             return
         facts = self._facts(event, unit.said)
         unit.span.update(facts)
+        if seen.kind == "approval" and type(answer := event.attributes.get("approval.answer")) is str:
+            unit.answer = answer
+            return
         if "step.ended_at" in event.attributes:
             unit.ended_hint_ns = nanoseconds(event.attributes["step.ended_at"]) or unit.ended_hint_ns
         else:
@@ -192,8 +199,8 @@ class RunWriter:
     def _say_and_end(self, run: Run, step: str, unit: Unit, seen: Seen, event: TraceEvent, now: int) -> None:
         """The end of an open step, with what its last event says."""
         facts = self._facts(event, unit.said)
-        if seen.kind == "approval" and (name := unit.resolved(event.attributes.get("approval.outcome"))):
-            unit.span.update({}, name)
+        if seen.kind == "approval":
+            facts = self._resolve(unit, event.attributes.get("approval.outcome"), facts)
         self._use(unit, run, facts, event)
         if "step.ended_at" in event.attributes:
             unit.ended_hint_ns = nanoseconds(event.attributes["step.ended_at"]) or unit.ended_hint_ns
@@ -223,9 +230,16 @@ class RunWriter:
         if unit.kept:
             run.write_tail(unit)
         error, outcome = ending_of(seen, event)
-        if seen.kind == "approval" and type(answer := event.attributes.get("approval.outcome")) is str:
-            unit.answer = answer
         self._close(unit, unit.ended_hint_ns or now, error, outcome, facts)
+
+    def _resolve(self, unit: Unit, outcome: object, facts: dict[str, Value]) -> dict[str, Value]:
+        """Name a question by its answer: ours, where theirs only says that there was one."""
+        told = unit.answer if unit.answer is not None and outcome in ("answered", None) else outcome
+        if type(told) is not str:
+            return facts
+        unit.answer = told
+        unit.span.update({}, unit.resolved(told))
+        return {**facts, names.APPROVAL_OUTCOME: sanitize.text(told, 64)}
 
     def _close(self, unit: Unit, at_ns: int, error: str | None, outcome: str | None, facts: Attributes = _NOTHING) -> None:
         """End a span, and measure what it was."""
@@ -260,8 +274,8 @@ class RunWriter:
         step = seen.step or ""
         unit = self._open_step(run, seen, step, held.event, held.at_ns, {ORPHAN: True})
         self._use(unit, run, unit.said, held.event)
-        if seen.kind == "approval" and (name := unit.resolved(held.event.attributes.get("approval.outcome"))):
-            unit.span.update({}, name)
+        if seen.kind == "approval":
+            self._resolve(unit, held.event.attributes.get("approval.outcome"), {})
         self._end_step(run, step, unit, seen, held.event, held.at_ns)
 
     def _event(self, run: Run, unit: Unit, event: TraceEvent, now: int, *, keep: bool = False) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry import sanitize
-from otel_runtime.telemetry.event_attributes import Attributes, Mask, attributes_of
+from otel_runtime.telemetry.event_attributes import Attributes, Mask, attributes_of, rule_of
 from otel_runtime.telemetry.event_signals import Component, Signals
 from otel_runtime.telemetry.projector_spans import SpanPort, Spans
 from otel_runtime.values.trace import TraceEvent, TraceRef
@@ -68,4 +68,4 @@ class Teller:
 
     def decided(self, facts: Attributes, parent: SpanPort | TraceRef | None) -> None:
         """Count a decision of a foreign system."""
-        self._signals.decided(str(facts[names.DECISION]), str(facts.get(names.OWN_TOOL, "")), self._spans.place(parent))
+        self._signals.decided(str(facts[names.DECISION]), str(facts.get(names.OWN_TOOL, "")), rule_of(facts), self._spans.place(parent))

@@ -2,18 +2,16 @@
 # ruff: noqa: T201, RUF012, PERF401
 """Runs of the real `dreadnode` package with a model that answers from a list; prints what it said and the spans it made itself.
 
-Run by tests with the Python of an environment that has the package: `python dreadnode_runs.py agent|runtime NAME`. Prints one JSON
-object: `events` as its streams gave them, and `spans` as its own tracing made them.
+Run by tests with the Python of an environment that has the package. Prints one JSON object: for each run `events` as its streams gave
+them, and `spans` as its own tracing made them.
 """
 
 import asyncio
 import contextlib
 import json
-import sys
 import tempfile
 from typing import Any
 
-import dreadnode
 import logfire
 from dreadnode.agents.agent import Agent
 from dreadnode.agents.hooks import process_judge_hook
@@ -269,15 +267,20 @@ def native() -> list[dict]:
 
 
 def main() -> None:
-    what, name = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         DEFAULT_INSTANCE.configure(cache=folder)
         processor = SimpleSpanProcessor(SPANS)
         DEFAULT_INSTANCE._logfire = logfire.configure(  # as its own configure does, with one more processor
             send_to_logfire=False, console=False, additional_span_processors=[processor], scrubbing=False
         )
-        events = asyncio.run(run_agent(name) if what == "agent" else run_runtime(name))
-        print("RECORDED " + json.dumps({"events": events, "spans": native(), "version": dreadnode.__version__}, default=str))
+        found = {}
+        for what, names, run in (("agent", AGENTS, run_agent), ("runtime", RUNTIMES, run_runtime)):
+            for name in names:
+                SPANS.clear()
+                events = asyncio.run(run(name))
+                found[f"{what} {name}"] = {"events": events, "spans": native()}
+        print("RECORDED " + json.dumps(found, default=str))
 
 
-main()
+if __name__ == "__main__":
+    main()
