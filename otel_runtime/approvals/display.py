@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime, time, timedelta
 from itertools import pairwise
 
+from otel_runtime.policy.provenance import LOST, key_of, leaves
 from otel_runtime.values.action import Unreadable
 from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.decision import ApprovalTerms, Requirement
 
-__all__ = ["as_data", "headline", "in_words", "is_secret", "lines", "rendered", "visible"]
+__all__ = ["as_data", "headline", "in_words", "is_secret", "lines", "rendered", "seen_in", "visible"]
 
 _LONGEST = 300
 _LONGEST_DECIMAL_BITS = 10_000
@@ -83,7 +84,9 @@ def headline(request: ApprovalRequest) -> str:
     return f"{request.id[:12]}  {request.state}  {visible(request.capability)}({_cut(arguments, 100, '')})"
 
 
-def lines(request: ApprovalRequest, now: datetime, *, full: bool = False, missing: Mapping[str, int] | None = None) -> list[str]:
+def lines(
+    request: ApprovalRequest, now: datetime, *, full: bool = False, missing: Mapping[str, int] | None = None, page: str = ""
+) -> list[str]:
     """Everything about a request, one fact per line.
 
     Args:
@@ -91,6 +94,7 @@ def lines(request: ApprovalRequest, now: datetime, *, full: bool = False, missin
         now: Present time, for the expiry in words.
         full: Show long values whole.
         missing: Approvals still needed, by rule id.
+        page: Where the trace can be looked at; empty when it is not known.
     """
     return [
         f"request     {request.id}",
@@ -100,9 +104,11 @@ def lines(request: ApprovalRequest, now: datetime, *, full: bool = False, missin
         f"reason      {visible(request.reason)}",
         *_asked(request.terms, missing or {}),
         *_origin(request),
+        *(f"seen in     {name}: {sources}" for name, sources in seen_in(request)),
         f"asked       {_moment(request.requested_at)}",
         f"expires     {_moment(request.expires_at)}" + _use_within(request.terms),
         *(f"trace       {visible(request.trace.id)}" for _ in [0] if request.trace),
+        *(f"look at it  {visible(page)}" for _ in [0] if page),
         f"digest      {request.call_digest}",
         f"policy      {visible(request.policy_digest) or '-'}",
         *(f"edited from {request.edited_from}" for _ in [0] if request.edited_from),
@@ -184,6 +190,27 @@ def _origin(request: ApprovalRequest) -> list[str]:
         "decided by": " ".join(part for part in (request.rule, request.place) if part) or None,
     }
     return [f"{name:<11} {visible(value)}" for name, value in facts.items() if value]
+
+
+def seen_in(request: ApprovalRequest) -> list[tuple[str, str]]:
+    """For each argument whose origin a rule asked for, where its values were seen in the session."""
+    origins = request.facts.get("origins")
+    if not isinstance(origins, Mapping):
+        return []
+    found: list[tuple[str, str]] = []
+    for name, value in request.input.items():
+        asked = [sources for leaf in leaves(value) if (sources := origins.get(key_of(leaf) or "")) is not None]
+        if asked:
+            found.append((visible(name), "; ".join(dict.fromkeys(_sources(sources) for sources in asked))))
+    return found
+
+
+def _sources(sources: Collection[str]) -> str:
+    known = [visible(str(source)) for source in sources if not str(source).startswith(LOST)]
+    # A field says more than the whole it stands in.
+    whole = [source for source in known if "/" in source or not any(other.startswith(f"{source}/") for other in known)]
+    doubts = ["not all is known"] if len(known) < len(sources) else []
+    return ", ".join([*whole, *doubts]) or "nowhere"
 
 
 def _votes(request: ApprovalRequest) -> list[str]:

@@ -68,10 +68,12 @@ def _signature(stored: Any) -> ToolSignature | None:  # Any: authenticated JSON 
 
 
 def _stored_facts(request: ApprovalRequest) -> FactsView:
-    labels, history = request.facts.get("labels"), request.facts.get("history")
+    labels, history, origins = (request.facts.get(name) for name in ("labels", "history", "origins"))
     return FactsView(
         labels={name: frozenset(sources) for name, sources in labels.items()} if isinstance(labels, Mapping) else None,
         history=frozenset(history) if isinstance(history, list | tuple) else None,
+        # What an approver wrote was seen nowhere: it is not known where it comes from.
+        origins={key: frozenset(sources) for key, sources in origins.items()} if isinstance(origins, Mapping) else None,
     )
 
 

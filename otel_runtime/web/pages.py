@@ -7,7 +7,7 @@ from datetime import datetime
 from html import escape
 from typing import Final
 
-from otel_runtime.approvals.display import in_words, rendered, visible
+from otel_runtime.approvals.display import in_words, rendered, seen_in, visible
 from otel_runtime.values.approval import ApprovalRequest
 
 __all__ = ["inbox_page", "message_page", "request_page"]
@@ -26,7 +26,9 @@ def inbox_page(waiting: Sequence[ApprovalRequest], answered: Sequence[ApprovalRe
     return _page(title, "\n".join(parts), identity, refresh=True)
 
 
-def request_page(request: ApprovalRequest, now: datetime, identity: str, csrf: str, missing: Mapping[str, int]) -> str:
+def request_page(
+    request: ApprovalRequest, now: datetime, identity: str, csrf: str, missing: Mapping[str, int], trace_page: str = ""
+) -> str:
     """One request, all of it, and the two answers when it can still be answered."""
     waits = request.state == "awaiting-approval"
     parts = [
@@ -40,8 +42,14 @@ def request_page(request: ApprovalRequest, now: datetime, identity: str, csrf: s
         "<h2>Who must answer</h2>",
         _list(_asked(request, missing)),
         *(["<h2>Answers</h2>", _list(_votes(request))] if request.votes else []),
+        *(
+            ["<h2>Where its values were seen</h2>", _list((name, escape(said)) for name, said in seen)]
+            if (seen := seen_in(request))
+            else []
+        ),
         "<h2>Where it comes from</h2>",
         _list(_origin(request)),
+        *([f'<p><a href="{escape(trace_page)}" rel="noreferrer">Look at the trace</a></p>'] if trace_page else []),
     ]
     return _page(f"{visible(request.capability)}: {request.state}", "\n".join(parts), identity)
 

@@ -96,7 +96,8 @@ def _question(call: Call, action: Action, decision: Decision, facts: FactsView |
         "tenant": action.tenant,
         "around": list(action.around),
         "context": context,
-        "labels": _stored_labels(facts),
+        "labels": _stored_sources(facts.labels if facts is not None else None),
+        "origins": _stored_sources(facts.origins if facts is not None else None),
         "history": sorted(facts.history) if facts is not None and facts.history is not None else None,
         "tags": sorted(action.tags),
         "registered": action.registered,
@@ -113,10 +114,8 @@ def _stored_signature(signature: ToolSignature) -> dict[str, object]:
     return {"parameters": parameters, "open": signature.open, "variadic": signature.variadic, "description": signature.description}
 
 
-def _stored_labels(facts: FactsView | None) -> Mapping[str, list[str]] | None:
-    if facts is None or facts.labels is None:
-        return None
-    return {label: sorted(sources) for label, sources in facts.labels.items()}
+def _stored_sources(known: Mapping[str, frozenset[str]] | None) -> Mapping[str, list[str]] | None:
+    return None if known is None else {name: sorted(sources) for name, sources in known.items()}
 
 
 def _announce(call: Call, guard: Guard, action: Action, decision: Decision, request: ApprovalRequest) -> Effects[ApprovalRequest]:
@@ -171,11 +170,12 @@ def _as_asked(action: Action, facts: FactsView | None, request: ApprovalRequest)
     )
     if facts is None:
         return action, None
-    labels, history = stored.get("labels"), stored.get("history")
+    labels, history, origins = stored.get("labels"), stored.get("history"), stored.get("origins")
     then = replace(
         facts,
         labels={name: frozenset(sources) for name, sources in labels.items()} if isinstance(labels, Mapping) else facts.labels,
         history=frozenset(history) if isinstance(history, list | tuple) else facts.history,
+        origins={key: frozenset(sources) for key, sources in origins.items()} if isinstance(origins, Mapping) else facts.origins,
     )
     return action, then
 
