@@ -1,8 +1,9 @@
-"""`python -m benchmarks [--short] [--json FILE]`: measure everything, print the table, write the figures."""
+"""`python -m benchmarks [--short] [--json FILE] [--policy NAME]`: measure everything, print the table, write the figures."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from benchmarks.startup import hooks, render_hooks, startup
 __all__ = ["main"]
 
 NAMES = ("off", "traced", "guarded", "sampled out", "decisions")
+# `policy_NAME.py` beside this file measures one side of the policy engine.
+POLICY = tuple(sorted(path.stem.removeprefix("policy_") for path in Path(__file__).parent.glob("policy_*.py")))
 
 
 def arguments() -> argparse.Namespace:
@@ -26,6 +29,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--short", action="store_true", help="few rounds: shows that it runs, the figures are rough")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
+    parser.add_argument(
+        "--policy", choices=[*POLICY, "all"], help="measure the policy engine instead: beside others, or operator by operator"
+    )
     parser.add_argument("--scenario", choices=NAMES, help="measure one state of the runtime in this process and print its figures as JSON")
     return parser.parse_args()
 
@@ -64,6 +70,10 @@ def main() -> None:
     asked = arguments()
     if asked.scenario:
         print(json.dumps(one(asked.scenario, SHORT if asked.short else Effort())))
+        return
+    if asked.policy:
+        for name in POLICY if asked.policy == "all" else [asked.policy]:
+            importlib.import_module(f"benchmarks.policy_{name}").main(short=asked.short, out=asked.json)
         return
     found = everything(short=asked.short)
     print(render(found))

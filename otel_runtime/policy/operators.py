@@ -70,8 +70,41 @@ def _among(value: object, options: object) -> Tri:
     return True if True in results else False if False in results else None
 
 
-def _not_among(value: object, options: object) -> Tri:
-    return negate(_among(value, options))
+def _membership(*, wanted: bool) -> Callable[[object], ValueCheck]:
+    """`in` and `not_in`: constants are looked up, so that a long list of them costs as much as a short one."""
+
+    def bind(operand: object) -> ValueCheck:
+        many = isinstance(operand, tuple)
+        if isinstance(operand, tuple) and not any(isinstance(item, Ref) for item in operand):
+            among = _found_in(operand)
+            return (lambda value, _scope: among(value)) if wanted else (lambda value, _scope: negate(among(value)))
+
+        def check(value: object, scope: Scope) -> Tri:
+            options = [_resolve(item, scope) for item in operand] if isinstance(operand, tuple) else _resolve(operand, scope)
+            # Elements of one list against the elements of another: nothing but this bounds their product.
+            scope.effort -= len(options) // 4 if isinstance(options, list | tuple) and not many else 0
+            found = _among(value, options) if scope.effort >= 0 else None
+            return found if wanted else negate(found)
+
+        return check
+
+    return bind
+
+
+def _found_in(options: tuple[object, ...]) -> Callable[[object], Tri]:
+    texts = frozenset(option for option in options if type(option) is str)
+    switches = frozenset(option for option in options if isinstance(option, bool))
+    numbers = frozenset(exact for option in options if not isinstance(option, bool) and (exact := number(option)) is not None)
+
+    def found(value: object) -> Tri:
+        if type(value) is str:
+            return value in texts if texts else None
+        if isinstance(value, bool):
+            return value in switches if switches else None
+        exact = number(value)
+        return None if exact is None or not numbers else exact in numbers
+
+    return found
 
 
 def _contains(value: object, part: object) -> Tri:
@@ -140,9 +173,13 @@ def _pattern(method: str) -> Callable[[object], ValueCheck]:
     def bind(operand: object) -> ValueCheck:
         expressions = [compile_regex(text) for text in operand] if isinstance(operand, tuple) else []
         tests: list[Callable[[str], Tri]] = [getattr(expression, method) for expression in expressions]
+        heavy = [expression.weight for expression in expressions if expression.weight]
 
-        def check(value: object, _scope: Scope) -> Tri:
-            return any_of(test(value) for test in tests) if isinstance(value, str) else None
+        def check(value: object, scope: Scope) -> Tri:
+            if not isinstance(value, str):
+                return None
+            scope.effort -= 2 + (len(value) >> 9) + (sum(heavy) * len(value) >> 8 if heavy else 0)
+            return any_of(test(value) for test in tests) if scope.effort >= 0 else None
 
         return check
 
@@ -168,8 +205,8 @@ def size(value: object) -> int | None:
 OPERATORS: Mapping[str, Callable[[object], ValueCheck]] = {
     "eq": _binary(equal),
     "ne": _binary(_different),
-    "in_": _binary(_among),
-    "not_in": _binary(_not_among),
+    "in_": _membership(wanted=True),
+    "not_in": _membership(wanted=False),
     "gt": _compared(operator.gt),
     "gte": _compared(operator.ge),
     "lt": _compared(operator.lt),

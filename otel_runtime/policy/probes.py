@@ -158,6 +158,10 @@ def _elements(name: str, fold: Callable[[list[Tri]], Tri]) -> Callable[[object],
         def check(value: object, scope: Scope) -> Tri:
             if not isinstance(value, list | tuple):
                 return None
+            # Counted as every reading is: a long list under many rules must not make a decision slow.
+            scope.effort -= len(value)
+            if scope.effort < 0:
+                return None
             return fold([part.check(element, scope) for element in value])
 
         return Probe(f"{name} {part.label}", _guarded(check))

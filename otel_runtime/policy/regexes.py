@@ -13,28 +13,36 @@ __all__ = ["MAX_INPUT", "Regex", "compile_regex", "quote"]
 
 MAX_INPUT = 64 << 10
 _MAX_MEMORY = 4 << 20
+# Where RE2's automaton gets too large it walks all states of the expression at each byte, at some 4 ns each: 40 ms at this product.
+_MAX_WORK = 10_000_000
+# Expressions of that many states are within it for every text.
+_LIGHT = _MAX_WORK // MAX_INPUT
 
 
 @dataclass(frozen=True, slots=True)
 class Regex:
-    """A compiled expression; text above 64 KiB, or text that is not Unicode, is unknown.
+    """A compiled expression; text above 64 KiB (less for expressions of many states), or text that is not Unicode, is unknown.
 
     Args:
         pattern: As it was written.
         compiled: RE2's own object, which has no types.
+        most: Bytes of the longest text it is tried on.
+        weight: Microseconds that 256 characters may take at worst; 0 where that is next to nothing.
     """
 
     pattern: str
     compiled: Any
+    most: int = MAX_INPUT
+    weight: int = 0
 
     def full(self, text: str) -> Tri:
         """Whether the whole text fits."""
-        encoded = _encoded(text)
+        encoded = _encoded(text, self.most)
         return None if encoded is None else self.compiled.fullmatch(encoded) is not None
 
     def search(self, text: str) -> Tri:
         """Whether a part of the text fits."""
-        encoded = _encoded(text)
+        encoded = _encoded(text, self.most)
         return None if encoded is None else self.compiled.search(encoded) is not None
 
 
@@ -48,11 +56,13 @@ def compile_regex(pattern: str) -> Regex:
     options.max_mem = _MAX_MEMORY
     options.log_errors = False
     try:
-        return Regex(pattern, re2.compile(pattern.encode(), options))
+        compiled = re2.compile(pattern.encode(), options)
     except re2.error as error:
         said = error.args[0] if error.args else "not accepted"
         text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
         raise ValueError(f"not a regular expression of RE2 ({text}); look-around and back-references do not exist there") from None
+    states: int = compiled.programsize
+    return Regex(pattern, compiled, min(MAX_INPUT, _MAX_WORK // max(states, 1)), 0 if states <= _LIGHT else states)
 
 
 def quote(text: str) -> str:
@@ -60,11 +70,11 @@ def quote(text: str) -> str:
     return str(re2.escape(text))
 
 
-def _encoded(text: str) -> bytes | None:
-    if len(text) > MAX_INPUT:
+def _encoded(text: str, most: int) -> bytes | None:
+    if len(text) > most:
         return None
     try:
         encoded = text.encode()
     except UnicodeEncodeError:
         return None
-    return encoded if len(encoded) <= MAX_INPUT else None
+    return encoded if len(encoded) <= most else None
