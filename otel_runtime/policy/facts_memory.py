@@ -217,8 +217,9 @@ class MemoryFacts:
     def release(self, hold: Hold) -> None:
         """Give back what was reserved, because the body never started."""
         with self._lock:
-            for counter, entry, _unit in self._holds.pop(hold.id, ()):
-                counter.correct(entry, Decimal(0))
+            for counter, entry, unit in self._holds.pop(hold.id, ()):
+                if unit != "attempts":
+                    counter.correct(entry, Decimal(0))
 
     def forget_parent(self) -> None:
         """In a forked child: another thread of the parent may have held the lock. What the parent had counted stands."""

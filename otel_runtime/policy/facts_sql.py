@@ -172,7 +172,7 @@ class SqlFacts:
     def release(self, hold: Hold) -> None:
         """Give back what was reserved, because the body never started; waits in memory while the database is away."""
         if hold.start.reservations:
-            self._owed.add(lambda: self._correct(hold, {}, Decimal(0)), what=f"what a call gave back (hold {hold.id})")
+            self._owed.add(lambda: self._correct(hold, {"attempts": None}, Decimal(0)), what=f"what a call gave back (hold {hold.id})")
 
     def declassify(self, session: str, label: str, now: datetime) -> frozenset[str]:
         """Take one label off one session.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from otel_runtime.values.action import Action, Kind
 from otel_runtime.values.decision import Decision
@@ -38,10 +38,8 @@ __all__ = [
 _NO_LABELS: Mapping[str, frozenset[str]] = MappingProxyType({})
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class CounterKey:
-    """One counter.
+class CounterKey(NamedTuple):
+    """One counter. A tuple, because it is looked up several times a call.
 
     Args:
         name: Which rule's counter it is (rule id and what it counts).
@@ -119,7 +117,8 @@ class Reservation:
         key: The counter.
         amount: What is held now.
         limit: The most the counter may reach.
-        unit: `calls` amounts are final; `usd` and `tokens` are replaced by the real figure at settle.
+        unit: `calls` and `sum` amounts are final; `usd` and `tokens` are replaced by the real figure at settle; `attempts` stand even when
+            the body never started, where all others are given back.
     """
 
     key: CounterKey

@@ -113,6 +113,8 @@ class Reloader:
         """
         with self._lock:
             before = self._live.digest
+            # What moves from here on is another version, which the thread looks at again.
+            self._seen = self._watched.marks()
             try:
                 self._refuse_half_written()
                 policy, engine = self._load()
@@ -126,8 +128,9 @@ class Reloader:
             self._policy = policy
             self._live.replace(engine)
             self._said(Reload("loaded", engine.digest, before, self._files()))
-            _log.warning(
-                "runtime `%s` has put a changed policy in force: %s, digest %.12s (before: %.12s)",
+            _log.log(
+                logging.INFO if engine.digest == before else logging.WARNING,
+                "runtime `%s` has put a policy in force that was read again: %s, digest %.12s (before: %.12s)",
                 self._name,
                 f"{policy.rules} rules" if policy is not None else "no rules of its own",
                 engine.digest,
@@ -200,8 +203,7 @@ class Reloader:
                 return
             if stop.wait(_QUIET_S) or self._watched.marks() != now:
                 continue
-            self._seen = now
-            # Said by `reload`, and the last good set is in force. What moved while it was read is another version: it is looked at again.
+            # Said by `reload`, and the last good set is in force.
             with suppress(Exception):
                 self.reload()
 

@@ -23,6 +23,7 @@ from otel_runtime.runtime.later import Later
 from otel_runtime.runtime.reloading import Reloader
 from otel_runtime.settings.model import Settings
 from otel_runtime.sources.asking import Responder
+from otel_runtime.values.trace import TraceRef
 from otel_runtime.values.usage import TokenUsage
 from otel_runtime.wrap.active import Active, Sums, Unavailable, register_runtime, unregister_runtime, use_active
 from otel_runtime.wrap.patching import Patches
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Runtime", "UsageTotals"]
 
 _log = logging.getLogger("otel_runtime")
+# Its thread sees the end within a tenth of a second, unless it is in the middle of reading a policy; then it ends by itself.
+_RELOADER_S = 0.5
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -275,6 +278,17 @@ class Runtime:
         """
         return await aingest_into(self._active, events, source, respond=respond, decide=decide)
 
+    def trace_page(self, trace_id: str, span_id: str = "") -> str:
+        """Where a person looks at a trace: by the setting `trace_url`, else at a Jaeger or Grafana on this machine that has it; else empty.
+
+        Args:
+            trace_id: 32 hex digits.
+            span_id: 16 hex digits; marks one span where the page can.
+        """
+        from otel_runtime.telemetry.links import page_of
+
+        return page_of(self.settings.trace_url, TraceRef(trace_id, span_id or None))
+
     def totals(self) -> UsageTotals:
         """Tokens and cost of everything that ran so far."""
         return UsageTotals(self._sums.tokens, self._sums.cost)
@@ -327,7 +341,7 @@ class Runtime:
         # Their questions are withdrawn while there is a store.
         close_feeds(self._active)
         if self._reloader is not None:
-            self._reloader.stop(_left(deadline))
+            self._reloader.stop(min(_RELOADER_S, _left(deadline)))
         try:
             done = self._active.background.flush(_left(deadline))
         except Exception:  # noqa: BLE001  # stopping goes on whatever the application's work did

@@ -257,6 +257,12 @@ class TestSettling:
         shop.facts.settle(hold, Spent(usd=Decimal(8)), shop.now)
         assert Decimal(2) == shop.total()
 
+    def test_attempts_stand(self, shop: Shop) -> None:
+        """An attempt is counted although its body never started."""
+        shop.facts.release(shop.held(2, unit="attempts"))
+        shop.facts.release(shop.held(3, unit="calls"))
+        assert (Decimal(2), 0) == (shop.total(), shop.rows("facts_holds"))
+
     def test_after_the_window(self, shop: Shop) -> None:
         """A cost that comes when its window is over is in no sum."""
         hold = shop.held(1, unit="usd", at=NOW)

@@ -25,6 +25,8 @@ from otel_runtime.runtime import configuring
 from otel_runtime.settings.loading import load_settings
 from otel_runtime.wrap.active import reset_slot
 
+# Newer Pythons warn about exactly what is tried here.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 HEAD = "version: 1\nname: t\ndefault: allow\nrules:\n"
 LIMIT = "  - {id: l, tool: [pay, apay], over: {calls: 3, by: all, per: 1h}, decision: deny}\n"
 ASK = "  - {id: p, tool: ask_first, decision: require-approval, approval: {approvers: [anyone]}}\n"

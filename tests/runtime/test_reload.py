@@ -166,7 +166,7 @@ class TestFaults:
     def test_its_own_cases(self, here: Path) -> None:
         """A policy that fails its own cases is refused."""
         runtime = watching()
-        (here / "policy" / "main.yaml").write_text(DENY + "cases:\n  - {call: {tool: other, args: {}}, expect: deny}\n")
+        (here / "policy" / "main.yaml").write_text(DENY + "cases:\n  - {call: {tool: xy, args: {}}, expect: deny}\n")
         until(lambda: report(runtime)["rejected"] == 1)
         assert runs()
 
@@ -299,6 +299,18 @@ class TestLife:
         for process in started:
             assert process.stdout is not None
             process.stdout.close()
+
+    def test_without_notifications(self, here: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+        """Where the system gives no more notifications, the files are looked at all the same, and that is said."""
+
+        def refuses(*_: object, **__: object) -> None:
+            raise OSError("OS file watch limit reached")
+
+        monkeypatch.setattr("watchfiles.watch", refuses)
+        watching()
+        (here / "policy" / "main.yaml").write_text(DENY)
+        until(lambda: not runs())
+        assert any("cannot be watched" in record.message for record in caplog.records)
 
     def test_missing_package(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without watchfiles the setting is refused with the line that installs it."""
