@@ -46,6 +46,7 @@ _RESERVED = ("otel_runtime.policy.", "otel_runtime.approval.")
 _SAME_TRACE_S = 3600.0
 _DECISION_KEYS_LIMIT = 256
 _REMEMBERED = 1_024
+_SURELY_WHOLE = 1 << 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,12 @@ def usage_attributes(record: UsageRecord) -> Attributes:
     }
     if record.cost is not None:
         found.update(_cost_attributes(record.cost))
-    return {key: clean for key, value in found.items() if value is not None and (clean := clean_value(value)) is not None}
+    return {
+        key: clean
+        for key, value in found.items()
+        # Counts are what most of them are.
+        if value is not None and (clean := value if type(value) is int and 0 <= value < _SURELY_WHOLE else clean_value(value)) is not None
+    }
 
 
 def totals_attributes(usage: TokenUsage, finish_reasons: tuple[str, ...]) -> Attributes:

@@ -148,6 +148,8 @@ class DirectSpans:
     def dropped_in(self, here: Context) -> tuple[Span, Context] | None:
         """As `Spans.dropped_in`."""
         sampler, enabled = self._tracer.sampler, self._enabled
+        if sampler is ALWAYS_ON:
+            return None
         around = span_in(here)
         never = sampler is ALWAYS_OFF
         if around is INVALID_SPAN:

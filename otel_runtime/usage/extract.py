@@ -21,7 +21,11 @@ _DETAIL_KEYS = (
     "outputTokenDetails",
 )
 _NOTHING = frozenset({None})
+_DETAILS = frozenset(_DETAIL_KEYS)
+_BESIDE = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens", "cacheReadInputTokens", "cacheWriteInputTokens"})
+_THOUGHTS = frozenset({"candidatesTokenCount", "candidates_token_count"})
 _COST_KEYS = ("cost", "total_cost", "totalCost", "cost_usd", "costUsd")
+_COSTS = frozenset(_COST_KEYS)
 
 
 def extract(response: object) -> UsageRecord | None:
@@ -52,7 +56,9 @@ def tokens(usage: object, *, beside: bool) -> TokenUsage | None:
         beside: True when the provider reports cached tokens beside the input instead of inside it (Anthropic, Bedrock).
     """
     usage = opened(usage)
-    found = token_counts(usage, [opened(part) for key in _DETAIL_KEYS if (part := field(usage, key)) is not None])
+    whole = _lacks(usage, _DETAILS)
+    parts = [] if whole else [opened(part) for key in _DETAIL_KEYS if (part := field(usage, key)) is not None]
+    found = token_counts(usage, parts)
     if _NOTHING.issuperset(found.values()):
         details = plain(usage)
         return TokenUsage(details=details) if details else None
@@ -73,7 +79,7 @@ def _settle(usage: object, found: Mapping[str, int | None], *, beside: bool) -> 
 
 def _thoughts_beside(usage: object) -> bool:
     # Gemini counts thoughts beside the candidates: https://ai.google.dev/api/generate-content#UsageMetadata
-    return any(count(field(usage, name)) is not None for name in ("candidatesTokenCount", "candidates_token_count"))
+    return not _lacks(usage, _THOUGHTS) and any(count(field(usage, name)) is not None for name in _THOUGHTS)
 
 
 def _extract(response: object) -> UsageRecord | None:
@@ -108,8 +114,14 @@ def _with_facts(counted: TokenUsage, cost: Cost | None, response: object) -> Usa
 
 def _reports_beside(usage: object) -> bool:
     """Anthropic and Bedrock report cache tokens next to `input_tokens`; OpenAI and Gemini inside it."""
-    names = ("cache_read_input_tokens", "cache_creation_input_tokens", "cacheReadInputTokens", "cacheWriteInputTokens")
-    return any(field(usage, name) is not None for name in names) and first_count([usage], ("prompt_tokens", "promptTokens")) is None
+    if _lacks(usage, _BESIDE) or all(field(usage, name) is None for name in _BESIDE):
+        return False
+    return first_count([usage], ("prompt_tokens", "promptTokens")) is None
+
+
+def _lacks(source: object, names: frozenset[str]) -> bool:
+    """True for a dict without any of the names: one look instead of one for each."""
+    return type(source) is dict and names.isdisjoint(source)
 
 
 def _provider(response: object) -> str | None:
@@ -147,6 +159,8 @@ def _finish_reasons(response: object) -> Iterator[str]:
 
 def _reported_cost(usage: object, response: object) -> Cost | None:
     hidden = field(response, "_hidden_params")
+    if hidden is None and _lacks(usage, _COSTS):
+        return None
     candidates = [field(usage, key) for key in _COST_KEYS] + ([field(hidden, "response_cost")] if hidden is not None else [])
     for value in candidates:
         if value is not None and (amount := _money(value)) is not None:
