@@ -170,6 +170,12 @@ def _under_turn(_: Fields, session: Session) -> dict[str, object]:
     return {} if session.turn is None else {"parent.id": session.turn}
 
 
+def _under_tool(fields: Fields, session: Session) -> dict[str, object]:
+    """Under the tool that waits: its start comes first, and its turn may be over by then."""
+    call = optional_text(fields, "tool_id")
+    return {"parent.id": call} if call in session.tools else _under_turn(fields, session)
+
+
 def _in_turn(_: Fields, session: Session) -> dict[str, object]:
     return {} if session.turn is None else {"step.id": session.turn}
 
@@ -191,9 +197,10 @@ _WITHIN: Final[Mapping[str, Callable[[Fields, Session], dict[str, object]]]] = {
     "tool_input_delta": _input_delta,
     "text_delta": _in_turn,
     **dict.fromkeys(
-        ("step_start", "planning_start", "context_resolving", "confirmation_required", "permission_denied", "external_task_pending"),
+        ("step_start", "planning_start", "context_resolving", "external_task_pending"),
         _under_turn,
     ),
+    **dict.fromkeys(("confirmation_required", "permission_denied"), _under_tool),
 }
 
 

@@ -171,6 +171,9 @@ class RunWriter:
         tool = tool_of(event) if seen.kind == "tool" else ""
         unit = run.find(step, tool)
         if unit is None:
+            if "approval.answer" in event.attributes:
+                # Their own word of our answer was faster.
+                return
             if seen.effect != "running" and (seen.kind != "step" or event.name.endswith(_ENDS)):
                 self._hold_end(run, step, event, now)
                 return

@@ -15,7 +15,7 @@ import pytest
 from otel_runtime.errors import RuntimeStateError
 from otel_runtime.integrations import dreadnode
 
-HOW = "tests/integrations/dreadnode-env.sh"
+HOW = "tests/integrations/foreign-env.sh"
 TOP = Path(__file__).parents[2]
 POLICY = """version: 1
 default: allow
@@ -31,8 +31,8 @@ rules:
 def python() -> Path:
     """The Python of the environment that has both packages."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    told = os.environ.get("OTEL_RUNTIME_DREADNODE")
-    folder = Path(told) if told else cache / "otel-runtime" / "dreadnode"
+    told = os.environ.get("OTEL_RUNTIME_FOREIGN")
+    folder = Path(told) if told else cache / "otel-runtime" / "foreign"
     if not (folder / ".complete-1").is_file():
         pytest.skip(f"the package `dreadnode` is not in {folder}: run `{HOW}`")
     return folder / "bin" / "python"

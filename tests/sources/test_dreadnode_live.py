@@ -24,7 +24,7 @@ from otel_runtime.sources.registry import source
 from otel_runtime.telemetry.projector import Projector
 from otel_runtime.telemetry.projector_spans import TracerSpans
 
-HOW = "tests/integrations/dreadnode-env.sh"
+HOW = "tests/integrations/foreign-env.sh"
 # What lies between an event and the end of the span that package makes: a busy machine takes its time.
 TOLERANCE_NS = 250_000_000
 AGENTS = ["plain", "uncaught", "uncaught_with_sibling", "caught", "model_error", "judge_allow", "max_steps", "unknown_tool"]
@@ -36,8 +36,8 @@ RUNTIMES = ["failed_tool", "completed", "closed_mid_turn", "two_at_once", "queue
 def everything() -> dict[str, dict[str, Any]]:
     """Every run, by what it is and its name."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    told = os.environ.get("OTEL_RUNTIME_DREADNODE")
-    folder = Path(told) if told else cache / "otel-runtime" / "dreadnode"
+    told = os.environ.get("OTEL_RUNTIME_FOREIGN")
+    folder = Path(told) if told else cache / "otel-runtime" / "foreign"
     if not (folder / ".complete-1").is_file():
         pytest.skip(f"the package `dreadnode` is not in {folder}: run `{HOW}`")
     words = [str(folder / "bin" / "python"), str(Path(__file__).with_name("dreadnode_runs.py"))]
