@@ -138,8 +138,10 @@ def table(found: Mapping[int, Mapping[str, float]]) -> str:
     flat = found[sizes[-1]]["ours"] / found[sizes[0]]["ours"]
     lines += ["", f"ours at {sizes[-1]:,} rules: {flat:.2f}x of ours at {sizes[0]} (aim: at most 1.5x)"]
     if "agent-os-kernel" in found[100]:
-        lines.append(f"ours at 100 rules: {found[100]['ours'] / found[100]['agent-os-kernel']:.3f}x of agent-os-kernel (aim: at most 0.1x)")
-    lines.append(f"with full explanation: {found[100]['ours, explained'] / found[100]['ours']:.2f}x at 100 rules (aim: at most 2x)")
+        plain, explained = (found[100][name] / found[100]["agent-os-kernel"] for name in ("ours", "ours, explained"))
+        lines.append(f"ours at 100 rules: {plain:.3f}x of agent-os-kernel (aim: at most 0.1x)")
+        lines.append(f"with every rule and condition explained: {explained:.3f}x of agent-os-kernel (aim: at most 0.2x)")
+    lines.append(f"with every rule and condition explained: {found[100]['ours, explained'] / found[100]['ours']:.2f}x of ours without")
     return "\n".join(lines)
 
 

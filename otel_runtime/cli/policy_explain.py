@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -66,7 +66,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     facts = _facts(action, told, loaded, now)
     explanation = explain(action, loaded.engine.policy, facts, now, arguments.attempt)
     if arguments.json:
-        print(json.dumps(_spelled(asdict(explanation)), indent=2, default=_plain))
+        print(json.dumps(_spelled(explanation), indent=2, default=_plain))
     else:
         from otel_runtime.cli.policy_view import console, print_explanation
 
@@ -75,7 +75,11 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _spelled(node: object) -> object:
-    """Outcomes as words: null would read as "nothing"."""
+    """Plain data, with outcomes as words: null would read as "nothing"."""
+    if isinstance(node, tuple) and hasattr(node, "_asdict"):
+        node = node._asdict()
+    elif is_dataclass(node) and not isinstance(node, type):
+        node = asdict(node)
     if isinstance(node, list | tuple):
         return [_spelled(item) for item in node]
     if not isinstance(node, dict):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from otel_runtime.policy.conditions import Condition
 from otel_runtime.policy.decide import CompiledPolicy, decide, scope_of
@@ -12,15 +12,14 @@ from otel_runtime.policy.probes import Probe
 from otel_runtime.policy.protocol import FactsView
 from otel_runtime.policy.rules import CompiledRule
 from otel_runtime.policy.scope import Scope, show
-from otel_runtime.policy.truth import Tri, spell
+from otel_runtime.policy.truth import Tri, all_of, spell
 from otel_runtime.values.action import Action
 from otel_runtime.values.decision import Decision, Verdict
 
 __all__ = ["ConditionExplanation", "Explanation", "RuleExplanation", "explain", "explain_rule", "first_not_true", "spelled"]
 
 
-@dataclass(frozen=True, slots=True)
-class ConditionExplanation:
+class ConditionExplanation(NamedTuple):
     """One condition and what it came to.
 
     Args:
@@ -36,8 +35,7 @@ class ConditionExplanation:
     parts: tuple[ConditionExplanation, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RuleExplanation:
+class RuleExplanation(NamedTuple):
     """One rule and what it came to.
 
     Args:
@@ -59,8 +57,7 @@ class RuleExplanation:
     conditions: tuple[ConditionExplanation, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(NamedTuple):
     """A decision and the rules behind it.
 
     Args:
@@ -107,7 +104,8 @@ def explain_rule(rule: CompiledRule, scope: Scope) -> RuleExplanation:
     conditions = [_condition(part, scope) for part in _top(rule.condition)]
     if rule.budget is not None:
         conditions.append(_limit(rule, scope))
-    return RuleExplanation(rule.id, rule.verdict, rule.evaluate(scope), rule.place, rule.shadow, scope.agent, tuple(conditions))
+    outcome = all_of([condition.outcome for condition in conditions])
+    return RuleExplanation(rule.id, rule.verdict, outcome, rule.place, rule.shadow, scope.agent, tuple(conditions))
 
 
 def _top(condition: Condition) -> tuple[Condition, ...]:
@@ -116,16 +114,21 @@ def _top(condition: Condition) -> tuple[Condition, ...]:
 
 def _condition(condition: Condition, scope: Scope) -> ConditionExplanation:
     outcome = condition.check(scope)
-    parts = tuple(_condition(part, scope) for part in condition.parts)
     if condition.subject is None:
-        return ConditionExplanation(condition.label, outcome, "", parts)
+        return ConditionExplanation(condition.label, outcome, "", tuple([_condition(part, scope) for part in condition.parts]))
     value = condition.subject(scope)
-    probed = _probed(condition.probe, value, scope) if condition.probe is not None else ()
+    probe = condition.probe
+    probed = _probed(probe, value, scope) if probe is not None and probe.parts else ()
     return ConditionExplanation(condition.label, outcome, show(value), probed)
 
 
 def _probed(probe: Probe, value: object, scope: Scope) -> tuple[ConditionExplanation, ...]:
-    return tuple(ConditionExplanation(part.label, part.check(value, scope), "", _probed(part, value, scope)) for part in probe.parts)
+    return tuple(
+        [
+            ConditionExplanation(part.label, part.check(value, scope), "", _probed(part, value, scope) if part.parts else ())
+            for part in probe.parts
+        ]
+    )
 
 
 def _limit(rule: CompiledRule, scope: Scope) -> ConditionExplanation:
