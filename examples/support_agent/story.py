@@ -11,6 +11,7 @@ from pathlib import Path
 
 from approver import Approver
 from support import CLERK, work_inbox
+from trace_file import read_spans
 from verify import checks
 from workspace import APPROVER_ROLE, Workspace, approver, find_policy, program, surroundings
 
@@ -20,6 +21,7 @@ __all__ = ["main"]
 
 # Longer with a person, who is asked for 25 seconds before the demo answers by itself.
 _WAIT_S = {True: 40, False: 30}
+_LOOKS = 4
 
 
 def main() -> int:
@@ -35,11 +37,11 @@ def main() -> int:
     with surroundings(root, policy, _WAIT_S[attended]) as workspace:
         _introduce(workspace, policy)
         try:
-            requests, totals = _play(workspace, attended)
+            requests, totals, page = _play(workspace, attended)
         except rt.ConfigError as error:
             print(error, file=sys.stderr)
             return 2
-        return _judge(workspace, requests, totals)
+        return _judge(workspace, requests, totals, page)
 
 
 def _say(line: str) -> None:
@@ -58,7 +60,7 @@ def _introduce(workspace: Workspace, policy: Path) -> None:
     _say(f"clerk      {CLERK}: the agent acts for her, so she cannot approve")
 
 
-def _play(workspace: Workspace, attended: bool) -> tuple[tuple[str, ...], rt.UsageTotals]:
+def _play(workspace: Workspace, attended: bool) -> tuple[tuple[str, ...], rt.UsageTotals, str]:
     second = Approver(workspace.root, _say, ask_person=attended)
 
     def tell(line: str) -> None:
@@ -70,7 +72,17 @@ def _play(workspace: Workspace, attended: bool) -> tuple[tuple[str, ...], rt.Usa
         work_inbox(workspace.shop.tickets(), tell)
         second.finish()
         runtime.flush(5)
-        return second.asked, _totals(runtime.totals())
+        return second.asked, _totals(runtime.totals()), _page(runtime, workspace)
+
+
+def _page(runtime: rt.Runtime, workspace: Workspace) -> str:
+    """Where the trace can be looked at, when a server has it; one that has just taken it may need a moment."""
+    trace_id = read_spans(workspace.trace_file)[0].trace
+    for _ in range(_LOOKS):
+        if page := runtime.trace_page(trace_id):
+            return page
+        time.sleep(0.3)
+    return ""
 
 
 def _totals(totals: rt.UsageTotals) -> rt.UsageTotals:
@@ -79,7 +91,7 @@ def _totals(totals: rt.UsageTotals) -> rt.UsageTotals:
     return totals
 
 
-def _judge(workspace: Workspace, requests: tuple[str, ...], totals: rt.UsageTotals) -> int:
+def _judge(workspace: Workspace, requests: tuple[str, ...], totals: rt.UsageTotals, page: str) -> int:
     _say("\nDid it really happen?")
     failed = 0
     for check in checks(workspace, requests, totals):
@@ -87,9 +99,12 @@ def _judge(workspace: Workspace, requests: tuple[str, ...], totals: rt.UsageTota
         missed = "not seen" if not workspace.scripted else "MISSING"
         _say(f"  {'✓' if check.ok else '✗'} {check.what}" + ("" if check.ok else f"  [{missed}: {check.found}]"))
     _say(f"\ntrace file: {workspace.trace_file}")
-    _say("  in Jaeger: docker run --rm -p 127.0.0.1:16686:16686 -p 127.0.0.1:4318:4318 jaegertracing/jaeger:2.20.0")
-    _say("  then open http://localhost:16686, choose Upload, and give it that file;")
-    _say("  or send the next run there: OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 make demo")
+    if page:
+        _say(f"  this run:  {page}")
+    else:
+        _say("  in Jaeger: docker run --rm -p 127.0.0.1:16686:16686 -p 127.0.0.1:4318:4318 jaegertracing/jaeger:2.20.0")
+        _say("  then open http://localhost:16686, choose Upload, and give it that file;")
+        _say("  or run `make demo` again: it finds that Jaeger by itself and prints the link")
     _say(f"approvals:  cd {shlex.quote(str(workspace.root))} && {program()} approvals list --all")
     _say(f"\n{'everything above happened' if not failed else f'{failed} of these did not happen'}")
     return 1 if failed else 0

@@ -43,6 +43,7 @@ class Desk:
         ask: Reads a line they type; None when nobody sits there.
         redecide: Makes what decides an edited call.
         sleep: Waits the given seconds.
+        page: Where the trace of a request can be looked at; empty when it is not known.
     """
 
     service: ApprovalService
@@ -52,6 +53,7 @@ class Desk:
     ask: Callable[[str], str] | None = None
     redecide: Callable[[], Redecide | None] | None = None
     sleep: Callable[[float], None] = time.sleep
+    page: Callable[[ApprovalRequest], str] = lambda _: ""
 
     def listing(self, states: tuple[ApprovalState, ...], *, as_json: bool) -> int:
         """Print requests, newest first."""
@@ -76,7 +78,7 @@ class Desk:
 
         request = self._request(prefix)
         if as_json:
-            self._say(json.dumps(as_data(request), indent=2))
+            self._say(json.dumps({**as_data(request), "trace_page": self.page(request) or None}, indent=2))
         else:
             self._print(request, full=full)
         return DONE
@@ -176,7 +178,7 @@ class Desk:
         from otel_runtime.approvals.display import lines
 
         missing = self.service.missing(request) if request.state == "awaiting-approval" else {}
-        self._say("\n".join(lines(request, _now(), full=full, missing=missing)))
+        self._say("\n".join(lines(request, _now(), full=full, missing=missing, page=self.page(request))))
 
     def _typed(self, prompt: str) -> str:
         try:
@@ -239,10 +241,20 @@ def _command(
 
 def _at_desk(service: ApprovalService, settings: Settings, args: argparse.Namespace, act: Callable[[Desk, argparse.Namespace], int]) -> int:
     from otel_runtime.runtime.build import redecider
+    from otel_runtime.telemetry.links import page_of
 
     ask = input if sys.stdin.isatty() and sys.stdout.isatty() else None
+    desk = Desk(
+        service,
+        _os_person(),
+        sys.stdout,
+        sys.stderr,
+        ask,
+        lambda: redecider(settings),
+        page=lambda request: page_of(settings.trace_url, request.requested_span or request.trace),
+    )
     try:
-        return act(Desk(service, _os_person(), sys.stdout, sys.stderr, ask, lambda: redecider(settings)), args)
+        return act(desk, args)
     except Mistake as mistake:
         sys.stderr.write(f"otel-runtime: {mistake}\n")
         return MISTAKE

@@ -48,6 +48,7 @@ def configure(
     otlp: Literal["auto", "on", "off"] | None = None,
     console: bool | None = None,
     trace_file: _PathLike | None = None,
+    trace_url: str | None = None,
     decision_spans: Literal["non-allow", "all"] | None = None,
     metric_names: Literal["both", "legacy", "latest"] | None = None,
     resume_trace: Literal["auto", "same", "new"] | None = None,
@@ -86,6 +87,7 @@ def configure(
         otlp: `auto`, `on` or `off`.
         console: Print finished runs as trees.
         trace_file: OTLP-JSON file to write.
+        trace_url: Page of a trace, with `{trace_id}` in it.
         decision_spans: `non-allow` or `all`.
         metric_names: `both`, `legacy` or `latest`.
         resume_trace: `auto`, `same` or `new`.
@@ -112,7 +114,7 @@ def configure(
     given = {
         "name": name, "policy": policy, "cedar": cedar, "opa": opa, "opa_kinds": opa_kinds, "opa_timeout": opa_timeout,
         "opa_token_file": opa_token_file, "state": state, "wait_at_most": wait_at_most, "people": people, "otlp": otlp, "console": console,
-        "trace_file": trace_file, "decision_spans": decision_spans, "metric_names": metric_names, "resume_trace": resume_trace,
+        "trace_file": trace_file, "trace_url": trace_url, "decision_spans": decision_spans, "metric_names": metric_names, "resume_trace": resume_trace,
         "capture": capture, "redact_keys": redact_keys, "redact_patterns": redact_patterns, "flush_timeout": flush_timeout,
         "facts": facts, "facts_timeout": facts_timeout, "policy_reload": policy_reload, "queue_spans": queue_spans, "queue_bytes": queue_bytes, "spool": spool, "instrument": instrument,
     }  # fmt: skip

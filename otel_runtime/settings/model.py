@@ -83,6 +83,12 @@ def _facts_place(text: str) -> str:
     return text
 
 
+def _page_of_a_trace(text: str) -> str:
+    if not text.startswith(("http://", "https://")) or "{trace_id}" not in text:
+        raise ValueError(f"expected an address with {{trace_id}} in it, such as https://jaeger.example/trace/{{trace_id}}, got `{text}`")
+    return text
+
+
 class Settings(BaseModel):
     """The settings of one runtime.
 
@@ -103,6 +109,8 @@ class Settings(BaseModel):
         otlp: `auto` sends to the configured OTEL_EXPORTER_OTLP_ENDPOINT, else to a collector on this machine if one listens; `on`, `off`.
         console: Print each finished run as a tree.
         trace_file: OTLP-JSON file to write, or None. `{pid}` and `{time}` in the name are filled in.
+        trace_url: Page of a trace, with `{trace_id}` and perhaps `{span_id}`, such as https://jaeger.example/trace/{trace_id}; it is shown with
+            approvals and in logs.
         decision_spans: `non-allow` makes spans of refusals only, `all` of every decision.
         metric_names: Which generation of GenAI metric names is recorded.
         resume_trace: Whether a resumed call stays in its trace: `auto` under an hour, else a new trace with a link.
@@ -135,6 +143,7 @@ class Settings(BaseModel):
     otlp: Literal["auto", "on", "off"] = "auto"
     console: bool = False
     trace_file: Path | None = None
+    trace_url: Annotated[str, AfterValidator(_page_of_a_trace)] | None = None
     decision_spans: Literal["non-allow", "all"] = "non-allow"
     metric_names: Literal["both", "legacy", "latest"] = "both"
     resume_trace: Literal["auto", "same", "new"] = "auto"

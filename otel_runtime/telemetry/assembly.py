@@ -106,6 +106,7 @@ def assemble(
         redactor=redactor,
         decision_spans=settings.decision_spans,
         resume_trace=settings.resume_trace,
+        trace_url=settings.trace_url,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from otel_runtime.telemetry.capture import Capture
 from otel_runtime.telemetry.direct_span import DirectSpan
 from otel_runtime.telemetry.failure import Failures
 from otel_runtime.telemetry.lazy_attributes import first_attributes
+from otel_runtime.telemetry.links import trace_page
 from otel_runtime.telemetry.losses import Losses
 from otel_runtime.telemetry.message_capture import MessageCapture
 from otel_runtime.telemetry.meters import Meters
@@ -37,6 +39,7 @@ from otel_runtime.values.trace import TraceEvent, TraceRef
 
 __all__ = ["OtelTracing", "Parts"]
 
+_log = logging.getLogger("otel_runtime")
 _PLANS_LIMIT = 1024
 _INSTANT_NS = 1_000
 # A model's labels need more than its name, and a capability has no span.
@@ -77,6 +80,7 @@ class OtelTracing:
         projector: Turns foreign events into spans; None drops them.
         decision_spans: `all` makes a span of an allow too.
         resume_trace: Whether a resolved approval stays in the trace that asked.
+        trace_url: Page of a trace, for the log; None leaves it out.
     """
 
     def __init__(
@@ -91,7 +95,9 @@ class OtelTracing:
         projector: Projector | None = None,
         decision_spans: Literal["non-allow", "all"] = "non-allow",
         resume_trace: Literal["auto", "same", "new"] = "auto",
+        trace_url: str | None = None,
     ) -> None:
+        self._trace_url = trace_url
         self._tracer = tracer
         self._spans = spans_of(tracer)
         self._recorder = recorder
@@ -172,10 +178,16 @@ class OtelTracing:
             # Jaeger doubts the clock of a span without duration.
             found = self._instant(name, attributes, current_context(), [], now - _INSTANT_NS, now)
             self._outlets.wake()
+            self._log_question(request, found)
             return found
         except Exception as error:  # noqa: BLE001 - telemetry fails open
             self._parts.losses.problem("approval", error)
             return None
+
+    def _log_question(self, request: ApprovalRequest, place: TraceRef | None) -> None:
+        page = trace_page(self._trace_url, place.id, place.parent_id or "") if place is not None else ""
+        where = f"; {page}" * bool(page)
+        _log.info("`%s` waits for a person: otel-runtime approvals show %s%s", clean_name(request.capability), request.id, where)
 
     def approval_resolved(self, request: ApprovalRequest, requested: TraceRef | None) -> TraceRef | None:
         """Span `approval {outcome} {tool}` from request to answer, linked to the requested span."""

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from otel_runtime.approvals.answers import AnswerRefused
 from otel_runtime.errors import StoreError
+from otel_runtime.telemetry.links import page_of
 from otel_runtime.values.approval import ApprovalRequest, ApprovalState
 from otel_runtime.web.door import Door
 from otel_runtime.web.guard import Guard
@@ -38,7 +39,9 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def inbox_app(inbox: Inbox, door: Door, identity: str, clock: Callable[[], datetime] = _utc_now) -> ASGIApp:
+def inbox_app(
+    inbox: Inbox, door: Door, identity: str, clock: Callable[[], datetime] = _utc_now, trace_url: str | None = None
+) -> ASGIApp:
     """The application.
 
     Args:
@@ -46,8 +49,9 @@ def inbox_app(inbox: Inbox, door: Door, identity: str, clock: Callable[[], datet
         door: Who may come in.
         identity: Who answers, such as `os:alice`.
         clock: Says what time it is, in UTC.
+        trace_url: The setting of that name.
     """
-    pages = _Pages(inbox, door, identity, clock)
+    pages = _Pages(inbox, door, identity, clock, trace_url)
     routes = [
         Route("/inbox.css", _style, methods=["GET"]),
         Route("/enter", pages.enter, methods=["GET"]),
@@ -68,6 +72,7 @@ class _Pages:
     door: Door
     identity: str
     clock: Callable[[], datetime]
+    trace_url: str | None
 
     async def enter(self, request: Request) -> Response:
         """Exchange the printed token for a cookie."""
@@ -95,7 +100,8 @@ class _Pages:
         if found is None:
             return self._message("No such request", "there is no approval request of that id", 404)
         missing = await run_in_threadpool(self.inbox.missing, found) if found.state == "awaiting-approval" else {}
-        return HTMLResponse(request_page(found, self.clock(), self.identity, self.door.csrf(session), missing))
+        page = await run_in_threadpool(page_of, self.trace_url, found.requested_span or found.trace)
+        return HTMLResponse(request_page(found, self.clock(), self.identity, self.door.csrf(session), missing, page))
 
     async def answer(self, request: Request) -> Response:
         """Take an answer; the only change there is."""

@@ -29,9 +29,10 @@ def serve(host: str, port: int, settings_file: Path | None, state_file: Path | N
     """
     # Before the database is opened: a refused start leaves no file behind.
     loopback(host)
-    service = open_approvals(load_settings(settings_file, **({} if state_file is None else {"state": state_file})))
+    settings = load_settings(settings_file, **({} if state_file is None else {"state": state_file}))
+    service = open_approvals(settings)
     try:
-        server = InboxServer(service, os_user(), host, port)
+        server = InboxServer(service, os_user(), host, port, settings.trace_url)
         server.run_for_a_person(f"Approval inbox: {server.url}\nOpen it in a browser on this machine. Ctrl-C stops.\n")
     finally:
         service.close()

@@ -22,18 +22,19 @@ class InboxServer(LoopbackServer):
         identity: Who answers, such as `os:alice`.
         host: A loopback address.
         port: Port; 0 takes a free one.
+        trace_url: The setting of that name.
 
     Raises:
         ConfigError: The host is no loopback address.
         RuntimeStateError: The port is taken.
     """
 
-    def __init__(self, inbox: Inbox, identity: str, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, inbox: Inbox, identity: str, host: str = "127.0.0.1", port: int = 0, trace_url: str | None = None) -> None:
         self._token = secrets.token_urlsafe(32)
 
         def application(host: str, port: int) -> ASGIApp:
             door = Door(self._token, secrets.token_bytes(32), port, lambda: secrets.token_urlsafe(32), host)
-            return inbox_app(inbox, door, identity)
+            return inbox_app(inbox, door, identity, trace_url=trace_url)
 
         super().__init__(host, port, application)
 
