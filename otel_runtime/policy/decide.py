@@ -80,11 +80,13 @@ def _asked(action: Action) -> tuple[str, ...]:
     # Only rules that ask for origins load what reads them.
     from otel_runtime.policy.provenance import MAX_ASKED, key_of, leaves
 
+    # The texts of every session around are looked through, so that of more sessions fewer values are asked for.
+    most = max(1, MAX_ASKED // (1 + len(action.around)))
     keys: dict[str, None] = {}
     for value in leaves(list(action.args.values())):
         if (key := key_of(value)) is not None:
             keys[key] = None
-            if len(keys) >= MAX_ASKED:
+            if len(keys) >= most:
                 break
     return tuple(keys)
 
