@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from typing import Final, cast, get_args
 
-from otel_runtime.policy.recorded import NOT_CAPTURED, Caller, RecordedCall, Seen, read_captured
+from otel_runtime.cli import policy_span_facts as facts
+from otel_runtime.policy.recorded import CONTEXT_CUT, RecordedCall, Seen, read_captured
 from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry.span_view import SpanView
 from otel_runtime.values.action import Kind
@@ -76,27 +75,27 @@ class _Reading:
             return
         kind = cast("Kind", str(attributes.get(c.OWN_KIND, "tool")))
         name = str(attributes[c.OWN_TOOL])
-        args, gaps = _arguments(attributes.get(c.ARGUMENTS))
-        caller, agents = _caller(attributes.get(c.CALLER))
+        args, gaps = facts.arguments(attributes.get(c.ARGUMENTS))
+        caller, agents, lost = facts.caller(attributes.get(c.CALLER))
         group = _group(span, kind, name)
         at = len(self._calls)
         self._calls.append(
             RecordedCall(
                 kind,
                 name,
-                _time(span.end_ns),
+                facts.moment(span.end_ns),
                 args,
-                gaps,
+                gaps | lost,
                 caller,
                 self._agents(span) if agents is None else agents,
-                _session(span),
+                facts.session(span),
                 registered=not span.name.endswith(f" {c.OTHER}"),
                 decided=cast("Verdict", verdict),
                 digest=str(attributes.get(c.DECISION_DIGEST, "")),
-                attempt=_attempt(attributes),
+                attempt=facts.attempt(attributes),
                 # A capability has no span of its own.
                 ran=verdict == "allow" and kind == "capability",
-                place=_place(span),
+                place=facts.place(span),
             )
         )
         if verdict in {"allow", "require-approval"}:
@@ -122,7 +121,7 @@ class _Reading:
             if self._calls[at].decided == "require-approval":
                 waiting.remove(at)
                 self._asked[str(attributes.get(c.APPROVAL_ID))] = at
-                self._calls[at] = replace(self._calls[at], approvers=_texts(attributes.get(c.APPROVAL_APPROVERS)))
+                self._calls[at] = replace(self._calls[at], approvers=facts.texts(attributes.get(c.APPROVAL_APPROVERS)))
                 return
 
     def _ran(self, span: SpanView, kind: Kind) -> None:
@@ -140,7 +139,7 @@ class _Reading:
             self._calls.append(body)
             return
         known = self._calls[decided]
-        whole = known if known.args is not None else replace(known, args=body.args, gaps=body.gaps)
+        whole = known if known.args is not None else replace(known, args=body.args, gaps=body.gaps | (known.gaps & {CONTEXT_CUT}))
         self._calls[decided] = replace(whole, attempt=attempts + 1, ran=True, usd=body.usd, tokens=body.tokens, place=body.place)
 
     def _allowed(self, group: _Group) -> int | None:
@@ -149,25 +148,25 @@ class _Reading:
 
     def _body(self, span: SpanView, kind: Kind, name: str) -> RecordedCall:
         attributes = span.attributes
-        given = _content(span, c.TOOL_ARGUMENTS if kind == "tool" else c.ARGUMENTS)
-        args, gaps = _arguments(given) if kind != "model" else ({}, frozenset[str]())
+        given = facts.content(span, c.TOOL_ARGUMENTS if kind == "tool" else c.ARGUMENTS)
+        args, gaps = facts.arguments(given) if kind != "model" else ({}, frozenset[str]())
         agents = self._agents(span)
         decided = attributes.get(c.DECISION)
         return RecordedCall(
             kind,
             name,
-            _time(span.start_ns),
+            facts.moment(span.start_ns),
             args,
             gaps,
             None,
             agents if agents is None or kind != "agent" else (*agents, name),
-            _session(span),
+            facts.session(span),
             decided="require-approval" if c.APPROVAL_ID in attributes else cast("Verdict", decided) if decided in _VERDICTS else None,
             digest=str(attributes.get(c.DECISION_DIGEST, "")),
             ran=True,
-            usd=_decimal(attributes.get(c.COST_EXACT)) if attributes.get(c.COST_CURRENCY, "USD") == "USD" else None,
-            tokens=_whole(attributes.get(c.TOTAL_TOKENS)),
-            place=_place(span),
+            usd=facts.decimal(attributes.get(c.COST_EXACT)) if attributes.get(c.COST_CURRENCY, "USD") == "USD" else None,
+            tokens=facts.whole_number(attributes.get(c.TOTAL_TOKENS)),
+            place=facts.place(span),
         )
 
     def _agents(self, span: SpanView) -> tuple[str, ...] | None:
@@ -190,19 +189,20 @@ def _seen(spans: Sequence[SpanView]) -> Iterator[Seen]:
     """The words of users, facts of applications and results of tools."""
     by_id = {(span.trace_id, span.span_id): span for span in spans}
     for span in spans:
-        session = _session(span)
+        session = facts.session(span)
         operation = span.attributes.get(c.OPERATION)
         if session is None:
             continue
         if operation == "execute_tool":
-            value, gaps = read_captured(_content(span, c.TOOL_RESULT))
-            yield Seen(session, f"tool:{span.attributes.get(c.TOOL_NAME)}", _time(span.end_ns), value, whole=not gaps)
+            value, gaps = read_captured(facts.content(span, c.TOOL_RESULT))
+            yield Seen(session, f"tool:{span.attributes.get(c.TOOL_NAME)}", facts.moment(span.end_ns), value, whole=not gaps)
         elif operation == "invoke_agent" and not _inside_agent(span, by_id):
-            value, gaps = read_captured(_content(span, c.ARGUMENTS))
-            yield Seen(session, "user", _time(span.start_ns), value, whole=not gaps)
+            value, gaps = read_captured(facts.content(span, c.ARGUMENTS))
+            yield Seen(session, "user", facts.moment(span.start_ns), value, whole=not gaps)
         elif c.CALLER in span.attributes:
-            caller, _ = _caller(span.attributes[c.CALLER])
-            yield Seen(session, "config", _time(span.start_ns), None if caller is None else dict(caller.context), whole=caller is not None)
+            caller, _, lost = facts.caller(span.attributes[c.CALLER])
+            context = None if caller is None else dict(caller.context)
+            yield Seen(session, "config", facts.moment(span.start_ns), context, whole=context is not None and not lost)
 
 
 def _inside_agent(span: SpanView, by_id: Mapping[tuple[str, str], SpanView]) -> bool:
@@ -220,76 +220,3 @@ def _inside_agent(span: SpanView, by_id: Mapping[tuple[str, str], SpanView]) -> 
 
 def _group(span: SpanView, kind: str, name: str) -> _Group:
     return span.trace_id, span.parent_id, kind, name
-
-
-def _content(span: SpanView, key: str) -> object:
-    """Captured content, on the span or in its event."""
-    if key in span.attributes:
-        return span.attributes[key]
-    return next((event.attributes[key] for event in span.events if event.name == c.EVENT_CONTENT and key in event.attributes), None)
-
-
-def _arguments(given: object) -> tuple[Mapping[str, object] | None, frozenset[str]]:
-    value, gaps = read_captured(given)
-    return (value, gaps) if isinstance(value, dict) else (None, gaps or frozenset({NOT_CAPTURED}))
-
-
-def _caller(given: object) -> tuple[Caller | None, tuple[str, ...] | None]:
-    """Who asked, and the chain of agents; None where it was not captured whole."""
-    if not isinstance(given, str):
-        return None, None
-    value, gaps = read_captured(given)
-    if not isinstance(value, dict) or gaps:
-        return None, None
-    roles, context = value.get("roles"), value.get("context")
-    caller = Caller(
-        user=_text(value.get("user")),
-        roles=None if roles is None else frozenset(map(str, roles)),
-        tenant=_text(value.get("tenant")),
-        tags=frozenset(map(str, value.get("tags") or ())),
-        context=context if isinstance(context, dict) else {},
-        around=tuple(map(str, value.get("around") or ())),
-    )
-    return caller, tuple(map(str, value.get("agents") or ()))
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
-
-
-def _session(span: SpanView) -> str | None:
-    found = span.attributes.get(c.CONVERSATION)
-    return None if found is None else str(found)
-
-
-# A call that was tried as often as it may: which time it was is not said.
-_LAST_ATTEMPT: Final = 1_000
-
-
-def _attempt(attributes: Mapping[str, object]) -> int:
-    if attributes.get(c.DECISION_CODE) == "policy.exhausted" and c.RETRY_ATTEMPT not in attributes:
-        return _LAST_ATTEMPT
-    return _whole(attributes.get(c.RETRY_ATTEMPT)) or 1
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _decimal(value: object) -> Decimal | None:
-    try:
-        return None if value is None else Decimal(str(value))
-    except InvalidOperation:
-        return None
-
-
-def _time(nanoseconds: int) -> datetime:
-    return datetime.fromtimestamp(nanoseconds / 1e9, UTC)
-
-
-def _place(span: SpanView) -> str:
-    return f"{span.trace_id}:{span.span_id}"

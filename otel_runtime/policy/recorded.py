@@ -17,13 +17,26 @@ from typing import Final, Literal, cast
 from otel_runtime.values.action import Kind, Unreadable
 from otel_runtime.values.decision import Verdict
 
-__all__ = ["CUT", "NOT_CAPTURED", "NOT_DATA", "NOT_JSON", "REDACTED", "Caller", "RecordedCall", "Seen", "Untold", "read_captured"]
+__all__ = [
+    "CONTEXT_CUT",
+    "CUT",
+    "NOT_CAPTURED",
+    "NOT_DATA",
+    "NOT_JSON",
+    "REDACTED",
+    "Caller",
+    "RecordedCall",
+    "Seen",
+    "Untold",
+    "read_captured",
+]
 
 NOT_CAPTURED: Final = "arguments not captured"
 CUT: Final = "arguments cut"
 REDACTED: Final = "arguments redacted"
 NOT_DATA: Final = "arguments hold what is no plain data"
 NOT_JSON: Final = "arguments cannot be read"
+CONTEXT_CUT: Final = "context cut or redacted"
 
 _MASK: Final = "[redacted]"
 _CUT_TEXT: Final = re.compile(r"…\(\d+ characters\)\Z")
@@ -63,7 +76,7 @@ class RecordedCall:
         name: Its name.
         at: When it was decided.
         args: Arguments by name; None when they were not captured.
-        gaps: Why arguments are not as they were; empty when they are.
+        gaps: Why arguments or the context are not as they were; empty when they are.
         caller: Who asked; None when the trace does not tell.
         agents: Chain of agents, outermost first; None when the trace does not tell.
         session: Session id; None when there was none.

@@ -11,7 +11,7 @@ from typing import Final
 
 from otel_runtime.policy.conditions import Condition
 from otel_runtime.policy.index import Plan
-from otel_runtime.policy.recorded import NOT_CAPTURED, RecordedCall
+from otel_runtime.policy.recorded import CONTEXT_CUT, NOT_CAPTURED, RecordedCall
 from otel_runtime.policy.rules import CompiledRule
 from otel_runtime.policy.verdicts import stricter
 from otel_runtime.values.decision import Decision, Verdict
@@ -89,7 +89,8 @@ class Gaps:
 
     def _reasons(self, unsure: Iterable[CompiledRule]) -> tuple[str, ...]:
         asked = {topic for rule in unsure for topic in _topics(rule)}
-        lost = set() if asked.isdisjoint({_ONE, _EVERY, _PREDICATE}) else self._lost
+        of_arguments = not asked.isdisjoint({_ONE, _EVERY, _PREDICATE})
+        lost = {gap for gap in self._lost if (bool(asked & {"context", _PREDICATE}) if gap == CONTEXT_CUT else of_arguments)}
         found = self._found | lost | {f"{topic} not recorded" for topic in self._untold & asked}
         return tuple(sorted(found)) or ("what a predicate asks is not recorded",)
 

@@ -165,6 +165,14 @@ class TestRecorded:
         assert last.caller is not None
         assert ("ann", frozenset({"clerk"}), frozenset({"money"})) == (last.caller.user, last.caller.roles, last.caller.tags)
 
+    def test_a_redacted_context(self, recording: Path) -> None:
+        """Where a part of who asked was redacted, the rest is known and the loss is noted."""
+        text = json.dumps(document(recording)).replace('\\"context\\":{}', '\\"context\\":{\\"token\\":\\"[redacted]\\"}')
+        found = [call for call in recorded(list(views(json.loads(text))))[0] if call.name == "fetch"]
+        assert [("ann", frozenset({"context cut or redacted"}))] == [
+            (call.caller.user if call.caller else None, call.gaps) for call in found
+        ]
+
     def test_approvers(self, recording: Path) -> None:
         """Who could answer is known of a call that people were asked about."""
         (asked,) = [call for call in self.calls(recording) if call.decided == "require-approval"]

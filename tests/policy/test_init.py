@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import jsonschema
@@ -11,10 +12,11 @@ import pytest
 import yaml
 
 from otel_runtime.cli.main import main
+from otel_runtime.policy.facts_memory import MemoryFacts
 from otel_runtime.policy.init_file import is_reading, starter
 from otel_runtime.policy.loading import LoadedPolicy, load_policy_text
 from otel_runtime.policy.schema import policy_schema
-from otel_runtime.values.action import Parameter, ToolSignature
+from otel_runtime.values.action import Action, Parameter, ToolSignature
 
 TOOLS = {
     "get_order": ToolSignature((Parameter("order_id", "int"),), description="Look up an order.\n\nMore."),
@@ -50,6 +52,15 @@ class TestStarter:
             assert () == loaded.warnings
             assert all(cover.whole for cover in loaded.coverage)
             assert loaded.cases == len(TOOLS) + 2
+
+    def test_needs_no_session(self) -> None:
+        """A program that opens no session is asked like any other, and not refused because nobody knows its pace."""
+        engine = load_policy_text(starter("shop.tools", TOOLS)).engine
+        action = Action("tool", "get_order", {"order_id": 1})
+        needs = engine.needs(action, datetime.now(UTC))
+        assert needs is not None
+        facts = MemoryFacts().peek(needs, datetime.now(UTC))
+        assert "require-approval" == engine.decide(action, facts, datetime.now(UTC)).decision.value
 
     def test_allows_nothing(self) -> None:
         """Nothing is allowed, whatever a tool is called: each one asks, and a case says so."""
@@ -148,6 +159,7 @@ class TestCommand:
     def test_passes_check_and_test(self, module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """What was written passes both commands at once, as strictly as they can be."""
         assert 0 == main(["policy", "init", module, "--out", "policy/begun.yaml"])
+        assert (tmp_path / "policy" / "schema.json").is_file()
         assert 0 == main(["policy", "check", "policy/", "--strict", "--app", module])
         assert 0 == main(["policy", "test", "policy/", "--require-coverage", "--app", module])
         assert 2 == main(["policy", "init", module, "--out", "policy/begun.yaml"])

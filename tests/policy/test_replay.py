@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 
 from otel_runtime.policy.loading import load_policy_text
-from otel_runtime.policy.recorded import CUT, NOT_CAPTURED, NOT_DATA, NOT_JSON, REDACTED, Caller, RecordedCall, Seen, read_captured
+from otel_runtime.policy.recorded import (
+    CONTEXT_CUT,
+    CUT,
+    NOT_CAPTURED,
+    NOT_DATA,
+    NOT_JSON,
+    REDACTED,
+    Caller,
+    RecordedCall,
+    Seen,
+    read_captured,
+)
 from otel_runtime.policy.replay import OTHERWISE, Replayed, guarded, replay
 from otel_runtime.policy.replay_report import compared
 from otel_runtime.values.action import Parameter, ToolSignature, Unreadable
@@ -208,6 +219,13 @@ class TestGaps:
         """Where the trace does not say who asked, a rule that wants to know leaves the call open."""
         rules = f"  - {{id: who, tool: pay, {condition}, decision: deny}}\n"
         assert [(gap,)] == verdicts(rules, call(caller=None, args={"amount": 5}), default="allow")
+
+    def test_a_context_in_parts(self) -> None:
+        """A fact that was redacted or cut leaves open the rules that ask for it."""
+        rules = "  - {id: risky, tool: pay, context: {risk: {eq: high}}, decision: deny}\n"
+        lost = call(caller=Caller(user="ann", context={"risk": Unreadable("str", "text")}), gaps=frozenset({CONTEXT_CUT}))
+        assert [(CONTEXT_CUT,)] == verdicts(rules, lost, default="allow")
+        assert ["deny"] == verdicts("  - {id: ann, tool: pay, user: ann, decision: deny}\n", lost, default="allow")
 
     def test_agents_not_told(self) -> None:
         """The same for the chain of agents."""
