@@ -17,7 +17,7 @@ from otel_runtime.wrap.decorating import decorate
 from otel_runtime.wrap.effects import drive, drive_async, on_event_loop
 from otel_runtime.wrap.endings import outcome_of
 from otel_runtime.wrap.plan import CallPlan, Options
-from otel_runtime.wrap.witnessing import saw_input, saw_result
+from otel_runtime.wrap.witnessing import saw_result
 
 __all__ = ["CallHandle", "Operation"]
 
@@ -117,7 +117,6 @@ class Operation:
         self._open.append((call, handle))
         if call is not None:
             call.open()
-            saw_input(call)
             call.enter()
         return handle
 
