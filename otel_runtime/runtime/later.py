@@ -60,3 +60,5 @@ class Later:
                 job()
             except Exception:  # noqa: BLE001  # the next job must run
                 _log.exception("work at the end of a call failed")
+            # Not kept while the next one is waited for: it may hold what a call was given.
+            del job

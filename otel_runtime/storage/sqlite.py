@@ -5,6 +5,7 @@ Rules:
 - WAL with synchronous=FULL: what was acknowledged survives a power cut; NORMAL loses it.
 - A connection never crosses a fork. The child forgets its parent's connections without closing them, because closing one may
   checkpoint a log that the parent still writes.
+- No thread is inside of SQLite when another one forks, or the child would hang on a lock of SQLite's own.
 - SQLite rolls back by itself on a full disk: `in_transaction` is asked before ROLLBACK.
 """
 
@@ -23,10 +24,14 @@ from pathlib import Path
 
 from otel_runtime.errors import StoreError
 from otel_runtime.storage.faults import store_error, translated
+from otel_runtime.storage.fork_guard import ForkGuard
 from otel_runtime.storage.migrations import Migration, migrate
 from otel_runtime.storage.places import prepare
 
 __all__ = ["Database"]
+
+# One for all databases: SQLite's own locks are the process's.
+_UNFORKED = ForkGuard()
 
 
 @dataclass(slots=True)
@@ -125,28 +130,33 @@ class Database:
         with self._lock:
             self._closed = True
             links, self._links = self._links, {}
-        for link in links.values():
-            if link.busy.acquire(blocking=False):
-                try:
-                    link.connection.close()
-                finally:
-                    link.busy.release()
+        with _UNFORKED:
+            for link in links.values():
+                if link.busy.acquire(blocking=False):
+                    try:
+                        link.connection.close()
+                    finally:
+                        link.busy.release()
 
     @contextmanager
     def _transaction(self, begin: str, wait_s: float | None) -> Iterator[sqlite3.Connection]:
-        link, owner = self._link(), os.getpid()
-        if link.joined:
-            with translated(self._path), _part_of(link.connection, owner):
-                yield link.connection
-            return
-        with link.busy:
-            try:
-                self._wait(link, self._busy_timeout_s if wait_s is None else wait_s)
-                with self._transaction_on(link.connection, begin, owner) as connection:
-                    yield connection
-            finally:
-                if self._closed and os.getpid() == owner:
-                    link.connection.close()
+        with _UNFORKED:
+            link, owner = self._link(), os.getpid()
+            if link.joined:
+                with translated(self._path), _part_of(link.connection, owner):
+                    yield link.connection
+                return
+            with link.busy:
+                yield from self._alone(link, begin, wait_s, owner)
+
+    def _alone(self, link: _Link, begin: str, wait_s: float | None, owner: int) -> Iterator[sqlite3.Connection]:
+        try:
+            self._wait(link, self._busy_timeout_s if wait_s is None else wait_s)
+            with self._transaction_on(link.connection, begin, owner) as connection:
+                yield connection
+        finally:
+            if self._closed and os.getpid() == owner:
+                link.connection.close()
 
     @contextmanager
     def _transaction_on(self, connection: sqlite3.Connection, begin: str, owner: int) -> Iterator[sqlite3.Connection]:
@@ -177,7 +187,7 @@ class Database:
         # A thread's ident is used again after its death.
         if link is not None and link.thread() is threading.current_thread():
             return link
-        with self._lock:
+        with _UNFORKED, self._lock:
             if self._closed:
                 raise StoreError(f"state database `{self._path}` was closed by this process", path=str(self._path))
             self._drop_dead_threads()

@@ -21,6 +21,7 @@ from otel_runtime.wrap.twice import inner_plan, merged_options
 __all__ = ["decorate"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+_DISPATCHING = functools.singledispatchmethod
 
 
 def decorate(kind: Kind, options: Options, fn: F) -> F:
@@ -38,7 +39,8 @@ def decorate(kind: Kind, options: Options, fn: F) -> F:
     if descriptor is not None:
         return descriptor  # type: ignore[no-any-return]  # of the same type
     if not callable(fn):
-        raise TypeError(f"expected a function to decorate, got `{type(fn).__name__}`")
+        below = "; put the decorator below it, and on each function that is registered" if isinstance(fn, _DISPATCHING) else ""
+        raise TypeError(f"expected a function to decorate, got `{type(fn).__name__}`{below}")
     inner = inner_plan(kind, fn)
     if inner is not None:
         merged = merged_options(inner, options)

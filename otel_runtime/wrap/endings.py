@@ -67,13 +67,19 @@ def end_from_anywhere(call: Call, error: BaseException, meter: StreamMeter | Non
     done = allocate_lock()
     done.acquire()
 
+    # Popped by the job, so that the arguments are let go of when `close` returns, as they would be undecorated.
+    held = [call]
+
     def job() -> None:
+        ending = held.pop()
         try:
-            _finish(call, error, NOTHING, meter)
+            _finish(ending, error, NOTHING, meter)
         finally:
+            settles = [ending] if ending.must_settle else []
+            del ending
             done.release()
-        if call.must_settle:
-            drive(settle(call, completed=False))
+        if settles:
+            drive(settle(settles[0], completed=False))
 
     try:
         call.active.later(job)

@@ -35,11 +35,14 @@ _known: WeakKeyDictionary[type, dict[Kind, Follow | None]] = WeakKeyDictionary()
 def follower(kind: Kind, result: Any) -> Follow | None:
     """What follows a returned value; None when it is a plain result."""
     shape = type(result)
-    if shape in _PLAIN:
+    try:
+        if shape in _PLAIN:
+            return None
+        by_kind = _known.get(shape)
+        if by_kind is None:
+            by_kind = _known.setdefault(shape, {})
+    except Exception:  # noqa: BLE001  # a metaclass of the application's failed while its class was looked up: then it is left alone
         return None
-    by_kind = _known.get(shape)
-    if by_kind is None:
-        by_kind = _known.setdefault(shape, {})
     if kind not in by_kind:
         by_kind[kind] = _choose(kind, shape)
     found = by_kind[kind]

@@ -57,10 +57,17 @@ class _Callable(_Base):  # type: ignore[misc]  # wrapt's classes are untyped
         bind = getattr(type(self.__wrapped__), "__get__", None)
         if bind is None:
             return self
+        bound = bind(self.__wrapped__, instance, owner)
         # What binds as a method, such as a function under `functools.lru_cache`, binds with its plan.
-        return (
-            MethodType(self, instance) if isinstance(bind(self.__wrapped__, instance, owner), MethodType) and instance is not None else self
-        )
+        if isinstance(bound, MethodType) and instance is not None:
+            return self if bound is self.__wrapped__ else MethodType(self, instance)
+        # A descriptor of the application's own gives what it gives.
+        return self if bound is self.__wrapped__ or isinstance(bound, MethodType) else bound
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        named = getattr(type(self.__wrapped__), "__set_name__", None)
+        if named is not None:
+            named(self.__wrapped__, owner, name)
 
     def __repr__(self) -> str:
         return repr(self.__wrapped__)

@@ -206,8 +206,8 @@ def stepped(life: Life, source: Generator[Any, Any, Any]) -> Generator[Any, Any,
                 see(item)
             try:
                 sent = yield item
-            except GeneratorExit:
-                _under(life, source.close)
+            except GeneratorExit as leaving:
+                _under(life, source.close, leaving)
                 raise
             except BaseException as error:  # noqa: BLE001  # thrown in by the consumer, handed to the source
                 step = partial(source.throw, error)
@@ -248,8 +248,8 @@ def async_stepped(
                     see(item)
                 try:
                     sent = yield item
-                except GeneratorExit:
-                    await _closed_under(life, source)
+                except GeneratorExit as leaving:
+                    await _closed_under(life, source, leaving)
                     raise
                 except BaseException as error:  # noqa: BLE001  # thrown in by the consumer, handed to the source
                     step = partial(source.athrow, error)
@@ -267,20 +267,32 @@ def async_stepped(
     return stream
 
 
-def _under(life: Life, run: Callable[[], object]) -> None:
+def _under(life: Life, run: Callable[[], object], leaving: GeneratorExit) -> None:
     tokens = life.enter()
     try:
         run()
+    except BaseException as error:
+        _forget(error, leaving)
+        raise
     finally:
         life.leave(tokens)
 
 
-async def _closed_under(life: Life, source: Any) -> None:
+async def _closed_under(life: Life, source: Any, leaving: GeneratorExit) -> None:
     close = getattr(source, "aclose", None)
     if close is None:
         return
     tokens = life.enter()
     try:
         await close()
+    except BaseException as error:
+        _forget(error, leaving)
+        raise
     finally:
         life.leave(tokens)
+
+
+def _forget(error: BaseException, leaving: GeneratorExit) -> None:
+    """The source knows nothing of the exit that our own frame was left by."""
+    if error.__context__ is leaving:
+        error.__context__ = None
