@@ -133,13 +133,18 @@ def _reload(event: Event) -> _Finding:
 
 
 def _facts(settings: Settings) -> list[_Finding]:
+    from otel_runtime.errors import ConfigError
     from otel_runtime.runtime.build import load_configured_policy
     from otel_runtime.runtime.engines import has_policy
     from otel_runtime.runtime.facts import describe_facts
 
     if not has_policy(settings):
         return []
-    return [_Finding("ok", "facts", describe_facts(settings, load_configured_policy(settings)))]
+    try:
+        policy = load_configured_policy(settings)
+    except ConfigError:
+        policy = None  # said above; a policy that cannot be read may ask people
+    return [_Finding("ok", "facts", describe_facts(settings, policy))]
 
 
 def _telemetry(settings: Settings) -> list[_Finding]:

@@ -12,6 +12,7 @@ Theory of operation:
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import threading
@@ -34,6 +35,7 @@ from otel_runtime.storage.transactions import Statements, Transactions
 
 __all__ = ["SqlFacts"]
 
+_log = logging.getLogger(__name__)
 _REPLAYS: Final = 64
 _DEAF: Final = 10_000
 
@@ -121,6 +123,9 @@ class SqlFacts:
                 return self._session_view(statements, needs, counters)
         except StoreError as error:
             return FactsView(failure=str(error))
+        except Exception as error:  # noqa: BLE001  # rows that something else changed may hold anything; then nothing is known
+            _log.exception("facts: what `%s` holds cannot be read", self._store.place)
+            return FactsView(failure=f"the facts in `{self._store.place}` cannot be read ({type(error).__name__})")
 
     def begin(self, start: Start, now: datetime) -> Hold | None:
         """Record the start of a body, all or nothing; None when a limit was reached meanwhile.

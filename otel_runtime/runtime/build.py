@@ -25,6 +25,7 @@ from otel_runtime.policy.loading import LoadedPolicy, load_policy
 from otel_runtime.runtime.engines import configured_engine
 from otel_runtime.runtime.facts import facts_kind, open_facts
 from otel_runtime.runtime.later import Later
+from otel_runtime.runtime.noting import LiveWitness
 from otel_runtime.runtime.protected import protected_paths
 from otel_runtime.runtime.redeciding import redecide_with
 from otel_runtime.runtime.reloading import Loaded, Reloader, require_watchfiles
@@ -176,9 +177,10 @@ def _guard(
     settings: Settings, live: LiveEngine, policy: LoadedPolicy | None, approvals: ApprovalService, facts: MemoryFacts | SqlFacts
 ) -> Guard:
     decisions = DecisionLog(approvals.database, approvals.audit)
-    # A reloaded policy may ask where values were seen, also those of before.
-    watches = settings.policy_reload or (policy is not None and policy.engine.watches_values)
-    return Guard(live, facts, approvals, decisions, facts if watches else None)
+    # A policy that is reloaded may ask where values were seen, also those of before.
+    watches = policy is not None and policy.engine.watches_values
+    witness = LiveWitness(facts, policy) if settings.policy_reload else facts if watches else None
+    return Guard(live, facts, approvals, decisions, witness)
 
 
 def _reloader(
@@ -198,6 +200,8 @@ def _reloader(
             )
         if not guard.facts.blocking and settings.facts == "auto" and facts_kind(settings, changed) != "memory":
             _log.warning("the changed policy asks people, and facts stay in memory until the next start: set `facts: sqlite`")
+        if isinstance(guard.witness, LiveWitness):
+            guard.witness.follow(changed)
         return changed, engine
 
     return Reloader(settings.name, live, policy, load, watched, partial(tell_reload, active, guard))

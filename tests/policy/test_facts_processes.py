@@ -261,6 +261,19 @@ class TestAway:
         assert "tool:x" in seen["t"]["bob@corp.example"]
 
 
+class TestChangedFromOutside:
+    def test_nothing_is_known(self, open_facts: Open) -> None:
+        """Rows that something else changed make facts unknown and let nothing begin; they never raise while reading."""
+        facts = open_facts()
+        assert facts.begin(start(), now()) is not None
+        with facts._store.writing() as statements:
+            statements.run("UPDATE facts_counters SET total = 'much'")
+        assert "cannot be read" in facts.peek(Needs((KEY,)), now()).failure
+        with pytest.raises(ArithmeticError):
+            facts.begin(start(), now())
+        facts.close()
+
+
 class TestEventLoop:
     def test_never_held_up(self, locked_file: tuple[SqlFacts, sqlite3.Connection]) -> None:
         """On an event loop noting and giving back only queue; another thread writes, in order."""

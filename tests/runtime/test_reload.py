@@ -407,6 +407,25 @@ class TestPendingApprovals:
         assert ["PolicyDenied"] == results
 
 
+class TestOrigins:
+    ASKS = ALLOW + "  - {id: o, tool: pay, args: {amount: {origin: {any_of: ['tool:ok']}}}, decision: deny}\n"
+
+    def test_a_policy_that_begins_to_ask(self, here: Path) -> None:
+        """In a session from before it is unknown what tools had returned, and what depends on it is refused; later sessions are known."""
+        runtime = watching()
+
+        @rt.agent(session="session")
+        def agent(session: str, *, reads: bool) -> bool:
+            if reads:
+                ok()
+            return runs(lambda: pay(1))
+
+        assert agent("before", reads=True)
+        (here / "policy" / "main.yaml").write_text(self.ASKS)
+        until(lambda: report(runtime)["loaded"] == 1)
+        assert (False, False, True) == (agent("before", reads=False), agent("reads", reads=True), agent("new", reads=False))
+
+
 class TestSeen:
     def test_events_audit_and_doctor(self, here: Path) -> None:
         """Subscribers, the audit and `doctor` tell of what was put in force and what was refused, with digests and the fault."""
@@ -424,16 +443,19 @@ class TestSeen:
         until(lambda: report(runtime)["loaded"] == 2)
         path.write_text(BROKEN + "#\n")
         until(lambda: report(runtime)["rejected"] == 2)
+        (here / "otel-runtime.yaml").write_text("policy: policy\n")
+        assert "refused by process" in self.doctor()["policy reload"]
         path.write_text(DENY)
         until(lambda: report(runtime)["loaded"] == 3)
         assert runtime.approvals is not None
         assert runtime.approvals.audit.verify().sound
         kinds = [event.kind for event in runtime.approvals.audit.events("policy of otel-runtime")]
         assert ["policy.loaded", "policy.rejected"] * 2 + ["policy.loaded"] == kinds
-        (here / "otel-runtime.yaml").write_text("policy: policy\n")
+        assert "put in force by process" in self.doctor()["policy reload"]
+
+    def doctor(self) -> dict[str, str]:
         done = subprocess.run([sys.executable, "-m", "otel_runtime", "doctor", "--json"], capture_output=True, text=True, check=False)
-        findings = {finding["what"]: finding for finding in json.loads(done.stdout)}
-        assert "put in force by process" in findings["policy reload"]["detail"]
+        return {finding["what"]: finding["detail"] for finding in json.loads(done.stdout)}
 
     def test_metric(self, here: Path) -> None:
         """Reloads are counted by what became of them."""
