@@ -110,7 +110,8 @@ def _trace_event(raw: Mapping[str, object]) -> TraceEvent:
     kind = text(raw, "type")
     given = mapping(raw.get("attributes") or {}, "attributes")
     attributes = {key: value for key, value in given.items() if key not in CONTROL}
-    attributes |= present(event__source=ViteHub.name, event__kind=kind)
+    # An entry of a log has a number; it tells a repetition of it.
+    attributes |= present(event__source=ViteHub.name, event__kind=kind, event__seq=integer(raw, "sequence"))
     return TraceEvent(text(raw, "name"), TYPES.get(kind, "lifecycle"), instant(raw.get("timestamp")), _trace(raw.get("trace")), attributes)
 
 

@@ -165,22 +165,20 @@ class Projector:
         self._teller.count(event)
         seen, now = see(event), nanoseconds(event.timestamp) or clock
         if event.attributes.get("session.ended") is True:
-            self._tell(event, self._turn_of(seen.session), now)
+            self._tell(event, seen, self._runs.get(self._turn_of(seen.session) or ""), now)
             self._close_session(seen, event, now, clock)
             return
         run_id = seen.run or self._turn_of(seen.session)
         run = None if run_id is None else self._runs.get(run_id)
-        if "log.level" in event.attributes or "component.status" in event.attributes:
-            self._tell(event, run_id, now)
         if run_id is None:
             self._without_run(event, seen, now, clock)
-            return
-        if run := run or self._arrive(run_id, seen, event, now, clock):
+        elif run := run or self._arrive(run_id, seen, event, now, clock):
             self._apply(run, seen, event, now, clock)
+        if "log.level" in event.attributes or "component.status" in event.attributes:
+            self._tell(event, seen, run, now)
 
-    def _tell(self, event: TraceEvent, run_id: str | None, now: int) -> None:
-        run = None if run_id is None else self._runs.get(run_id)
-        self._teller.tell(event, event.trace if run is None else run.unit.span, now)
+    def _tell(self, event: TraceEvent, seen: Seen, run: Run | None, now: int) -> None:
+        self._teller.tell(event, event.trace if run is None else run.places.get(seen.step or "", run.unit.span), now)
 
     def _forget_again(self) -> None:
         if self._again is not None and self._again_at is not None and self._agains:

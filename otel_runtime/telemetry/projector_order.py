@@ -44,7 +44,8 @@ def _key(event: TraceEvent) -> tuple[object, ...] | None:
     if isinstance(event_id, str):
         return facts.get("event.source"), event_id, event.name
     if type(seq) is int:
-        return facts.get("event.source"), facts.get("run.id"), seq, event.name
+        stream = facts.get("run.id") or (event.trace.id if event.trace else None)
+        return facts.get("event.source"), stream, seq, event.name
     return None
 
 
