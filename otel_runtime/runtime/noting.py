@@ -7,8 +7,6 @@ depends on them fails closed until the session ends.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from otel_runtime.values.action import Unreadable
@@ -36,8 +34,7 @@ class LiveWitness:
     def __init__(self, facts: Witness, policy: LoadedPolicy | None) -> None:
         self._facts = facts
         self._asks = _asks(policy)
-        self._marked: OrderedDict[str, None] = OrderedDict()
-        self._lock = threading.Lock()
+        self._marked: set[str] = set()
 
     def follow(self, policy: LoadedPolicy | None) -> None:
         """Another policy comes into force; called before it does, so that nothing is missed in between."""
@@ -48,18 +45,13 @@ class LiveWitness:
         if self._asks:
             self._facts.saw(session, source, value)
             return
-        with self._lock:
-            known = session in self._marked
-            self._marked[session] = None
-            self._marked.move_to_end(session)
-            if len(self._marked) > _REMEMBERED:
-                self._marked.popitem(last=False)
-        if not known:
-            self._facts.saw(session, _EVERYWHERE, _ANYTHING)
-
-    def after_fork(self) -> None:
-        """In a forked child: another thread of the parent may have held the lock."""
-        self._lock = threading.Lock()
+        if session in self._marked:
+            return
+        # No lock: each step is whole by itself, and marking a session twice changes nothing.
+        if len(self._marked) >= _REMEMBERED:
+            self._marked.clear()
+        self._marked.add(session)
+        self._facts.saw(session, _EVERYWHERE, _ANYTHING)
 
 
 def _asks(policy: LoadedPolicy | None) -> bool:
