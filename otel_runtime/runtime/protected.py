@@ -11,7 +11,8 @@ __all__ = ["protected_paths"]
 
 
 def protected_paths(settings: Settings) -> tuple[Path, ...]:
-    """The state database with its key and side files, and the settings file."""
+    """The state database with its key and side files, the settings file, and what engines of other languages are given."""
     state = settings.state
     beside = [state.with_name(state.name + ending) for ending in ("-wal", "-shm", "-journal")]
-    return (state, key_path_for(state), *beside, *(() if settings.file is None else (settings.file,)))
+    named = [path for path in (settings.file, settings.opa_token_file) if path is not None]
+    return (state, key_path_for(state), *beside, *named, *settings.cedar)

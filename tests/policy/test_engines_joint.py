@@ -11,11 +11,15 @@ import pytest
 import otel_runtime as rt
 from otel_runtime.cli.main import main
 from otel_runtime.errors import PolicyDenied
+from otel_runtime.integrations.claude_code_rules import rules_for
 from otel_runtime.policy.engine_cedar import load_cedar
 from otel_runtime.policy.engine_joint import JointEngine
 from otel_runtime.policy.facts_memory import MemoryFacts
 from otel_runtime.policy.loading import load_policy_text
 from otel_runtime.runtime.build import build_runtime
+from otel_runtime.runtime.engines import configured_engine
+from otel_runtime.runtime.protected import protected_paths
+from otel_runtime.settings.loading import load_settings
 from otel_runtime.settings.model import Settings
 from otel_runtime.values.action import Action
 from otel_runtime.values.decision import Decision
@@ -148,3 +152,49 @@ class TestSettings:
         said = capsys.readouterr().out
         assert "rules.cedar" in said
         assert "OPA at http://127.0.0.1:9/v1/data/a" in said
+
+
+class TestProtection:
+    def test_files_of_engines(self, tmp_path: Path) -> None:
+        """No rule opens the Cedar policies or the token of OPA."""
+        for name in ("a.cedar", "token"):
+            (tmp_path / name).write_text("permit (principal, action, resource);" if name == "a.cedar" else "t")
+        settings = Settings(
+            state=tmp_path / "state" / "s.db", cedar=(tmp_path / "a.cedar",), opa="http://127.0.0.1:1/", opa_token_file=tmp_path / "token"
+        )
+        text = f"version: 1\ndefault: deny\nrules:\n- {{id: a, tool: w, args: {{path: {{under: '{tmp_path}'}}}}, decision: allow}}\n"
+        engine = load_policy_text(text, protected=protected_paths(settings)).engine
+        verdicts = [
+            engine.decide(Action("tool", "w", {"path": str(tmp_path / name)}), None, NOW).decision.value
+            for name in ("notes", "a.cedar", "token")
+        ]
+        assert ["allow", "deny", "deny"] == verdicts
+
+
+class TestHooks:
+    def test_a_hook_decides_by_cedar(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A host's hook asks Cedar as a program does, beside our rules and alone, and each time anew."""
+        (tmp_path / ".git").mkdir()
+        (tmp_path / "a.cedar").write_text('permit (principal, action, resource == Tool::"Read");')
+        (tmp_path / "p.yaml").write_text("version: 1\ndefault: allow\nrules:\n- {id: a, tool: Bash, decision: deny}\n")
+        monkeypatch.chdir(tmp_path)
+        for settings in ("cedar: a.cedar\n", "cedar: a.cedar\npolicy: p.yaml\n"):
+            (tmp_path / "otel-runtime.yaml").write_text(settings)
+            for _ in range(2):
+                engine = rules_for("Read", load_settings).engine
+                assert engine is not None
+                verdicts = [
+                    engine.decide(Action("tool", name, session="s"), None, NOW).decision.value for name in ("Read", "Bash", "Write")
+                ]
+                assert ["allow", "deny", "deny"] == verdicts
+
+    def test_plain_http_to_another_machine(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Answers of a policy server over plain HTTP from elsewhere are possible and warned about."""
+        for url, warned in (
+            ("http://opa.corp.example/v1/data/a", True),
+            ("https://opa.corp.example/", False),
+            ("http://127.0.0.1:8181/", False),
+        ):
+            caplog.clear()
+            configured_engine(Settings(state=tmp_path / "s.db", opa=url), None)
+            assert warned is ("plain HTTP" in caplog.text)
