@@ -259,6 +259,15 @@ class TestGaps:
         calls = [call("fetch", args=None, gaps=frozenset({NOT_CAPTURED})), call(at=1), call("send", 2)]
         assert [(NOT_CAPTURED,), "deny", "deny"] == verdicts(rules, *calls, default="allow")
 
+    def test_a_call_nobody_can_read_that_did_not_run(self) -> None:
+        """A call that is not replayable and did not run leaves nothing."""
+        rules = (
+            "  - {id: url, tool: fetch, args: {url: {eq: x}}, decision: deny}\n"
+            "  - {id: after, tool: pay, after: {label: untrusted}, decision: deny}\n"
+        )
+        calls = [call("fetch", args=None, gaps=frozenset({NOT_CAPTURED}), ran=False), call(at=1)]
+        assert [(NOT_CAPTURED,), "allow"] == verdicts(rules, *calls, default="allow")
+
     def test_words_of_the_user(self) -> None:
         """What `session.user_said` added stands in no trace, so a value that only the user could have named is not judged."""
         rules = "  - {id: known, tool: pay, args: {to: {origin: user}}, decision: allow}\n"
