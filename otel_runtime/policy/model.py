@@ -124,7 +124,9 @@ class Test(_Strict):
     reads_only: Readers = Field(None, description="The same, with options that only read.")
     may_run: Programs = Field(None, description="A shell command that could run one of these programs.")
     sql: Given[SqlTest] = Field(None, description="One query that only reads tables of these schemas.")
-    origin: Given[OriginTest] = Field(None, description="Where the value was seen: user, config, tool:NAME or unseen.")
+    origin: Given[OriginTest] = Field(
+        None, description="Where the value was seen: user, config, trusted, label:NAME, tool:NAME, tool:NAME/FIELD or unseen."
+    )
     some: Given[Test] = Field(None, description="At least one element fits.")
     every: Given[Test] = Field(None, description="There is at least one element, and all fit.")
     none: Given[Test] = Field(None, description="No element fits.")
@@ -260,7 +262,7 @@ class Tool(_Strict):
 
     tags: NameOrMany = Field((), description="Words rules can ask for.")
     adds: NameOrMany = Field((), description="Labels that come onto the session when the body starts.")
-    trusted_source: bool = Field(False, description="Its results count as trusted.")
+    trusted_source: bool = Field(False, description="Its results count as known to the person: origin `trusted`.")
     args: Given[dict[str, TypeText]] = Field(None, description="Arguments and their types; a call that does not fit is denied.")
 
 
