@@ -2,7 +2,8 @@ r"""Shell commands, read so narrowly that sh, bash, dash and zsh cannot read the
 
 The language: plain words, '...' and "..." without expansions, joined by `&&`, `||`, `|`, `;` and newlines. Everything that could run, write
 or expand something else has a character of its own or stands in command position, so it is refused by what is *allowed*, not by a list of
-what is dangerous: `$ ` \\ < > & ( ) { } [ ] * ? ! # ^` and `~` at the start of a word, assignments, reserved words, control characters.
+what is dangerous: `$ ` \\ < > & ( ) { } [ ] * ? ! # ^` and `~` at the start of a word, assignments, reserved words, control characters. Only
+in "..." a backslash may stand in front of what it does not escape (POSIX, 2.2.3): there it is one, such as in "a\|b".
 
 A grammar such as tree-sitter-bash would parse more, only for us to refuse it: every node beyond this language means "unknown" anyway.
 """
@@ -20,7 +21,7 @@ MAX_COMMAND: Final = 16 << 10
 # One token at a time; what none of them takes is not understood. `~` only inside of a word such as HEAD~1, where no shell expands it.
 _TOKEN: Final = re.compile(
     r"""(?P<blank>[ \t]+)|(?P<next>&&|\|\|(?!\|)|\|(?![&|])|;(?!;)|\n)"""
-    r"""|(?P<plain>(?:[A-Za-z0-9_@%+=:,./-]|(?<=[A-Za-z0-9])~(?=[0-9]))+)|'(?P<single>[^']*)'|"(?P<double>[^"$`\\!]*)\""""
+    r"""|(?P<plain>(?:[A-Za-z0-9_@%+=:,./-]|(?<=[A-Za-z0-9])~(?=[0-9]))+)|'(?P<single>[^']*)'|"(?P<double>(?:[^"$`\\!]|\\[^"$`\\!\n])*)\""""
 )
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 # In command position these begin something else than a command, or change what later words mean.
