@@ -35,6 +35,11 @@ _NAMES_A_SESSION: Final = frozenset(
     {"external_task_pending", "external_task_completed", "task_updated", "context_compacted", "persistence_failed"}
 )
 _SUBAGENT: Final = frozenset({"subagent_start", "subagent_progress", "subagent_end"})
+# Span events of which many may come; each is counted, the first of them are recorded.
+_CAPPED: Final = frozenset(
+    "task_updated memory_stored memory_recalled memories_searched memory_cleared goal_extracted goal_progress goal_achieved"
+    " context_compacted subagent_progress".split()
+)
 _YES: Final = frozenset({"approve", "approved", "auto_approve", "auto_approved", "autoapprove", "allow"})
 
 
@@ -72,6 +77,8 @@ class A3S(Reader):
             attributes.update(_FACTS[tag](fields))
         if within:
             attributes.update(within)
+        if tag in _CAPPED:
+            attributes["event.capped"] = True
         if tag == "end":
             if session.child:
                 # The run of a sub-agent ends with SubagentEnd, which also says whether it succeeded.
@@ -100,6 +107,8 @@ class A3S(Reader):
         if tag == "subagent_start":
             above = self._sessions.above(child)
             facts |= present(parent__run__id=above.run if above else None, parent__id=above.innermost() if above else None)
+        if tag in _CAPPED:
+            facts["event.capped"] = True
         if tag == "subagent_end":
             facts["run.outcome"] = "completed" if flag(fields, "success") is not False else "failed"
             child.end()

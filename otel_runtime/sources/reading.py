@@ -27,6 +27,7 @@ CONTROL = frozenset(
         "component.kind",
         "component.name",
         "component.status",
+        "event.capped",
         "event.often",
         "event.seq",
         "event.source",

@@ -95,6 +95,7 @@ _CONSUMED: Final = frozenset(
         "run.outcome",
         "step.ended_at",
         "event.id",
+        "event.capped",
         "event.often",
         "event.seq",
         "error.type",

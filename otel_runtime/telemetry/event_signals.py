@@ -44,6 +44,11 @@ class Component(NamedTuple):
 class Signals(Protocol):
     """Where the projector sends what is no span."""
 
+    @property
+    def measures(self) -> bool:
+        """True when durations go anywhere; else nobody need say them."""
+        ...
+
     def events(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Count events by vocabulary and kind."""
         ...
@@ -80,6 +85,8 @@ class Signals(Protocol):
 class LogSignals:
     """No metrics; log records go to the logger `otel_runtime.events`."""
 
+    measures: bool = False
+
     def events(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Nothing."""
 
@@ -115,6 +122,7 @@ class EventSignals(LogSignals):
     """
 
     def __init__(self, recorder: Recorder, logs: EventLogs | None = None) -> None:
+        self.measures = recorder.on
         self._recorder = recorder
         self._logs = logs
         self._meters = Meters(recorder)

@@ -156,7 +156,8 @@ class Projector:
         clock = self._clock()
         if clock >= self._sweep_at:
             self._sweep(clock)
-        if event.attributes.get("stream.ended") is True:
+        special = event.type != "run"
+        if special and event.attributes.get("stream.ended") is True:
             self._settle()
             return
         if reason := self._unwanted(event):
@@ -164,7 +165,7 @@ class Projector:
             return
         self._teller.count(event)
         seen, now = see(event), nanoseconds(event.timestamp) or clock
-        if event.attributes.get("session.ended") is True:
+        if special and event.attributes.get("session.ended") is True:
             self._tell(event, seen, self._runs.get(self._turn_of(seen.session) or ""), now)
             self._close_session(seen, event, now, clock)
             return
@@ -174,7 +175,7 @@ class Projector:
             self._without_run(event, seen, now, clock)
         elif run := run or self._arrive(run_id, seen, event, now, clock):
             self._apply(run, seen, event, now, clock)
-        if "log.level" in event.attributes or "component.status" in event.attributes:
+        if "log.level" in event.attributes or (special and "component.status" in event.attributes):
             self._tell(event, seen, run, now)
 
     def _tell(self, event: TraceEvent, seen: Seen, run: Run | None, now: int) -> None:

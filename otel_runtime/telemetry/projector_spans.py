@@ -86,20 +86,21 @@ class TracerSpans:
     def start(self, name: str, attributes: Attributes, at_ns: int, parent: SpanPort | TraceRef | None, *, client: bool = False) -> SpanPort:
         """Start a span under another one, under a place in a foreign trace, or as a root."""
         kind = SpanKind.CLIENT if client else SpanKind.INTERNAL
-        # A copy: the span keeps it, and so does whoever gave it.
+        # Not copied: whoever gave them keeps what was said in the same dictionary, and changes it only as the span is changed.
+        own = attributes if type(attributes) is dict else dict(attributes)
         if isinstance(parent, _TracerSpan):
-            return _TracerSpan(self._spans.start(name, kind, lambda: dict(attributes), parent.context, parent.span, (), at_ns))
+            return _TracerSpan(self._spans.start(name, kind, lambda: own, parent.context, parent.span, (), at_ns))
         if not isinstance(parent, TraceRef):
             # An empty context: a foreign run is no child of whatever happens to read its events.
-            return _TracerSpan(self._spans.start(name, kind, lambda: dict(attributes), _EMPTY, INVALID_SPAN, (), at_ns))
+            return _TracerSpan(self._spans.start(name, kind, lambda: own, _EMPTY, INVALID_SPAN, (), at_ns))
         if not parent.parent_id and self._given is not None and self._rooted is not None:
             # The projector's lock keeps this pair of lines together.
             self._given.trace_id = otel_ids(parent)[0]
-            return _TracerSpan(self._rooted.start(name, kind, lambda: dict(attributes), _EMPTY, INVALID_SPAN, (), at_ns))
+            return _TracerSpan(self._rooted.start(name, kind, lambda: own, _EMPTY, INVALID_SPAN, (), at_ns))
         around = _remote(parent)
         flags: Attributes = {} if parent.parent_id else {SYNTHETIC: True}
         context = set_span_in_context(around, _EMPTY)
-        return _TracerSpan(self._spans.start(name, kind, lambda: {**attributes, **flags}, context, around, (), at_ns))
+        return _TracerSpan(self._spans.start(name, kind, lambda: {**own, **flags}, context, around, (), at_ns))
 
     def place(self, parent: SpanPort | TraceRef | None) -> Context:
         """The context of a span, or of a place in a foreign trace, for what is measured or logged there."""

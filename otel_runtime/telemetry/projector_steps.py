@@ -35,6 +35,8 @@ __all__ = ["RunWriter", "ending_of"]
 
 _NOTHING: Final[Attributes] = MappingProxyType({})
 _EARLY: Final = 64
+# Span events of one name in one run where the source says that they come in numbers: they must not push out what else happened.
+_ALIKE: Final = 64
 # Endings that have a beginning. Any other name with a step of its own is a step without length.
 _ENDS: Final = (".finish", ".finished", ".end", ".completed", ".failed", ".error", ".cancelled")
 # What is measured of a unit; where its name stands.
@@ -57,13 +59,14 @@ class RunWriter:
     def __init__(self, spans: Spans, signals: Signals, max_steps: int, max_events: int, mask: Mask | None = None) -> None:
         self._spans = spans
         self._signals = signals
+        self._measures = signals.measures
         self._mask = mask
         self._max_steps, self._max_events = max_steps, max_events
 
     def open(self, run_id: str, event: TraceEvent, seen: Seen, now: int, parent: SpanPort | TraceRef | None, flags: Attributes) -> Run:
         """Start a run's span."""
         name = run_name(event, "")
-        facts = {**self._facts(event), names.OPERATION: name.split(" ")[0], **flags}
+        facts: dict[str, Value] = {**self._facts(event), names.OPERATION: name.split(" ")[0], **flags}
         unit = Unit(self._spans.start(name, facts, now, parent), now, name, "", facts, "run")
         return Run(run_id, unit, seen.session, seen.announced, last_ns=now, named=" " in name)
 
@@ -82,7 +85,7 @@ class RunWriter:
     def start_late(self, run: Run, start: Held, seen: Seen, end: Held | None, flags: Attributes) -> None:
         """A whole step of a run that has ended."""
         label = step_name(start.event, seen.kind)
-        facts = {**self._facts(start.event), **label.attributes, **flags}
+        facts: dict[str, Value] = {**self._facts(start.event), **label.attributes, **flags}
         parent = run.places.get(seen.parent or "", run.unit.span)
         span = self._spans.start(label.text, facts, start.at_ns, parent, client=seen.kind == "model")
         unit = Unit(span, start.at_ns, label.text, label.key, facts, seen.kind, _subject(facts, seen.kind, label.key))
@@ -152,7 +155,11 @@ class RunWriter:
             self.decide(run, seen, facts, now)
             return
         run.totalled = run.totalled or "usage.total.input_tokens" in event.attributes
-        run.unit.span.update({key: value for key, value in facts.items() if key.startswith("gen_ai.")})
+        # Before the span is told: what it says already is not said again on the event.
+        news = self._facts(event, run.unit.said)
+        own = {key: value for key, value in facts.items() if key.startswith("gen_ai.")}
+        run.unit.span.update(own)
+        run.unit.said.update(own)
         self._use(run.unit, run, facts, event)
         if seen.outcome is not None and seen.final:
             run.write_tail(run.unit)
@@ -161,9 +168,10 @@ class RunWriter:
             unit = run.innermost()
             if unit is not run.unit:
                 unit.error = error_type(event)
-            self._event(run, unit, event, now, keep=True)
+                news = self._facts(event, unit.said)
+            self._event(run, unit, event, news, now, keep=True)
             return
-        self._event(run, run.unit, event, now, keep=seen.failure or seen.outcome is not None)
+        self._event(run, run.unit, event, news, now, keep=seen.failure or seen.outcome is not None)
         if seen.failure:
             run.failure = error_type(event)
 
@@ -190,13 +198,14 @@ class RunWriter:
             return
         facts = self._facts(event, unit.said)
         unit.span.update(facts)
+        unit.said.update(facts)
         if seen.kind == "approval" and type(answer := event.attributes.get("approval.answer")) is str:
             unit.answer = answer
             return
         if "step.ended_at" in event.attributes:
             unit.ended_hint_ns = nanoseconds(event.attributes["step.ended_at"]) or unit.ended_hint_ns
         else:
-            run.record(unit, sanitize.name(event.name), facts, now, self._max_events, keep=False)
+            self._event(run, unit, event, facts, now)
         self._use(unit, run, facts, event)
 
     def _say_and_end(self, run: Run, step: str, unit: Unit, seen: Seen, event: TraceEvent, now: int) -> None:
@@ -211,7 +220,10 @@ class RunWriter:
 
     def _open_step(self, run: Run, seen: Seen, step: str, event: TraceEvent, now: int, flags: Attributes = _NOTHING) -> Unit:
         label = step_name(event, seen.kind)
-        facts = {**self._facts(event), **label.attributes, **flags}
+        facts = self._facts(event)
+        facts.update(label.attributes)
+        if flags:
+            facts.update(flags)
         parent = run.places.get(seen.parent, run.unit.span) if seen.parent else run.unit.span
         above = run.find(seen.parent, "") if seen.kind == "tool" and seen.parent else None
         if above is not None and above.kind == "model" and above.ended_hint_ns is None:
@@ -247,6 +259,8 @@ class RunWriter:
     def _close(self, unit: Unit, at_ns: int, error: str | None, outcome: str | None, facts: Attributes = _NOTHING) -> None:
         """End a span, and measure what it was."""
         unit.end(at_ns, error, outcome, facts)
+        if not self._measures:
+            return
         operation = _OPERATIONS.get(unit.kind)
         if operation is None:
             if unit.kind == "approval":
@@ -281,9 +295,12 @@ class RunWriter:
             self._resolve(unit, held.event.attributes.get("approval.outcome"), {})
         self._end_step(run, step, unit, seen, held.event, held.at_ns)
 
-    def _event(self, run: Run, unit: Unit, event: TraceEvent, now: int, *, keep: bool = False) -> None:
-        # What the span says already is not said again.
-        run.record(unit, sanitize.name(event.name), self._facts(event, unit.said), now, self._max_events, keep=keep)
+    def _event(self, run: Run, unit: Unit, event: TraceEvent, news: Attributes, now: int, *, keep: bool = False) -> None:
+        """A span event; of a kind that comes again and again only the first, the others are counted."""
+        if "event.capped" in event.attributes and run.enough(event.name, _ALIKE):
+            unit.count(event.name)
+            return
+        run.record(unit, sanitize.name(event.name), news, now, self._max_events, keep=keep)
 
     def _facts(self, event: TraceEvent, said: Attributes = _NOTHING) -> dict[str, Value]:
         return attributes_of(event, said, self._mask)

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry import sanitize
-from otel_runtime.telemetry.event_attributes import AMBIGUOUS, Attributes
+from otel_runtime.telemetry.event_attributes import AMBIGUOUS, Attributes, Value
 from otel_runtime.telemetry.projector_spans import SpanPort
 from otel_runtime.values.trace import TraceEvent
 
@@ -65,7 +65,7 @@ class Unit:
         started_ns: Its start; it never ends before.
         name: Its name.
         label: Tells two steps of one id apart; empty when nothing does.
-        said: Attributes the span started with.
+        said: Attributes that were set so far.
         kind: What sort of step it is; `run` for a run.
         subject: Name of the tool, model or agent, for measurements.
         ended_hint_ns: When its own work was over, where that is known before its end event.
@@ -81,7 +81,7 @@ class Unit:
     started_ns: int
     name: str
     label: str
-    said: Attributes
+    said: dict[str, Value]
     kind: UnitKind
     subject: str = ""
     ended_hint_ns: int | None = None
@@ -162,6 +162,7 @@ class Run:
         open_steps: Units in `steps`.
         tokens: Sums of what its model calls used, input and output.
         totalled: True when the source told the sums itself.
+        names_seen: Span events so far, by name.
         named: True once its span has the name of an agent or workflow.
     """
 
@@ -186,7 +187,17 @@ class Run:
     open_steps: int = 0
     tokens: Counter[str] = field(default_factory=Counter)
     totalled: bool = False
+    names_seen: dict[str, int] = field(default_factory=dict)
     named: bool = False
+
+    def enough(self, name: str, limit: int) -> bool:
+        """True when so many events of this name were recorded that further ones are only counted."""
+        before = self.names_seen.get(name, 0)
+        if before >= limit:
+            return True
+        if before or len(self.names_seen) < _COUNTED_NAMES:
+            self.names_seen[name] = before + 1
+        return False
 
     def add(self, step: str, unit: Unit) -> None:
         """Keep an open step."""

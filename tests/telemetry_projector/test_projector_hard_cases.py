@@ -448,6 +448,23 @@ print(grown, turn.attributes["otel_runtime.events.text.delta"])
 
 
 class TestBoundsOfAStream:
+    @pytest.mark.parametrize(
+        ("raw", "name"),
+        [
+            (a3s("subagent_progress", **SUB, status="s"), "subagent.progress"),
+            (a3s("memory_stored", memory_id="m"), "memory.stored"),
+            (a3s("goal_progress", goal="g", progress=0.5), "goal.progress"),
+            (a3s("task_updated", session_id="main", tasks=[]), "tasks.updated"),
+        ],
+    )
+    def test_what_comes_in_numbers_is_capped(self, raw: dict[str, object], name: str) -> None:
+        """The first 64 are span events, the others a count, and what happens after them is still seen."""
+        stage = Stage("a3s").feed(a3s("start"), a3s("subagent_start", **SUB), *([raw] * 200), a3s("context_compacted", session_id="main"))
+        stage.feed(a3s("subagent_end", **SUB, success=True), a3s("end"))
+        (span,) = [span for span in stage.close() if f"otel_runtime.events.{name}" in facts(span)]
+        events = [event.name for event in span.events]
+        assert (64, 136) == (events.count(name), facts(span)[f"otel_runtime.events.{name}"])
+
     @pytest.mark.parametrize("deltas", [1_000, 200_000])
     def test_deltas_take_no_memory(self, deltas: int) -> None:
         """However many, the run holds one number."""
