@@ -70,6 +70,9 @@ class A3S(Reader):
         # Before the common facts: it may begin a run.
         within = _WITHIN[tag](fields, session) if tag in _WITHIN else None
         attributes = self._common(tag, raw, session)
+        if tag == "start" and self._sessions.busy_elsewhere(session):
+            # SubagentStart, which says whose it is, may come after the sub-agent's own start.
+            attributes["run.perhaps_child"] = True
         _add_plain(attributes, fields)
         if variant.step:
             attributes[variant.step] = _step(variant, fields)

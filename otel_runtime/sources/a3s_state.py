@@ -44,6 +44,11 @@ class Session:
         self._begun, self._over = True, False
         return left
 
+    @property
+    def open(self) -> bool:
+        """True while a run has begun and not ended."""
+        return self._begun and not self._over
+
     def resume(self) -> None:
         """Work goes on; after an end that is another run, whose start was lost."""
         if self._over:
@@ -107,6 +112,11 @@ class Sessions:
         if child.parent is None:
             return None
         return self._known.get(child.parent) or (self._default if self._bare or not self._known else None)
+
+    def busy_elsewhere(self, session: Session) -> bool:
+        """True when another session of the stream has an open run: what starts now may be a sub-agent's."""
+        others = (self._default, *self._known.values())
+        return not session.child and any(each.open for each in others if each is not session)
 
     def _named(self, session: str) -> Session:
         found = self._known.get(session)

@@ -34,6 +34,7 @@ CONTROL = frozenset(
         "log.level",
         "parent.run.id",
         "run.announced",
+        "run.perhaps_child",
         "run.tentative",
         "session.ended",
         "stream.ended",

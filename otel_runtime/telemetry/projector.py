@@ -245,7 +245,7 @@ class Projector:
         waiting = self._waiting.setdefault(run_id, [])
         waiting.append(Held(event, now, clock))
         self._watch()
-        if (seen.opens and not is_queued(event)) or len(waiting) >= _HELD:
+        if (seen.opens and not is_queued(event) and "run.perhaps_child" not in event.attributes) or len(waiting) >= _HELD:
             self._release(run_id)
         elif len(self._waiting) > self._max_runs:
             self._release(next(iter(self._waiting)))
@@ -263,15 +263,17 @@ class Projector:
             flags[ORPHAN] = True
         if start is not None and accepted is not None:
             flags[QUEUED] = max(0, start.at_ns - accepted.at_ns) / 1e9
-        run = self._open(run_id, first.event, see(first.event), began(first), flags)
+        # Whose child it is may be told by another event than the one it began with.
+        placed = next((held.event for held in waiting if "parent.run.id" in held.event.attributes), first.event)
+        run = self._open(run_id, first.event, see(first.event), began(first), flags, placed)
         for held in waiting:
             if run_id in self._runs:
                 self._apply(run, see(held.event), held.event, held.at_ns, held.since_ns)
             else:
                 self._late(run, see(held.event), held.event, held.at_ns, held.since_ns)
 
-    def _open(self, run_id: str, event: TraceEvent, seen: Seen, now: int, flags: Attributes) -> Run:
-        parent, more = self._parent(run_id, event, seen)
+    def _open(self, run_id: str, event: TraceEvent, seen: Seen, now: int, flags: Attributes, placed: TraceEvent | None = None) -> Run:
+        parent, more = self._parent(run_id, placed or event, seen if placed is None else see(placed))
         run = self._runs[run_id] = self._writer.open(run_id, event, seen, now, parent, {**flags, **more})
         self._watch()
         if len(self._runs) > self._max_runs:

@@ -115,7 +115,7 @@ class TestForgery:
             ("dreadnode", {"kind": "myapp.note", "payload": {"SPOOF": True}}),
         ],
     )
-    @pytest.mark.parametrize("spoof", sorted(CONTROL - {"event.source", "run.announced"}))
+    @pytest.mark.parametrize("spoof", sorted(CONTROL - {"event.source", "run.announced", "event.capped"}))
     def test_what_a_source_says_nobody_else_can_say(self, name: str, raw: dict[str, object], spoof: str) -> None:
         """A foreign attribute with one of the projector's own names changes nothing there."""
         text = repr(raw).replace("SPOOF", spoof)

@@ -364,6 +364,24 @@ class TestA3S:
         stage.feed(a3s("subagent_end", **SUB, success=True), a3s("end", session_id="main"))
         assert {"invoke_agent": None, "invoke_agent sub": "invoke_agent", "execute_tool q": "invoke_agent sub"} == stage.tree()
 
+    def test_the_start_of_a_sub_agent_before_it_is_announced(self) -> None:
+        """Its own Start comes before SubagentStart: it is held for the window, and stands under the step that started it."""
+        stage = Stage("a3s").feed(a3s("start", session_id="main"), a3s("turn_start", turn=1, session_id="main"))
+        stage.feed(a3s("start", session_id="child"), a3s("tool_start", id="z", name="q", session_id="child"))
+        stage.feed(a3s("subagent_start", **SUB), a3s("tool_end", id="z", name="q", session_id="child"), a3s("end", session_id="child"))
+        stage.feed(a3s("subagent_end", **SUB, success=True), a3s("turn_end", turn=1, session_id="main"), a3s("end", session_id="main"))
+        expected = {"invoke_agent": None, "turn": "invoke_agent", "invoke_agent sub": "turn", "execute_tool q": "invoke_agent sub"}
+        assert expected == stage.tree()
+
+    def test_two_sessions_of_one_stream(self) -> None:
+        """A start that nobody announces is a run of its own once the window has passed, with its own time."""
+        stage = Stage("a3s").feed(a3s("start", session_id="main"), a3s("start", session_id="other", timestamp=at(5)))
+        stage.feed(a3s("tool_start", id="z", name="q", session_id="other", timestamp=at(6))).wait(3)
+        assert 2 == stage.projector.open_runs
+        roots = [span for span in stage.close() if span.parent is None]
+        assert {"main", "other"} == {facts(span)["gen_ai.conversation.id"] for span in roots}
+        assert not [span for span in roots if "otel_runtime.orphan" in facts(span)]
+
     def test_a_cycle_of_parents(self) -> None:
         """Two sub-agents that name each other, and one that names itself, end as spans without a cycle."""
         stage = Stage("a3s").feed(a3s("start", session_id="main"))
