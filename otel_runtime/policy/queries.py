@@ -37,6 +37,8 @@ _NODES: Final = (
 ).split()
 # There `SELECT 1 SHUTDOWN` is two statements, and a parser that does not know takes the second for a name.
 _WITHOUT_SEPARATORS: Final = frozenset({"tsql", "fabric"})
+# A sequence's next number is written like a column.
+_CHANGES: Final = frozenset({"nextval"})
 # Plain data types; others, such as postgres' regclass, look something up.
 _TYPES: Final = frozenset(
     "BIGINT BOOLEAN CHAR DATE DECIMAL DOUBLE FLOAT INT INTERVAL NCHAR NVARCHAR SMALLINT TEXT TIME TIMESTAMP TIMESTAMPTZ TINYINT UUID VARCHAR".split()
@@ -166,11 +168,14 @@ class _Reader:
         # INTO, FOR UPDATE, hints and samples are nodes of their own, which are not listed; these two are made of listed ones.
         if node.args.get("settings") or node.args.get("format"):
             return False
+        if isinstance(node, exp.Column) and node.name.lower() in _CHANGES:
+            return False
         return not isinstance(node, exp.DataType) or getattr(node.this, "name", "") in _TYPES
 
     def _inside(self, table: Any, shared: set[str]) -> Tri:
         exp = self._exp
-        if not isinstance(table.this, exp.Identifier) or table.args.get("catalog"):
+        # `app.INFORMATION_SCHEMA.TABLES` may come as one name.
+        if not isinstance(table.this, exp.Identifier) or table.args.get("catalog") or "." in table.name:
             return None
         schema = table.args.get("db")
         if schema is None:

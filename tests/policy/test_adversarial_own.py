@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from otel_runtime.policy.loading import LoadedPolicy, load_policy
+from otel_runtime.policy.loading import LoadedPolicy, load_policy, load_policy_text
 from otel_runtime.values.action import Action, Parameter, ToolSignature
 from otel_runtime.values.snapshot import snapshot_arguments
 
@@ -55,6 +55,23 @@ def test_row(row: dict[str, Any], root: Path, monkeypatch: pytest.MonkeyPatch) -
     action = Action("tool", call["tool"], args, signature, session="s", user="u", roles=frozenset())
     decision = loaded(row["policy"], root).engine.decide(action, None, NOW).decision
     assert decision.value in PASSES[row["expected"]], (row["note"], decision.reason)
+
+
+QUERIES = json.loads((HERE / "data" / "own_queries.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("dialect", QUERIES)
+def test_dialect(dialect: str) -> None:
+    """In each dialect nothing but a plain SELECT on the schema passes, and a plain one does: `data/own_queries.json`."""
+    terms = {"dialect": dialect, "schemas": ["app"], "functions": ["count", "row_number"]}
+    rule = {"id": "a", "tool": "sql", "args": {"q": {"sql": terms}}, "decision": "allow"}
+    engine = load_policy_text(json.dumps({"version": 1, "default": "deny", "rules": [rule]})).engine
+
+    def passes(query: str) -> bool:
+        return engine.decide(Action("tool", "sql", {"q": query}), None, NOW).decision.value == "allow"
+
+    assert [] == [query for query in QUERIES[dialect]["block"] if passes(query)]
+    assert [] == [query for query in QUERIES[dialect]["allow"] if not passes(query)]
 
 
 def test_table() -> None:
