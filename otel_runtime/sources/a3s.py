@@ -26,6 +26,7 @@ __all__ = ["A3S", "VARIANTS", "Variant"]
 Fields = Mapping[str, object]
 
 _TAG: Final = 128
+_NAME: Final = 256
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 # What the wire spells otherwise than a TraceEvent does. `id` and `name` belong to tools only.
 _RENAMED: Final[dict[str, str]] = {"tool_name": "tool.name", "agent": "agent.name", "message": "error.message", "error": "error.message"}
@@ -59,8 +60,12 @@ class A3S(Reader):
         variant = VARIANTS.get(tag, Variant(f"a3s.{tag}", "lifecycle"))
         if tag in _SUBAGENT:
             return (self._subagent(tag, variant, raw, fields),)
-        own_session = None if tag in _NAMES_A_SESSION and raw is fields else optional_text(raw, "session_id")
-        session = self._sessions.of(own_session, optional_text(fields, "session_id") if tag in _NAMES_A_SESSION else None)
+        if "session_id" not in raw and raw is fields:
+            session = self._sessions.of(None, None)
+        else:
+            names_one = tag in _NAMES_A_SESSION
+            told = None if names_one and raw is fields else optional_text(raw, "session_id")
+            session = self._sessions.of(told, optional_text(fields, "session_id") if names_one else None)
         return self._events(tag, variant, raw, fields, session)
 
     def _events(self, tag: str, variant: Variant, raw: Fields, fields: Fields, session: Session) -> tuple[TraceEvent, ...]:
@@ -153,6 +158,9 @@ def _step(variant: Variant, fields: Fields) -> str:
     field = variant.field
     if not field:
         return variant.prefix
+    told = fields.get(field)
+    if told and type(told) is str:
+        return variant.prefix + told[:_NAME]
     number = integer(fields, field)
     return f"{variant.prefix}{text(fields, field) if number is None else number}"
 
@@ -217,7 +225,13 @@ _WITHIN: Final[Mapping[str, Callable[[Fields, Session], dict[str, object]]]] = {
 
 
 def _tool(fields: Fields) -> dict[str, object]:
-    return present(tool__name=optional_text(fields, "name"), exit_code=integer(fields, "exit_code"))
+    name, code = fields.get("name"), fields.get("exit_code")
+    found: dict[str, object] = {}
+    if name and type(name) is str:
+        found["tool.name"] = name[:_NAME]
+    if code is not None and (number := integer(fields, "exit_code")) is not None:
+        found["exit_code"] = number
+    return found
 
 
 def _question(fields: Fields) -> dict[str, object]:
