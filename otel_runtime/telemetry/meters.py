@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from opentelemetry.context import Context
 
 from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry.metrics import Labels, Record, Recorder, Value
-from otel_runtime.telemetry.model_labels import ModelLabels
+from otel_runtime.telemetry.model_labels import ModelLabels, Told
 from otel_runtime.telemetry.operations import Plan, approval_outcome
 from otel_runtime.telemetry.places import current_context
 from otel_runtime.values.action import Action
@@ -28,6 +30,8 @@ _COUNTERS = (
 _REMEMBERED = 1024
 # A decision with the name it was about and whether that was registered; labels of its count and of its duration.
 _Ruling = tuple[Decision, str, bool, dict[str, Value], dict[str, Value]]
+# An instrument, None when it is off; what it takes, None when nobody said; its labels.
+_Measurement = tuple[Record | None, float | None, Mapping[str, Value]]
 
 
 class Meters:
@@ -80,13 +84,21 @@ class Meters:
 
     def usage(self, usage: UsageRecord, labels: dict[str, str], where: Context) -> None:
         """A model call's tokens and cost."""
-        used, known = usage.usage, self._models.told(usage, labels)
-        self._share("gen_ai.client.token.usage", used.input_tokens, known.given, where)
-        self._share("gen_ai.client.token.usage", used.output_tokens, known.answered, where)
-        for name, part in _COUNTERS:
-            self._share(name, getattr(used, part), known.chat, where)
-        if usage.cost is not None:
-            self._share("otel_runtime.usage.cost", float(usage.cost.amount), self._models.money(usage.cost.currency, known.chat), where)
+        if self._recorder.on:
+            self._recorder.put(self._record_usage, usage, self._models.told(usage, labels), where)
+
+    def _record_usage(self, usage: UsageRecord, known: Told, where: Context) -> None:
+        """All measurements of one usage; they are taken apart on the recorder's own thread."""
+        used, cost = usage.usage, usage.cost
+        found: list[_Measurement] = [
+            (self._recorder.record("gen_ai.client.token.usage"), used.input_tokens, known.given),
+            (self._recorder.record("gen_ai.client.token.usage"), used.output_tokens, known.answered),
+        ]
+        found += [(self._recorder.record(name), getattr(used, part), known.chat) for name, part in _COUNTERS]
+        if cost is not None:
+            money = self._models.money(cost.currency, known.chat)
+            found.append((self._recorder.record("otel_runtime.usage.cost"), float(cost.amount), money))
+        _record_each(found, where)
 
     def decided(self, action: Action, decision: Decision, duration_s: float) -> None:
         """A decision was made; a name the model made up is not a label."""
@@ -96,9 +108,10 @@ class Meters:
         # An engine hands out one object for every plain ruling; it is kept with its id, so that the id cannot come to mean another one.
         if known is None or known[0] is not decision or known[1] != action.name or known[2] != action.registered:
             known = self._ruling(action, decision)
-        where = current_context()
-        self._recorder.put(self._count_decision, 1, known[3], where)
-        self._recorder.put(self._time_decision, duration_s, known[4], where)
+        self._recorder.put(self._record_decision, duration_s, known, current_context())
+
+    def _record_decision(self, duration_s: float, known: _Ruling, where: Context) -> None:
+        _record_each([(self._count_decision, 1, known[3]), (self._time_decision, duration_s, known[4])], where)
 
     def _ruling(self, action: Action, decision: Decision) -> _Ruling:
         tool = self._tools.of(action.name) if action.registered else c.OTHER
@@ -133,13 +146,21 @@ class Meters:
         """A lifecycle hook raised."""
         self._put("otel_runtime.hook.errors", 1, {c.HOOK: self._errors.of(hook)}, current_context())
 
-    def _share(self, name: str, value: float | None, labels: dict[str, str], where: Context) -> None:
-        """As `_put`, with labels that nobody changes."""
-        record = self._recorder.record(name)
-        if record is not None and value is not None:
-            self._recorder.put(record, value, labels, where)
-
     def _put(self, name: str, value: float | None, labels: dict[str, str], where: Context) -> None:
         record = self._recorder.record(name)
         if record is not None and value is not None:
             self._recorder.put(record, value, dict(labels), where)
+
+
+def _record_each(measurements: Iterable[_Measurement], where: Context) -> None:
+    """Record what there is; one that fails does not keep the others from being recorded."""
+    failed: Exception | None = None
+    for record, value, labels in measurements:
+        if record is None or value is None:
+            continue
+        try:
+            record(value, labels, where)
+        except Exception as error:  # noqa: BLE001 - an application's own meter provider may raise anything
+            failed = error
+    if failed is not None:
+        raise failed

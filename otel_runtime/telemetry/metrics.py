@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -23,7 +23,8 @@ __all__ = ["Generation", "Labels", "Record", "Recorder", "Value"]
 
 Generation = Literal["both", "legacy", "latest"]
 Value = str | bool | int | float
-Record = Callable[[float, Mapping[str, Value], Context], object]
+# Any: an instrument takes a number and its labels, several measurements of one event take what they are taken from.
+Record = Callable[[Any, Any, Context], object]
 _QUEUE_LIMIT = 16_384
 _PERIOD_S = 0.2
 _LABELS_LIMIT = 200
@@ -66,7 +67,7 @@ class Recorder:
 
     def __init__(self, meter: Meter | None, generation: Generation, losses: Losses) -> None:
         self._losses = losses
-        self._queue: deque[tuple[Record, float, Mapping[str, Value], Context]] = deque()
+        self._queue: deque[tuple[Record, Any, Any, Context]] = deque()
         self._records: dict[str, Record] = {}
         # Recording takes locks of the meter provider, which in a forked child nobody would ever release.
         self._gate = ForkGate()
@@ -81,8 +82,8 @@ class Recorder:
         """What to hand to `put` for this instrument; None when it is off."""
         return self._records.get(name)
 
-    def put(self, record: Record, value: float, attributes: Mapping[str, Value], context: Context) -> None:
-        """Queue one measurement. Never blocks; `attributes` must not change afterwards."""
+    def put(self, record: Record, value: object, attributes: object, context: Context) -> None:
+        """Queue one event's measurements: `record` is called with the rest. Never blocks; `attributes` must not change afterwards."""
         if len(self._queue) >= _QUEUE_LIMIT:
             self._losses.add("metrics_full")
             return

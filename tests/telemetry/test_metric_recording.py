@@ -5,10 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from opentelemetry.context import Context
 from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.metrics import MeterProvider
 
 from otel_runtime.telemetry import conventions
 from otel_runtime.telemetry.losses import Losses
+from otel_runtime.telemetry.meters import Meters
 from otel_runtime.telemetry.metrics import Labels, Recorder
 from otel_runtime.telemetry.protocol import SpanStart
 from otel_runtime.values.action import Action
@@ -131,3 +134,26 @@ class TestBoundedLabels:
         """What was lost is visible as a metric by reason."""
         bench.tracing._parts.losses.add("queue_full", 4)
         assert {("queue_full",): 4} == sums(bench.points(), "otel_runtime.spans.lost")
+
+
+class TestOneEvent:
+    def test_a_failing_instrument_is_alone(self) -> None:
+        """Of the measurements of one usage, those of a broken instrument are lost, and the others are not."""
+        losses = Losses()
+        recorder = Recorder(MeterProvider().get_meter("t"), "both", losses)
+        taken: list[tuple[str, float]] = []
+
+        def noting(name: str) -> Any:
+            return lambda value, labels, where: taken.append((name, value))
+
+        def breaks(value: float, labels: object, where: object) -> None:
+            raise RuntimeError("broken")
+
+        recorder._records.update({name: noting(name) for name in recorder._records})
+        recorder._records["gen_ai.client.token.usage"] = breaks
+        usage = UsageRecord(TokenUsage(3, 4), "m", "openai", cost=Cost(Decimal("0.5")))
+        Meters(recorder).usage(usage, {"gen_ai.operation.name": "chat"}, Context())
+        assert recorder.flush(5)
+        inference = "gen_ai.client.inference.usage."
+        assert [(f"{inference}input_tokens", 3), (f"{inference}output_tokens", 4), ("otel_runtime.usage.cost", 0.5)] == taken
+        assert "broken" in losses.problems["metrics"]
