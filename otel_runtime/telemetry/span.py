@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, Span, StatusCode
+from opentelemetry.trace import Span, StatusCode
 
 from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry.direct_span import DirectSpan
@@ -26,6 +26,7 @@ from otel_runtime.telemetry.protocol import NOTHING, AttributeValue, Outcome
 from otel_runtime.telemetry.sanitize import attributes as clean_all
 from otel_runtime.telemetry.sanitize import name as clean_name
 from otel_runtime.telemetry.sanitize import value as clean_value
+from otel_runtime.telemetry.unsampled import PLAIN
 from otel_runtime.values.decision import Decision
 from otel_runtime.values.trace import TraceRef
 from otel_runtime.values.usage import TokenUsage, UsageRecord
@@ -138,7 +139,7 @@ class DroppedSpan:
             if outcome != "ok":
                 label = self._label(outcome, error)
         finally:
-            if not isinstance(self._span, NonRecordingSpan):
+            if type(self._span) not in PLAIN:
                 self._close(None)
         return label
 

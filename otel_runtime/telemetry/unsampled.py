@@ -18,7 +18,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 
 from otel_runtime.telemetry.operations import AttributeValues
 
-__all__ = ["RANDOM", "UnsampledRoot", "dropped", "random_bit", "stands_in"]
+__all__ = ["PLAIN", "RANDOM", "UnsampledRoot", "dropped", "random_bit", "stands_in"]
 
 # Version 2 of W3C Trace Context; 0 for an SDK that does not know the flag yet.
 RANDOM: Final = int(getattr(TraceFlags, "RANDOM_TRACE_ID", 0))
@@ -48,7 +48,8 @@ class UnsampledRoot(NonRecordingSpan):
         return f"UnsampledRoot({self.get_span_context()!r})"
 
 
-_PLAIN: Final = frozenset({NonRecordingSpan, UnsampledRoot})
+# Spans of which nothing is recorded; asking by class costs a walk through abstract base classes.
+PLAIN: Final[frozenset[type[Span]]] = frozenset({NonRecordingSpan, UnsampledRoot})
 
 
 def stands_in(around: Span, place: SpanContext) -> bool:
@@ -59,7 +60,7 @@ def stands_in(around: Span, place: SpanContext) -> bool:
         place: Its place.
     """
     # A span that records without being sampled takes attributes: it must not stand in for another.
-    return type(around) in _PLAIN and not place.is_remote and not place.trace_flags.sampled
+    return type(around) in PLAIN and not place.is_remote and not place.trace_flags.sampled
 
 
 def dropped(

@@ -95,7 +95,8 @@ def _finish(call: Call, error: BaseException | None, result: Any, meter: StreamM
         call.record_usage(record)
     elif error is None and result is not NOTHING and call.plan.kind == "model":
         call.record_usage(result)
-    if call.active.guard is not None:
+    guard = call.active.guard
+    if guard is not None and guard.witness is not None:
         saw_result(call, result, error)
     if error is None:
         call.end("ok", None, result)
