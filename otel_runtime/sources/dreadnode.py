@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Final
 
 from otel_runtime.sources.dreadnode_state import Turn, Turns
-from otel_runtime.sources.dreadnode_table import AGENT_EVENTS, DECISIONS, KINDS, AgentEvent, Kind
+from otel_runtime.sources.dreadnode_table import AGENT_EVENTS, DECISIONS, KINDS, LAGS, AgentEvent, Kind
 from otel_runtime.sources.reading import Malformed, Reader, instant, integer, mapping, optional_text, present, text
 from otel_runtime.values.trace import TraceEvent
 
@@ -63,6 +63,8 @@ class Dreadnode(Reader):
         facts = _prompt(payload, turn) if kind == "prompt.required" else _kind_facts(row, payload)
         if kind == "session.deleted":
             facts["session.ended"] = True
+        if kind in LAGS:
+            facts |= {"stream.lost": integer(payload, "lost") or 1, "log.level": "warning"}
         if row.outcome and run:
             self._turns.forget(run)
         moment = instant(raw.get("timestamp"))

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from otel_runtime.values.trace import TraceEventType
 
-__all__ = ["AGENT_EVENTS", "DECISIONS", "KINDS", "AgentEvent", "Kind"]
+__all__ = ["AGENT_EVENTS", "DECISIONS", "KINDS", "LAGS", "AgentEvent", "Kind"]
 
 
 class Kind(NamedTuple):
@@ -57,6 +57,8 @@ KINDS: Final[dict[str, Kind]] = {
     # Counted only; it keeps the session from being taken for idle.
     "transport.heartbeat": Kind("transport.heartbeat", "lifecycle"),
 }
+# What a bus tells a subscriber that was too slow: ours, and two of theirs.
+LAGS: Final = frozenset({"transport.lagged", "transport.resync_required", "transport.forwarder_failed"})
 AGENT_EVENTS: Final[dict[str, AgentEvent]] = {
     "agentstart": AgentEvent("agent.start", often=True),
     "agentend": AgentEvent("agent.finish", often=True),

@@ -38,6 +38,7 @@ CONTROL = frozenset(
         "run.tentative",
         "session.ended",
         "stream.ended",
+        "stream.lost",
     }
 )
 # Fields that deltas of one unit have in common.

@@ -25,16 +25,16 @@ from typing import Final
 
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry import sanitize
-from otel_runtime.telemetry.event_attributes import LATE, ORPHAN, PARENT, QUEUED, Attributes, Mask, attributes_of
+from otel_runtime.telemetry.event_attributes import LATE, ORPHAN, QUEUED, Attributes, Mask, attributes_of
 from otel_runtime.telemetry.event_signals import LogSignals, Signals
-from otel_runtime.telemetry.projector_order import Known, began, ending_of_run, is_overdue, is_queued
-from otel_runtime.telemetry.projector_spans import SpanPort, Spans
+from otel_runtime.telemetry.projector_order import Known, began, ending_of_run, is_overdue, is_queued, parent_of
+from otel_runtime.telemetry.projector_spans import Spans
 from otel_runtime.telemetry.projector_steps import RunWriter
 from otel_runtime.telemetry.projector_telling import Teller
 from otel_runtime.telemetry.projector_units import Ending, Held, Run, Unit
 from otel_runtime.telemetry.run_view import Seen, nanoseconds, see
 from otel_runtime.telemetry.worker import Worker
-from otel_runtime.values.trace import TraceEvent, TraceRef
+from otel_runtime.values.trace import TraceEvent
 
 __all__ = ["Projector"]
 
@@ -42,6 +42,8 @@ Clock = Callable[[], int]
 _REASONS: Final = 64
 _HELD: Final = 256
 _LATE: Final = 64
+# What an event says besides its span.
+_SAID_BESIDES: Final = frozenset({"log.level", "component.status"})
 _SWEEP_NS: Final = 200_000_000
 
 
@@ -169,14 +171,22 @@ class Projector:
             self._tell(event, seen, self._runs.get(self._turn_of(seen.session) or ""), now)
             self._close_session(seen, event, now, clock)
             return
+        if "stream.lost" in event.attributes:
+            self._flag(seen.session, event.attributes["stream.lost"])
         run_id = seen.run or self._turn_of(seen.session)
         run = None if run_id is None else self._runs.get(run_id)
         if run_id is None:
             self._without_run(event, seen, now, clock)
         elif run := run or self._arrive(run_id, seen, event, now, clock):
             self._apply(run, seen, event, now, clock)
-        if "log.level" in event.attributes or (special and "component.status" in event.attributes):
+        if not _SAID_BESIDES.isdisjoint(event.attributes):
             self._tell(event, seen, run, now)
+
+    def _flag(self, session: str | None, lost: object) -> None:
+        """What is open may lack what was lost: it says so at its end."""
+        for run in self._runs.values():
+            if session in (None, run.session):
+                run.unit.count_more("lost", lost if type(lost) is int and lost > 0 else 1)
 
     def _tell(self, event: TraceEvent, seen: Seen, run: Run | None, now: int) -> None:
         self._teller.tell(event, event.trace if run is None else run.places.get(seen.step or "", run.unit.span), now)
@@ -273,22 +283,12 @@ class Projector:
                 self._late(run, see(held.event), held.event, held.at_ns, held.since_ns)
 
     def _open(self, run_id: str, event: TraceEvent, seen: Seen, now: int, flags: Attributes, placed: TraceEvent | None = None) -> Run:
-        parent, more = self._parent(run_id, placed or event, seen if placed is None else see(placed))
+        parent, more = parent_of(self._runs, self._ended, run_id, placed or event)
         run = self._runs[run_id] = self._writer.open(run_id, event, seen, now, parent, {**flags, **more})
         self._watch()
         if len(self._runs) > self._max_runs:
             self._close(next(iter(self._runs.values())), "evicted")
         return run
-
-    def _parent(self, run_id: str, event: TraceEvent, seen: Seen) -> tuple[SpanPort | TraceRef | None, Attributes]:
-        """Under what a run starts: a step or run of ours that it names, its place in a foreign trace, or nothing."""
-        told = event.attributes.get("parent.run.id")
-        above = (self._runs.get(told) or self._ended.get(told)) if isinstance(told, str) and told != run_id else None
-        if above is not None:
-            if above.id in self._runs:
-                above.children.append(run_id)
-            return above.places.get(seen.parent or "", above.unit.span), {}
-        return event.trace, {ORPHAN: True, PARENT: sanitize.text(told, 128)} if isinstance(told, str) and told != run_id else {}
 
     def _apply(self, run: Run, seen: Seen, event: TraceEvent, now: int, clock: int) -> None:
         run.heard_ns = clock

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from otel_runtime.telemetry import conventions as names
-from otel_runtime.telemetry.event_attributes import error_type
+from otel_runtime.telemetry import sanitize
+from otel_runtime.telemetry.event_attributes import ORPHAN, PARENT, Attributes, error_type
+from otel_runtime.telemetry.projector_spans import SpanPort
 from otel_runtime.telemetry.projector_units import Ending, Held, Run
-from otel_runtime.telemetry.run_view import Seen
-from otel_runtime.values.trace import TraceEvent
+from otel_runtime.telemetry.run_view import Seen, see
+from otel_runtime.values.trace import TraceEvent, TraceRef
 
-__all__ = ["Known", "began", "ending_of_run", "is_overdue", "is_queued"]
+__all__ = ["Known", "began", "ending_of_run", "is_overdue", "is_queued", "parent_of"]
 
 
 class Known:
@@ -76,3 +79,25 @@ def ending_of_run(run: Run, seen: Seen, event: TraceEvent, now: int, clock: int)
     if seen.outcome == "closed":
         return Ending(now, run.failure or (run.tentative[1] if run.tentative else None), "closed", clock)
     return Ending(now, run.failure, None, clock)
+
+
+def parent_of(
+    runs: Mapping[str, Run], ended: Mapping[str, Run], run_id: str, event: TraceEvent
+) -> tuple[SpanPort | TraceRef | None, Attributes]:
+    """Under what a run starts: a step or run of ours that it names, its place in a foreign trace, or nothing; and how that is flagged.
+
+    Args:
+        runs: Open runs by id; the one above is told of its child.
+        ended: Runs that have ended.
+        run_id: The run that starts.
+        event: The event that says where.
+    """
+    told = event.attributes.get("parent.run.id")
+    if not isinstance(told, str) or told == run_id:
+        return event.trace, {}
+    above = runs.get(told) or ended.get(told)
+    if above is None:
+        return event.trace, {ORPHAN: True, PARENT: sanitize.text(told, 128)}
+    if above.id in runs:
+        above.children.append(run_id)
+    return above.places.get(see(event).parent or "", above.unit.span), {}

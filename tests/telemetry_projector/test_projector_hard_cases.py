@@ -17,6 +17,8 @@ from opentelemetry.trace import StatusCode
 from otel_runtime.sources.registry import source
 from otel_runtime.telemetry.projector import Projector
 from otel_runtime.telemetry.projector_spans import TracerSpans
+from otel_runtime.telemetry.run_view import see
+from otel_runtime.values.trace import TraceEvent, TraceRef
 
 BASE = datetime(2026, 11, 20, 8, tzinfo=UTC)
 ERROR = StatusCode.ERROR
@@ -250,6 +252,22 @@ class TestDreadnode:
         assert ([("session.warning", logging.WARNING)], []) == ([(r.getMessage(), r.levelno) for r in caplog.records], stage.close())
         assert "secret" not in repr(caplog.records[0].__dict__)
 
+    def test_lost_events_are_said(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A subscriber that was too slow is told; what was open then says how many events it may lack, and it is a warning."""
+        stage = Stage("dreadnode").feed(envelope("turn.started", 0), envelope("turn.started", 0, "t2", "s2"))
+        with caplog.at_level(logging.WARNING, "otel_runtime.events"):
+            stage.feed(envelope("transport.lagged", 1, None, "s1", lost=7))
+        stage.feed(envelope("turn.completed", 5), envelope("turn.started", 6, "t3"), envelope("turn.completed", 7, "t3"))
+        lost = {facts(span)["otel_runtime.run.id"]: facts(span).get("otel_runtime.events.lost") for span in stage.close()}
+        assert ({"t1": 7, "t2": None, "t3": None}, ["transport.lagged"]) == (lost, [record.getMessage() for record in caplog.records])
+
+    @pytest.mark.parametrize(("level", "expected"), [("critical", "ERROR"), ("warning", "WARNING"), ("info", "INFO"), ("odd", "INFO")])
+    def test_queue_alerts_have_their_level(self, level: str, expected: str, caplog: pytest.LogCaptureFixture) -> None:
+        """A QueueAlert is a record of its own level."""
+        with caplog.at_level(logging.INFO, "otel_runtime.events"):
+            Stage("a3s").feed(a3s("start"), a3s("queue_alert", level=level, alert_type="depth", message="m"))
+        assert [expected] == [record.levelname for record in caplog.records]
+
     def test_an_event_of_a_session_stands_on_its_open_turn(self) -> None:
         """An event that names a session only belongs to the turn that is open there."""
         stage = Stage("dreadnode").feed(envelope("turn.started", 0), envelope("myapp.note", 2, None))
@@ -463,6 +481,43 @@ projector.close()
 (turn,) = [span for span in exporter.get_finished_spans() if span.name == "turn"]
 print(grown, turn.attributes["otel_runtime.events.text.delta"])
 """
+
+
+class TestEverySignal:
+    @pytest.mark.parametrize(
+        ("vocabulary", "raws"),
+        [
+            ("a3s", [a3s("start"), a3s("tool_start", id="c", name="sh"), a3s("tool_end", id="c", name="sh", exit_code=0), a3s("end")]),
+            ("dreadnode", [envelope("turn.started", 0), inner("toolstart", 1, tool_call=call()), envelope("turn.failed", 5)]),
+            (
+                "vitehub",
+                [{"type": "tool-call", "toolCallId": "c", "toolName": "x"}, {"type": "approval-request", "id": "a"}, {"type": "finish"}],
+            ),
+        ],
+    )
+    def test_carries_where_it_came_from(self, vocabulary: str, raws: list[object]) -> None:
+        """Every span has the source and the type of the event that opened it."""
+        for span in Stage(vocabulary).feed(*raws).close():
+            assert (vocabulary, True) == (facts(span)["otel_runtime.source"], bool(facts(span)["otel_runtime.event.type"]))
+
+    @pytest.mark.parametrize(
+        ("ids", "run", "step"),
+        [
+            ({"agent.run.id": "a", "run.id": "b", "runId": "c"}, "a", None),
+            ({"run.id": "b", "runId": "c"}, "b", None),
+            ({"runId": "c"}, "c", None),
+            ({}, "trace", None),
+            ({"step.id": "1", "tool.id": "2", "approval.id": "3", "model.call.id": "4"}, "trace", "1"),
+            ({"tool.id": "2", "approval.id": "3", "model.call.id": "4"}, "trace", "2"),
+            ({"approval.id": "3", "model.call.id": "4"}, "trace", "3"),
+            ({"model.call.id": "4"}, "trace", "4"),
+            ({"agent.run.id": "", "run.id": 5, "runId": "c", "step.id": None, "tool.id": "2"}, "c", "2"),
+        ],
+    )
+    def test_which_id_is_meant(self, ids: dict[str, object], run: str, step: str | None) -> None:
+        """The first of them that is a text with anything in it."""
+        seen = see(TraceEvent("tool.start", "run", None, TraceRef("trace"), ids))
+        assert (run, step) == (seen.run, seen.step)
 
 
 class TestBoundsOfAStream:

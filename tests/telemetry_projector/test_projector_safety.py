@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -16,6 +17,7 @@ from opentelemetry.trace import StatusCode
 from otel_runtime.telemetry.event_attributes import attributes_of
 from otel_runtime.telemetry.projector import Projector
 from otel_runtime.telemetry.projector_spans import SpanPort, TracerSpans
+from otel_runtime.telemetry.redaction import Redactor
 from otel_runtime.values.trace import TraceEvent, TraceRef
 
 BASE = datetime(2026, 11, 20, 8, tzinfo=UTC)
@@ -49,6 +51,17 @@ class TestAttributes:
             "Authorization",
             "access_token",
             "response_text",
+            "openaiApiKey",
+            "accessToken",
+            "x-api-key",
+            "client_secret",
+            "tool.output.stderr",
+            "request.headers.host",
+            "env.HOME",
+            "vitehub.session.title",
+            "item.data",
+            "command",
+            "progress",
         ],
     )
     def test_content_and_secrets_stay(self, key: str) -> None:
@@ -60,6 +73,44 @@ class TestAttributes:
     def test_token_counts_are_no_secret(self) -> None:
         """Usage passes."""
         assert 7 == attributes_of(TraceEvent("x", "run", attributes={"usage.input_tokens": 7}))["gen_ai.usage.input_tokens"]
+
+    @pytest.mark.parametrize(
+        "key", ["request.id", "requestId", "input_tokens", "message_count", "author", "tokens", "lane", "result_count"]
+    )
+    def test_what_only_sounds_like_content(self, key: str) -> None:
+        """Ids and counts pass."""
+        assert "v" == attributes_of(TraceEvent("x", "run", attributes={key: "v"}))[f"otel_runtime.attr.{key}"]
+
+    def test_how_far_something_is(self) -> None:
+        """A share is no content, words under the same name are."""
+        assert 0.5 == attributes_of(TraceEvent("x", "run", attributes={"progress": 0.5}))["otel_runtime.attr.progress"]
+
+    def test_secrets_in_free_text_are_masked(self) -> None:
+        """In any attribute that nobody knows, and in reasons; ids are what they are."""
+        key = "sk-" + "a1" * 12
+        raw = {"note": f"use {key}", "policy.reason": f"no {key}", "tool.name": "search"}
+        found = attributes_of(TraceEvent("x", "run", attributes=raw), mask=Redactor().mask)
+        assert key not in repr(found)
+        assert ("search", "use [redacted]") == (found["otel_runtime.tool.name"], found["otel_runtime.attr.note"])
+
+    def test_no_getter_is_called(self) -> None:
+        """A payload that would compute something when it is looked at is left alone."""
+
+        class Lazy:
+            looked = 0
+
+            def __getattr__(self, name: str) -> object:
+                Lazy.looked += 1
+                raise AttributeError(name)
+
+            def __str__(self) -> str:
+                Lazy.looked += 1
+                return "sk-SECRET"
+
+            __repr__ = __str__
+
+        found = attributes_of(TraceEvent("x", "run", attributes={"note": Lazy(), "input": Lazy()}))
+        assert (("input", "note"), 0) == (found["otel_runtime.content.omitted"], Lazy.looked)
 
     def test_our_names_cannot_be_spoofed(self) -> None:
         """A foreign attribute under one of our names goes elsewhere."""
@@ -88,6 +139,9 @@ class Broken:
     def start(
         self, name: str, attributes: Mapping[str, object], at_ns: int, parent: SpanPort | TraceRef | None, *, client: bool = False
     ) -> SpanPort:
+        raise RuntimeError("exporter gone")
+
+    def place(self, parent: SpanPort | TraceRef | None) -> Context:
         raise RuntimeError("exporter gone")
 
 
