@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
 from typing import Literal
 
 from otel_runtime.policy.numbers import number
-from otel_runtime.policy.protocol import CounterKey, Reservation
+from otel_runtime.policy.protocol import CounterKey, Reservation, Use
 from otel_runtime.policy.scope import Scope, State, read_argument
 from otel_runtime.policy.terms import Over
 from otel_runtime.policy.truth import Tri, any_of
@@ -152,7 +152,8 @@ class Budget:
         counters = scope.facts.counters if scope.facts is not None else {}
         if not keys or amount is None:
             return Charge(self, keys, amount, None)
-        return Charge(self, keys, amount, any_of(self._passed(counters.get(key), amount) for key in keys))
+        found = [counters.get(key) for key in keys]
+        return Charge(self, keys, amount, any_of(self._passed(current, amount) for current in found), found)
 
     def _passed(self, current: Decimal | None, amount: Decimal) -> Tri:
         return None if current is None else passes(current, amount, self.limit)
@@ -167,12 +168,22 @@ class Charge:
         keys: Its counters.
         amount: What is added; None when unknown.
         over: Whether the limit would be passed.
+        found: What stands on its counters; None where that is unknown.
     """
 
     budget: Budget
     keys: tuple[CounterKey, ...]
     amount: Decimal | None
     over: Tri
+    found: Sequence[Decimal | None] = ()
+
+    def use(self) -> Use | None:
+        """How far the limit is used; None when it is not known."""
+        known = [current for current in self.found if current is not None]
+        if self.amount is None or not known:
+            return None
+        budget = self.budget
+        return Use(budget.rule, self.keys[0].window.partition(":")[0], budget.unit, max(known), self.amount, budget.limit)
 
     def reservations(self, *, enforce: bool) -> list[Reservation]:
         """What to hold when the call runs.

@@ -100,10 +100,12 @@ def decide(action: Action, policy: CompiledPolicy, facts: FactsView | None, now:
         # Only a policy in shadow mode lets such a call run.
         return Ruling(refusal, _start(action, plan, [], enforce=False) if refusal.shadow else None)
     ruling = _judged(plan, scope, policy.defaults, attempt)
-    if ruling.decision.value in _STOPS or not (scope.charges or plan.adds or plan.in_history):
+    if not (scope.charges or plan.adds or plan.in_history):
         return ruling
-    start = _start(action, plan, scope.charges, enforce=not policy.defaults.shadow)
-    return ruling if start is None else Ruling(ruling.decision, start)
+    stops = ruling.decision.value in _STOPS
+    start = None if stops else _start(action, plan, scope.charges, enforce=not policy.defaults.shadow)
+    uses = tuple(use for charge in scope.charges if (use := charge.use()) is not None) if scope.charges else ()
+    return Ruling(ruling.decision, start, uses) if start is not None or uses else ruling
 
 
 def scope_of(action: Action, plan: Plan, policy: CompiledPolicy, facts: FactsView | None, now: datetime) -> Scope:

@@ -62,7 +62,8 @@ class JointEngine:
         """Decide one action by both."""
         one, other = self._first.decide(action, facts, now, attempt), self._second.decide(action, facts, now, attempt)
         decision = _decided(one.decision, other.decision)
-        return Ruling(decision, _started(one.start, other.start) if _RUNS[decision.value] else None)
+        start = _started(one.start, other.start) if _RUNS[decision.value] else None
+        return Ruling(decision, start, one.uses + other.uses)
 
 
 def _joined_digest(one: str, other: str) -> str:

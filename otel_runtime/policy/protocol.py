@@ -32,6 +32,7 @@ __all__ = [
     "Spent",
     "Start",
     "Unasked",
+    "Use",
     "Witness",
 ]
 
@@ -147,6 +148,26 @@ class Start:
     around: tuple[str, ...] = ()
 
 
+class Use(NamedTuple):
+    """How far a limit is used, for whoever watches; nothing is decided by it.
+
+    Args:
+        rule: Id of the rule whose limit it is.
+        window: `sliding`, `day` or `month`.
+        unit: What is counted: `calls`, `usd` or `sum`.
+        used: What stood on the counter when it was read; the fullest one where a call counts on several.
+        amount: What the call holds of it when it runs.
+        limit: The limit as the rule states it.
+    """
+
+    rule: str
+    window: str
+    unit: str
+    used: Decimal
+    amount: Decimal
+    limit: Decimal
+
+
 @quickly_made
 @dataclass(frozen=True, slots=True)
 class Ruling:
@@ -155,10 +176,12 @@ class Ruling:
     Args:
         decision: The decision.
         start: None when nothing must be recorded.
+        uses: How far the limits are used that were looked at.
     """
 
     decision: Decision
     start: Start | None = None
+    uses: tuple[Use, ...] = ()
 
 
 @quickly_made

@@ -125,6 +125,7 @@ class ForeignDesk:
             if needs is not None and needs.ask is not None and facts is not None:
                 facts = answered(needs, facts)
             ruling = engine.decide(action, facts, now)
+            self._active.tracing.budgets_used(ruling.uses, held=ruling.decision.value == "allow")
             decision = replace(ruling.decision, duration_s=time.perf_counter() - began)
             if ruling.start is None or decision.value != "allow":
                 return decision, None

@@ -91,6 +91,7 @@ APPROVAL_ANSWER = "otel_runtime.approval.answer"
 LOST_REASON = "otel_runtime.lost.reason"
 HOOK = "otel_runtime.hook"
 RELOAD_OUTCOME = "otel_runtime.policy.reload"
+BUDGET_WINDOW = "otel_runtime.policy.window"
 CURRENCY = "otel_runtime.currency"
 COMPONENT_CAPABILITY = "otel_runtime.component.capability"
 COMPONENT_KIND = "otel_runtime.component.kind"
@@ -198,6 +199,7 @@ ATTRIBUTES: Mapping[str, str] = {
     APPROVAL_ANSWER: "what the approver wrote",
     LOST_REASON: "metric label: why spans were lost",
     RELOAD_OUTCOME: "metric label: `loaded`, or `rejected` where the last good policy stays",
+    BUDGET_WINDOW: "metric label: `sliding`, `day` or `month`",
     HOOK: "metric label: `request`, `approval`, `trace`, `error`, `finish`",
     CURRENCY: "metric label: ISO 4217 code",
     COMPONENT_CAPABILITY: "metric label: what a foreign component belongs to",
@@ -246,7 +248,7 @@ class Metric:
     """One instrument.
 
     Args:
-        kind: Instrument kind; `observable` is an observable counter.
+        kind: Instrument kind; `observable` is an observable counter, `peak` a gauge of the most since it was last read.
         unit: UCUM unit.
         generation: `legacy` and `latest` follow the setting `metric_names`; the others are always on.
         labels: Attribute keys it may carry.
@@ -254,7 +256,7 @@ class Metric:
         buckets: Explicit boundaries of a histogram.
     """
 
-    kind: Literal["histogram", "counter", "updown", "gauge", "observable"]
+    kind: Literal["histogram", "counter", "updown", "gauge", "peak", "observable"]
     unit: str
     generation: Literal["legacy", "latest", "always", "ours"]
     labels: tuple[str, ...]
@@ -295,6 +297,9 @@ METRICS: Mapping[str, Metric] = {
     ),
     "otel_runtime.policy.decisions": Metric("counter", "{decision}", "ours", (DECISION, DECISION_RULE, OWN_TOOL), "decisions"),
     "otel_runtime.policy.duration": Metric("histogram", "s", "ours", (DECISION,), "time a decision took", _DECIDING),
+    "otel_runtime.policy.budget.utilization": Metric(
+        "peak", "1", "ours", (DECISION_RULE, BUDGET_WINDOW), "used part of a limit: the fullest counter since the last export"
+    ),
     "otel_runtime.policy.reloads": Metric("counter", "{reload}", "ours", (RELOAD_OUTCOME,), "policies read again while the program ran"),
     "otel_runtime.approval.requests": Metric("counter", "{request}", "ours", (OWN_TOOL,), "questions put to people"),
     "otel_runtime.approval.wait": Metric("histogram", "s", "ours", (APPROVAL_OUTCOME,), "time from question to answer", _PEOPLE),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 
 from opentelemetry.context import Context
 
+from otel_runtime.policy.protocol import Use
 from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry.metrics import Labels, Record, Recorder, Value
 from otel_runtime.telemetry.model_labels import ModelLabels, Told
@@ -137,6 +139,16 @@ class Meters:
         where = current_context()
         self._put("otel_runtime.approval.wait", wait_s, {c.APPROVAL_OUTCOME: approval_outcome(request)}, where)
         self._put("otel_runtime.approval.pending", -1, {}, where)
+
+    def budgets_used(self, uses: Sequence[Use], *, held: bool, spent_usd: Decimal | None) -> None:
+        """Limits were looked at, or a call that counts on them has ended with what it really cost."""
+        for use in uses:
+            real = spent_usd if use.unit == "usd" and spent_usd is not None else use.amount
+            stands = use.used + real if held else use.used
+            # Of a limit of nothing everything is used.
+            share = float(stands / use.limit) if use.limit > 0 else 1.0
+            labels = {c.DECISION_RULE: self._rules.of(use.rule), c.BUDGET_WINDOW: use.window}
+            self._put("otel_runtime.policy.budget.utilization", share, labels, current_context())
 
     def reloaded(self, outcome: str) -> None:
         """The policy was read again."""

@@ -16,6 +16,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry.fork_gate import ForkGate
 from otel_runtime.telemetry.losses import Losses
+from otel_runtime.telemetry.peaks import Peaks
 from otel_runtime.telemetry.sanitize import name as clean_name
 from otel_runtime.telemetry.worker import Worker
 
@@ -71,7 +72,8 @@ class Recorder:
         self._records: dict[str, Record] = {}
         # Recording takes locks of the meter provider, which in a forked child nobody would ever release.
         self._gate = ForkGate()
-        self._worker = Worker("otel-runtime-metrics", _PERIOD_S, self._step, self._queue.clear)
+        self._peaks: list[Peaks] = []
+        self._worker = Worker("otel-runtime-metrics", _PERIOD_S, self._step, self._forked)
         self.on: bool = meter is not None
         self.described: str = _GENERATIONS[generation] if self.on else "off: nobody reads them"
         for name, metric in c.METRICS.items() if meter is not None else ():
@@ -105,6 +107,11 @@ class Recorder:
         """Let the worker end; never waits."""
         self._worker.stop()
 
+    def _forked(self) -> None:
+        self._queue.clear()
+        for peaks in self._peaks:
+            peaks.clear()
+
     def _step(self) -> None:
         self._drain()
         self._losses.speak()
@@ -132,6 +139,11 @@ class Recorder:
             self._records[name] = meter.create_up_down_counter(name, unit=metric.unit, description=metric.text).add
         elif metric.kind == "gauge":
             self._records[name] = meter.create_gauge(name, unit=metric.unit, description=metric.text).set
+        elif metric.kind == "peak":
+            peaks = Peaks(self._drain)
+            self._peaks.append(peaks)
+            self._records[name] = peaks.record
+            meter.create_observable_gauge(name, [peaks.observe], unit=metric.unit, description=metric.text)
         else:
             meter.create_observable_counter(name, [self._observe], unit=metric.unit, description=metric.text)
 

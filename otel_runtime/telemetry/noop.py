@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Literal
 
+from otel_runtime.policy.protocol import Use
 from otel_runtime.telemetry.protocol import NOTHING, AttributeValue, OpenSpan, Outcome, SpanStart
 from otel_runtime.values.action import Action, Kind
 from otel_runtime.values.approval import ApprovalRequest
@@ -94,6 +96,9 @@ class NoopTracing:
         return None
 
     def observe(self, event: TraceEvent) -> None:
+        """Dropped."""
+
+    def budgets_used(self, uses: Sequence[Use], *, held: bool, spent_usd: Decimal | None = None) -> None:
         """Dropped."""
 
     def policy_reloaded(self, outcome: Literal["loaded", "rejected"]) -> None:

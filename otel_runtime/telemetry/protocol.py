@@ -5,10 +5,12 @@ Everything here fails open: no method raises, whatever the SDK, a processor or a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
+from otel_runtime.policy.protocol import Use
 from otel_runtime.values.action import Action, Kind
 from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.decision import Decision
@@ -134,6 +136,16 @@ class Tracing(Protocol):
             decision: The decision.
             duration_s: Seconds it took, waiting for facts included.
             content: True when arguments may be captured: the decorator does not keep them out.
+        """
+        ...
+
+    def budgets_used(self, uses: Sequence[Use], *, held: bool, spent_usd: Decimal | None = None) -> None:
+        """Measure how far limits are used.
+
+        Args:
+            uses: What the ruling said.
+            held: True when the call holds its amount; False when it was refused or waits.
+            spent_usd: Money that the call really cost, once it has ended; it stands in the place of what was held.
         """
         ...
 

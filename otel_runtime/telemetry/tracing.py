@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Literal
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanKind, Tracer
 
+from otel_runtime.policy.protocol import Use
 from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry import operations as ops
 from otel_runtime.telemetry.capture import Capture
@@ -203,6 +205,13 @@ class OtelTracing:
         """Project a foreign event onto spans."""
         if self._projector is not None and not self._down:
             self._projector.observe(event)
+
+    def budgets_used(self, uses: Sequence[Use], *, held: bool, spent_usd: Decimal | None = None) -> None:
+        """Measure how far limits are used."""
+        try:
+            self._parts.meters.budgets_used(uses, held=held, spent_usd=spent_usd)
+        except Exception as error:  # noqa: BLE001 - telemetry fails open
+            self._parts.losses.problem("budgets", error)
 
     def policy_reloaded(self, outcome: Literal["loaded", "rejected"]) -> None:
         """Count a policy that was read again."""

@@ -112,6 +112,8 @@ def settle(call: Call, *, completed: bool) -> Effects[None]:
     try:
         if permit.hold is not None:
             hold = permit.hold
+            if permit.uses and spent.usd is not None:
+                call.active.tracing.budgets_used(permit.uses, held=True, spent_usd=spent.usd)
             if guard.facts.blocking:
                 yield from blocking(lambda: guard.facts.settle(hold, spent, now))
             else:
@@ -183,6 +185,8 @@ def _decide(call: Call, guard: Guard, waits: bool) -> Effects[Exception | None]:
         if ruling is None:
             facts = yield from peek(guard, look.needs, look.now)
             ruling = look.engine.decide(look.action, facts, look.now, call.attempt)
+            if ruling.uses:
+                call.active.tracing.budgets_used(ruling.uses, held=ruling.decision.value == "allow")
         if ruling.decision.value != "allow":
             decision = replace(ruling.decision, duration_s=perf_counter() - look.began)
             if decision.value == "require-approval":
@@ -204,6 +208,6 @@ def _permit(call: Call, look: Look, ruling: Ruling, hold: Hold | None) -> bool:
         if hold is not None and call.active.guard is not None:
             call.active.guard.facts.release(hold)
         return False
-    call.permit = tuple.__new__(Permit, (ruling.decision, hold, None, ()))
+    call.permit = tuple.__new__(Permit, (ruling.decision, hold, None, (), ruling.uses))
     call.active.tracing.decided(look.action, ruling.decision, perf_counter() - look.began, content=call.plan.options.capture_input)
     return True

@@ -185,7 +185,7 @@ def _stricter(now: Ruling, then: Ruling) -> Ruling:
     if _STRICTNESS[then.decision.value] <= _STRICTNESS[now.decision.value]:
         return now
     # What must be recorded at the start follows from the facts of now, whoever decides.
-    return Ruling(then.decision, now.start or then.start)
+    return Ruling(then.decision, now.start or then.start, now.uses)
 
 
 def _claim(
@@ -200,7 +200,8 @@ def _claim(
         return (yield from refuse(call, guard, call.action(), again))
     if isinstance(claimed, ClaimRefused):
         return claim_refused(request, claimed)
-    call.permit = Permit(ruling.decision, hold, request.id, () if resolved is None else (resolved,))
+    call.permit = Permit(ruling.decision, hold, request.id, () if resolved is None else (resolved,), ruling.uses)
+    call.active.tracing.budgets_used(ruling.uses, held=True)
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from otel_runtime.errors import RetryableFailure
 from otel_runtime.hooks.native import Place, native_event, usage_event
-from otel_runtime.policy.protocol import Hold, Spent
+from otel_runtime.policy.protocol import Hold, Spent, Use
 from otel_runtime.telemetry.protocol import NOTHING, AttributeValue, OpenSpan, Outcome, SpanStart
 from otel_runtime.values.decision import Decision
 from otel_runtime.values.host import HostContext
@@ -34,15 +34,17 @@ class Permit(NamedTuple):
         hold: What was reserved; None when nothing was.
         request_id: The approval that was claimed; None when none was needed.
         links: Spans that led here.
+        uses: How far limits were used, for a measurement once it is known what the call cost.
     """
 
     decision: Decision
     hold: Hold | None = None
     request_id: str | None = None
     links: tuple[TraceRef, ...] = ()
+    uses: tuple[Use, ...] = ()
 
 
-_NO_PERMIT: tuple[None, None, None, tuple[TraceRef, ...]] = (None, None, None, ())
+_NO_PERMIT: tuple[None, None, None, tuple[TraceRef, ...], tuple[Use, ...]] = (None, None, None, (), ())
 
 
 class Call(Invocation):
@@ -244,7 +246,7 @@ class Call(Invocation):
         plan, scope, active = self.plan, self.scope, self.active
         options, kind = plan.options, plan.kind
         model = options.model if options.model is not None or kind != "model" else self.requested_model()
-        decision, _, request_id, links = self.permit or _NO_PERMIT
+        decision, _, request_id, links, _ = self.permit or _NO_PERMIT
         # As `SpanStart(...)` makes it, but for a call.
         return tuple.__new__(
             SpanStart,
