@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 import tracemalloc
@@ -17,6 +18,7 @@ from otel_runtime.telemetry.projector_spans import TracerSpans
 __all__ = ["figures", "main"]
 
 DELTAS = 1_000
+POOL = 8_192
 _MOMENT = "2026-11-20T08:00:00.000000+00:00"
 
 
@@ -57,8 +59,12 @@ def dreadnode_pair() -> Case:
         raw = {"type": kind, "timestamp": _MOMENT, "agent_id": "a", "agent_name": "a", "data": {"tool_call": call}}
         return {**common, "kind": "turn.event", "event_id": str(next(number)), "payload": {"event_type": kind, "raw_event": raw}}
 
+    # More of them than the projector remembers: each is a new one again by the time it comes round.
+    ready = [envelope(kind) for _ in range(POOL) for kind in ("toolstart", "toolend")]
+    at = itertools.cycle(range(0, 2 * POOL, 2))
+
     def run(times: int) -> None:
-        pipe.feed([envelope(kind) for _ in range(times) for kind in ("toolstart", "toolend")])
+        pipe.feed([ready[start + step] for start in itertools.islice(at, times) for step in (0, 1)])
 
     return Case("start/end pair, dreadnode", run, 1, pipe.provider.force_flush)
 
