@@ -155,8 +155,11 @@ def _telemetry(settings: Settings) -> list[_Finding]:
     report = tracing.report()
     tracing.shutdown(settings.flush_timeout)
     findings = [_Finding(_state_of(name, value), f"telemetry {name}", _words(value)) for name, value in report.items()]
-    past = past_losses(loss_directory(settings.state, settings.spool))
-    if past:
+    kept = loss_directory(settings.state, settings.spool)
+    past = past_losses(kept)
+    if kept is None:
+        findings.append(_Finding("info", "lost before", "unknown: without a spool or a state folder processes leave no count; set `spool`"))
+    elif past:
         findings.append(_Finding("warning", "lost before", f"by earlier processes: {_words(past)}"))
     return findings
 

@@ -41,7 +41,7 @@ def otel_runtime_memory(request: pytest.FixtureRequest, tmp_path: Path) -> Itera
     given = _given(request)
     folder = tmp_path / "otel-runtime"
     folder.mkdir()
-    settings = {name: value for name, value in given.items() if name not in _OWN}
+    settings = _settings(given)
     capabilities = given.get("capabilities")
     if capabilities is not None and not isinstance(capabilities, Mapping):
         raise pytest.UsageError(f"expected `capabilities` to be a mapping, got `{type(capabilities).__name__}`")
@@ -72,8 +72,20 @@ def _given(request: pytest.FixtureRequest) -> dict[str, object]:
     return given
 
 
+def _settings(given: Mapping[str, object]) -> dict[str, object]:
+    from otel_runtime.settings.model import Settings
+    from otel_runtime.settings.nearest import did_you_mean
+
+    for name in given:
+        if name not in _OWN and name not in Settings.model_fields:
+            raise pytest.UsageError(f"the marker `otel_runtime` knows no `{name}`{did_you_mean(name, [*_OWN, *Settings.model_fields])}")
+    return {name: value for name, value in given.items() if name not in _OWN}
+
+
 def _policy(given: Mapping[str, object], folder: Path, root: Path) -> tuple[Path, ...]:
     text, paths = given.get("policy_text"), given.get("policy")
+    if text is not None and not isinstance(text, str):
+        raise pytest.UsageError(f"expected `policy_text` to be YAML text, got `{type(text).__name__}`")
     if isinstance(text, str):
         # In a file of its own, so that faults carry line and column.
         path = folder / "policy.yaml"

@@ -220,6 +220,11 @@ class TestMistakes:
         with pytest.raises(rt.ConfigError, match="it is a class; name one of its methods"):
             configured("kiosk.tools:Desk")
 
+    def test_builtins(self) -> None:
+        """A wrapped `len` would be called by the wrapper itself; the program is told instead of hanging."""
+        with pytest.raises(rt.ConfigError, match="functions of `builtins` cannot be wrapped"):
+            configured("builtins:len")
+
     def test_nothing_is_half_patched(self) -> None:
         """One bad target, and the good one is as it was."""
         tools = importlib.import_module("kiosk.tools")

@@ -253,3 +253,18 @@ class TestWeight:
             """
         )
         pytester.runpytest_subprocess("-p", "otel_runtime.testing.plugin").assert_outcomes(passed=1)
+
+
+class TestMistakesInTheMarker:
+    @pytest.mark.parametrize(
+        ("marker", "said"),
+        [
+            ("wait_at_mots=1", "*knows no `wait_at_mots`; did you mean `wait_at_most`?*"),
+            ("policy_text=5", "*expected `policy_text` to be YAML text, got `int`*"),
+        ],
+    )
+    def test_are_named(self, pytester: pytest.Pytester, marker: str, said: str) -> None:
+        """An unknown name and a wrong type are refused in the words of the marker, not passed over."""
+        result = run(pytester, f"\n    @pytest.mark.otel_runtime({marker})\n    def test_it(otel_runtime_memory): pass\n")
+        result.assert_outcomes(errors=1)
+        result.stdout.fnmatch_lines([said])
