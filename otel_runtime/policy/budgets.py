@@ -16,9 +16,10 @@ from otel_runtime.policy.truth import Tri, any_of
 from otel_runtime.settings.durations import parse_duration
 from otel_runtime.values.action import Action
 
-__all__ = ["NO_LIMIT", "Budget", "Charge", "compile_over", "passes", "window_of"]
+__all__ = ["NO_LIMIT", "Budget", "Charge", "compile_over", "kind_of", "passes", "window_of"]
 
 NO_LIMIT = Decimal("Infinity")
+_RATE_S = 60.0
 _CALENDAR = {"day": "%Y-%m-%d", "month": "%Y-%m"}
 
 Window = Callable[[datetime], str]
@@ -48,6 +49,16 @@ def window_of(per: str, tz: str | None) -> Window:
         raise ValueError(f"`tz` belongs to `day` and `month`; `per: {per}` is a sliding window")
     name = f"sliding:{seconds:g}"
     return lambda _now: name
+
+
+def kind_of(window: str) -> str:
+    """`day`, `month`, `sliding`, or `rate` for a sliding window of at most a minute, which is over before anybody could look.
+
+    Args:
+        window: A window's name.
+    """
+    kind, _, rest = window.partition(":")
+    return "rate" if kind == "sliding" and float(rest) <= _RATE_S else kind
 
 
 def _seconds(per: str) -> float:
@@ -183,7 +194,7 @@ class Charge:
         if self.amount is None or not known:
             return None
         budget = self.budget
-        return Use(budget.rule, self.keys[0].window.partition(":")[0], budget.unit, max(known), self.amount, budget.limit)
+        return Use(budget.rule, kind_of(self.keys[0].window), budget.unit, max(known), self.amount, budget.limit)
 
     def reservations(self, *, enforce: bool) -> list[Reservation]:
         """What to hold when the call runs.

@@ -153,7 +153,7 @@ class Use(NamedTuple):
 
     Args:
         rule: Id of the rule whose limit it is.
-        window: `sliding`, `day` or `month`.
+        window: `rate` (a sliding window of at most a minute), `sliding`, `day` or `month`.
         unit: What is counted: `calls`, `usd` or `sum`.
         used: What stood on the counter when it was read; the fullest one where a call counts on several.
         amount: What the call holds of it when it runs.

@@ -199,7 +199,7 @@ ATTRIBUTES: Mapping[str, str] = {
     APPROVAL_ANSWER: "what the approver wrote",
     LOST_REASON: "metric label: why spans were lost",
     RELOAD_OUTCOME: "metric label: `loaded`, or `rejected` where the last good policy stays",
-    BUDGET_WINDOW: "metric label: `sliding`, `day` or `month`",
+    BUDGET_WINDOW: "metric label: `day`, `month`, `sliding`, or `rate` for a sliding window of at most a minute",
     HOOK: "metric label: `request`, `approval`, `trace`, `error`, `finish`",
     CURRENCY: "metric label: ISO 4217 code",
     COMPONENT_CAPABILITY: "metric label: what a foreign component belongs to",

@@ -202,5 +202,6 @@ def places(grid: dict[str, int]) -> Iterator[tuple[int, int]]:
 
 def prometheus_name(name: str, kind: str, unit: str) -> str:
     """As the Collector's exporter writes it: https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/."""
-    plain = name.replace(".", "_") + ("_seconds" if unit == "s" else "")
+    suffix = "_seconds" if unit == "s" else "_ratio" if unit == "1" and kind in ("gauge", "peak") else ""
+    plain = name.replace(".", "_") + suffix
     return plain + ("_total" if kind in ("counter", "observable") else "")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -229,6 +230,39 @@ class TestMetrics:
         times = {"query": "agent_spans_duration_seconds_bucket", "start": "0", "end": "9999999999"}
         exemplars = wait(lambda: prometheus("query_exemplars", times), "exemplars")
         assert {run.trace_id} == {exemplar["labels"]["trace_id"] for entry in exemplars for exemplar in entry["exemplars"]}
+
+    def test_a_budget_near_its_end(self, gateway: Server, prometheus: Callable[..., Any], tmp_path: Path, wait: Any) -> None:
+        """Of a limit of ten calls nine are used: Prometheus knows the rule and the share, nobody's name, and fires the alert."""
+        (tmp_path / "policy.yaml").write_text(
+            "version: 1\ndefault: deny\nrules:\n"
+            "  - {id: few, tool: look, over: {calls: 10, by: user, per: 1h}, decision: deny, reason: Enough.}\n"
+            "  - {id: look, tool: look, decision: allow}\n"
+        )
+        (tmp_path / "program.py").write_text(
+            "import otel_runtime as rt\n"
+            "@rt.tool\n"
+            "def look(): pass\n"
+            "with rt.configure(policy='policy.yaml') as runtime:\n"
+            "    for user, times in (('carla', 9), ('dana', 2)):\n"
+            "        with rt.session('s-' + user, user=user):\n"
+            "            for _ in range(times): look()\n"
+            "    runtime.flush(30)\n"
+        )
+        env = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
+        env |= {"OTEL_EXPORTER_OTLP_ENDPOINT": gateway.url("http"), "OTEL_SERVICE_NAME": "limited"}
+        done = subprocess.run(
+            [sys.executable, "program.py"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert 0 == done.returncode, done.stderr
+        (found,) = wait(lambda: prometheus("query", {"query": "otel_runtime_policy_budget_utilization_ratio"})["result"], "the gauge")
+        assert ("few", "sliding", 0.9) == (
+            found["metric"]["otel_runtime_policy_rule"], found["metric"]["otel_runtime_policy_window"], float(found["value"][1])
+        )  # fmt: skip
+        assert [] == [name for name in ("carla", "dana") if name in json.dumps(found)]
+        alerts = wait(
+            lambda: prometheus("query", {"query": 'ALERTS{alertname="BudgetNearEnd", alertstate="firing"}'})["result"], "the alert"
+        )
+        assert [("limited", "few")] == [(one["metric"]["job"], one["metric"]["otel_runtime_policy_rule"]) for one in alerts]
 
     def test_metrics_do_not_depend_on_sampling(
         self, collector: Callable[..., Server], send: Callable[..., int], span: Callable[..., dict[str, Any]], wait: Any, fetch: Any
