@@ -105,7 +105,7 @@ class EventLogs:
     def _emit(self, waiting: _Waiting) -> None:
         logger = self._logger or self._open()
         if logger is not None:
-            logger.emit(_record(waiting, self._own))
+            logger.emit(_record(waiting, logger))
 
     def _open(self) -> Any:
         provider = _logs.get_logger_provider()
@@ -139,7 +139,7 @@ def _bridged() -> bool:
     return False
 
 
-def _record(waiting: _Waiting, own: Any) -> Any:
+def _record(waiting: _Waiting, logger: Any) -> Any:
     """The record as this version of the SDK wants it."""
     text, number = _SEVERITY.get(waiting.level, _SEVERITY[logging.INFO])
     place = trace.get_current_span(waiting.where).get_span_context()
@@ -156,10 +156,10 @@ def _record(waiting: _Waiting, own: Any) -> Any:
         facts["event_name"] = waiting.name
     if "context" in known:
         return kind(**facts, context=waiting.where)
+    # The older class: zeros where there is no trace, and the resource of whatever provider it goes to.
+    facts |= {"trace_id": place.trace_id, "span_id": place.span_id, "trace_flags": place.trace_flags}
     if "resource" in known:
-        facts["resource"] = getattr(own, "resource", None)
-    if place.is_valid:
-        facts |= {"trace_id": place.trace_id, "span_id": place.span_id, "trace_flags": place.trace_flags}
+        facts["resource"] = getattr(logger, "resource", None)
     return kind(**facts)
 
 
