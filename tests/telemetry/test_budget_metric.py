@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -158,7 +157,7 @@ class TestTelemetryFailsOpen:
 class TestPeaks:
     """The most since the last reading."""
 
-    def read(self, peaks: Peaks) -> dict[tuple[Mapping[str, Any], ...], float]:
+    def read(self, peaks: Peaks) -> dict[tuple[Any, ...], float]:
         return {tuple((point.attributes or {}).values()): float(point.value) for point in peaks.observe(CallbackOptions())}
 
     def test_a_new_interval_begins_empty(self) -> None:
