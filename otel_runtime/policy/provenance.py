@@ -29,7 +29,7 @@ _MIN_LENGTH: Final = 4
 _MAX_KEY: Final = 4096
 _MAX_LEAVES: Final = 10_000
 _MAX_DEPTH: Final = 32
-_MAX_SOURCES: Final = 100
+_MAX_SOURCES: Final = 250
 _MAX_HITS: Final = 64
 # What belongs to a word, an address, a path or an account number: with one of these beside it, it is a part of another one.
 _BEFORE: Final = re.compile(r"[\w.%+@/-]")
