@@ -11,7 +11,7 @@ MOVED := moved
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-jaeger test test-random check bench bench-agentdojo backends docs wheel clean lint types moved
+.PHONY: help demo demo-jaeger test test-random check bench bench-agentdojo backends docs wheel clean lint types moved foreign
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -40,6 +40,9 @@ bench-agentdojo: .venv-agentdojo/.stamp ## replay the attacks of AgentDojo under
 
 backends: ## build Jaeger, the Collector, OPA and, where it can be had, Tempo; unpack Prometheus (needs Go >= 1.26; once)
 	@collector-config/build-backends.sh jaeger collector scale-out prometheus opa tempo
+
+foreign: ## install the real Dreadnode and a3s packages for the tests that run them (once; 1.3 GB, outside the checkout)
+	@tests/integrations/foreign-env.sh $(PYTHON)
 
 lint: .venv/.stamp-dev ## check rules, format and layers
 	@echo "ruff: rules and format"

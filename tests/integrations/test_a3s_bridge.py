@@ -19,7 +19,7 @@ from otel_runtime.settings.model import Settings
 from otel_runtime.sources.asking import Question
 from otel_runtime.sources.registry import source
 
-HOW = "tests/integrations/foreign-env.sh"
+HOW = "make foreign"
 TOP = Path(__file__).parents[2]
 POLICY = """version: 1
 default: allow

@@ -15,7 +15,7 @@ import pytest
 from otel_runtime.errors import RuntimeStateError
 from otel_runtime.integrations import dreadnode
 
-HOW = "tests/integrations/foreign-env.sh"
+HOW = "make foreign"
 TOP = Path(__file__).parents[2]
 POLICY = """version: 1
 default: allow

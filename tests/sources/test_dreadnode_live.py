@@ -24,7 +24,7 @@ from otel_runtime.sources.registry import source
 from otel_runtime.telemetry.projector import Projector
 from otel_runtime.telemetry.projector_spans import TracerSpans
 
-HOW = "tests/integrations/foreign-env.sh"
+HOW = "make foreign"
 # What lies between an event and the end of the span that package makes: a busy machine takes its time.
 TOLERANCE_NS = 250_000_000
 AGENTS = ["plain", "uncaught", "uncaught_with_sibling", "caught", "model_error", "judge_allow", "max_steps", "unknown_tool"]
