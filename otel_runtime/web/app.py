@@ -39,9 +39,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def inbox_app(
-    inbox: Inbox, door: Door, identity: str, clock: Callable[[], datetime] = _utc_now, trace_url: str | None = None
-) -> ASGIApp:
+def inbox_app(inbox: Inbox, door: Door, identity: str, clock: Callable[[], datetime] = _utc_now, trace_url: str | None = None) -> ASGIApp:
     """The application.
 
     Args:
