@@ -219,7 +219,12 @@ def _tool(row: AgentEvent, moment: datetime | None, base: dict[str, object], dat
     elif not row.often:
         turn.calls.pop(call_id, None)
     name = "tool.failed" if errors and not row.often else row.name
-    return TraceEvent(name, row.type, moment, None, {**base, "tool.id": call_id, **facts, **errors})
+    # Nobody else holds the common facts by now.
+    base["tool.id"] = call_id
+    base.update(facts)
+    if errors:
+        base.update(errors)
+    return TraceEvent(name, row.type, moment, None, base)
 
 
 def _prompt(payload: Fields, turn: Turn) -> dict[str, object]:

@@ -121,10 +121,12 @@ def instant(value: object) -> datetime | None:
 
 def _moment(value: object) -> datetime | None:
     try:
+        if type(value) is str:
+            return datetime.fromisoformat(value)
         if isinstance(value, datetime):
             return value
         if isinstance(value, str):
-            return datetime.fromisoformat(value)
+            return datetime.fromisoformat(str.__str__(value))
         if isinstance(value, int | float) and not isinstance(value, bool):
             return datetime.fromtimestamp(value / 1000, UTC)
     except (ValueError, OverflowError, OSError):

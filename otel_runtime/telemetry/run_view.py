@@ -153,8 +153,7 @@ def nanoseconds(moment: object) -> int | None:
     """Nanoseconds since 1970 of a datetime, a naive one taken as UTC; None for anything else, or a time before 1970."""
     if not isinstance(moment, datetime):
         return None
-    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    since = aware - _EPOCH
+    since = (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment) - _EPOCH
     # In whole numbers: a float second has no room for microseconds of this century.
     whole = (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000
     return whole if whole > 0 else None
