@@ -258,7 +258,8 @@ def _otlp_metrics(around: _Surroundings) -> MetricExporter | None:
     known = _endpoint_known(around, "METRICS")
     # Built at once only when its preferences matter: the exporter reads them from variables itself.
     like = make() if known or any(name.startswith("OTEL_EXPORTER_OTLP_METRICS_") for name in around.environ) else None
-    return otlp.QuietMetrics(make, around.losses, None if known else otlp.Collector.local(protocol), like)
+    meant = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT" in around.environ
+    return otlp.QuietMetrics(make, around.losses, None if known else otlp.Collector.local(protocol), like, meant=meant)
 
 
 def _log_provider(around: _Surroundings) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
@@ -84,7 +85,9 @@ class NoopTracing:
         """Nowhere."""
         return None
 
-    def decided(self, action: Action, decision: Decision, duration_s: float = 0.0, *, content: bool = False) -> None:
+    def decided(
+        self, action: Action, decision: Decision, duration_s: float = 0.0, *, content: bool = False, asked_at: datetime | None = None
+    ) -> None:
         """Dropped."""
 
     def approval_requested(self, request: ApprovalRequest) -> TraceRef | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from otel_runtime.telemetry.losses import Losses
-from otel_runtime.telemetry.quiet import quietly
+from otel_runtime.telemetry.quiet import Listener, quietly
 
 if TYPE_CHECKING:
     from otel_runtime.telemetry.otlp_watch import Watch
@@ -26,6 +27,12 @@ _PORTS: Mapping[Protocol, int] = {"grpc": 4317, "http/protobuf": 4318}
 _PROBE_EVERY_S = 30.0
 _PROBE_TIMEOUT_S = 0.05
 _TIMEOUT_S = 10.0
+# How the SDK's two exporters say it.
+_NO_PLACE = re.compile(r"code: (?:404|StatusCode\.UNIMPLEMENTED)\b")
+_NO_METRICS = (
+    "the server that takes the spans takes no metrics, as Jaeger and Tempo do not; "
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT names another one, OTEL_METRICS_EXPORTER=none stops trying"
+)
 _CREDENTIAL_PROVIDERS = ("OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER", "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER")
 
 
@@ -143,6 +150,24 @@ class Collector:
         self._looked_at = -_PROBE_EVERY_S
 
 
+class _MetricsRefused:
+    """Hears the exporters of metrics: a server that takes spans and has no place for metrics, as Jaeger and Tempo, is no fault.
+
+    Args:
+        losses: Where problems go.
+    """
+
+    def __init__(self, losses: Losses) -> None:
+        self._losses = losses
+
+    def problem(self, where: str, what: object) -> None:
+        """A problem to warn of, or a fact that `doctor` shows."""
+        if _NO_PLACE.search(str(what)):
+            self._losses.problem("metrics", _NO_METRICS, warn=False)
+        else:
+            self._losses.problem(where, what)
+
+
 class QuietMetrics(MetricExporter):
     """Sends metrics through another exporter; its log records become counted problems.
 
@@ -151,6 +176,7 @@ class QuietMetrics(MetricExporter):
         losses: Where problems go.
         collector: Given when metrics are only sent while a local collector listens.
         like: An exporter whose temporality and aggregation preferences hold; None for the defaults.
+        meant: True when an address was named for metrics alone; that it takes none is then a problem.
     """
 
     def __init__(
@@ -159,6 +185,8 @@ class QuietMetrics(MetricExporter):
         losses: Losses,
         collector: Collector | None = None,
         like: MetricExporter | None = None,
+        *,
+        meant: bool = True,
     ) -> None:
         # The SDK keeps the two preferences in these attributes and has no public way to hand them on.
         super().__init__(
@@ -167,12 +195,13 @@ class QuietMetrics(MetricExporter):
         )
         self._make = make
         self._losses = losses
+        self._listener: Listener = losses if meant else _MetricsRefused(losses)
         self._collector = collector
         self._real = like
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> MetricExportResult:
         """Send, or drop when nothing listens."""
-        with quietly(self._losses):
+        with quietly(self._listener):
             try:
                 if self._collector is not None and not self._collector.listens():
                     return MetricExportResult.SUCCESS

@@ -6,6 +6,7 @@ Everything here fails open: no method raises, whatever the SDK, a processor or a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
@@ -128,7 +129,9 @@ class Tracing(Protocol):
         """Where the running code stands in a trace; None outside of one."""
         ...
 
-    def decided(self, action: Action, decision: Decision, duration_s: float = 0.0, *, content: bool = False) -> None:
+    def decided(
+        self, action: Action, decision: Decision, duration_s: float = 0.0, *, content: bool = False, asked_at: datetime | None = None
+    ) -> None:
         """Count a decision; a non-allow one also becomes a span `policy {decision} {tool}`.
 
         Args:
@@ -136,6 +139,7 @@ class Tracing(Protocol):
             decision: The decision.
             duration_s: Seconds it took, waiting for facts included.
             content: True when arguments may be captured: the decorator does not keep them out.
+            asked_at: When a person was asked because of it, which is known before this is told; None where nobody was.
         """
         ...
 

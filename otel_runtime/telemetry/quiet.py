@@ -6,10 +6,9 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-from otel_runtime.telemetry.losses import Losses
-
-__all__ = ["install", "quietly"]
+__all__ = ["Listener", "install", "quietly"]
 
 # A filter on a logger does not see what its children log, so each is named. Only records of our own threads are held back: an
 # application that exports by itself keeps its log.
@@ -30,8 +29,16 @@ _LOGGERS = (
 )
 
 
+class Listener(Protocol):
+    """Who is told what exporters say: `Losses`, or what stands before it."""
+
+    def problem(self, where: str, what: object) -> None:
+        """Remember it."""
+        ...
+
+
 class _Exporting(threading.local):
-    losses: Losses | None = None
+    losses: Listener | None = None
 
 
 _here = _Exporting()
@@ -57,7 +64,7 @@ def install() -> None:
 
 
 @contextmanager
-def quietly(losses: Losses) -> Iterator[None]:
+def quietly(losses: Listener) -> Iterator[None]:
     """Within it, what this thread's exporters log goes to `losses`."""
     before, _here.losses = _here.losses, losses
     try:

@@ -44,6 +44,7 @@ __all__ = ["OtelTracing", "Parts"]
 _log = logging.getLogger("otel_runtime")
 _PLANS_LIMIT = 1024
 _INSTANT_NS = 1_000
+_RECENT_NS = 60_000_000_000
 # A model's labels need more than its name, and a capability has no span.
 _ASKING = frozenset({"model", "capability"})
 
@@ -67,6 +68,12 @@ class Parts:
     messages: MessageCapture
     failures: Failures
     redactor: Redactor
+
+
+def _just(moment: datetime) -> int:
+    """The moment in nanoseconds; now, where it is not of the last minute by the clock of this machine."""
+    now, given = time.time_ns(), int(moment.timestamp() * 1e6) * 1_000
+    return given if 0 <= now - given < _RECENT_NS else now
 
 
 class OtelTracing:
@@ -149,7 +156,9 @@ class OtelTracing:
             self._parts.losses.problem("current", error)
             return None
 
-    def decided(self, action: Action, decision: Decision, duration_s: float = 0.0, *, content: bool = False) -> None:
+    def decided(
+        self, action: Action, decision: Decision, duration_s: float = 0.0, *, content: bool = False, asked_at: datetime | None = None
+    ) -> None:
         """Count a decision; a non-allow one also becomes a span, with the call's content where that is captured."""
         if self._down:
             return
@@ -161,7 +170,7 @@ class OtelTracing:
                 attributes = ops.policy_attributes(action, decision, self._parts.redactor)
                 if content and self._parts.capture.on_spans:
                     attributes.update(ops.call_content(action, self._parts.capture))
-                end = time.time_ns()
+                end = time.time_ns() if asked_at is None else _just(asked_at) - 2 * _INSTANT_NS
                 start = end - int(max(0.0, duration_s) * 1e9)
                 self._instant(f"policy {decision.value} {name}", attributes, current_context(), [], start, end)
         except Exception as error:  # noqa: BLE001 - telemetry fails open
@@ -175,10 +184,10 @@ class OtelTracing:
             self._recorder.ensure()
             self._parts.meters.asked(request)
             attributes = ops.request_attributes(request, self._parts.redactor)
-            now = time.time_ns()
+            asked = _just(request.requested_at)
             name = f"approval requested {clean_name(request.capability)}"
-            # Jaeger doubts the clock of a span without duration.
-            found = self._instant(name, attributes, current_context(), [], now - _INSTANT_NS, now)
+            # Jaeger doubts the clock of a span without duration. It ends where the answer's span begins, which viewers then show below it.
+            found = self._instant(name, attributes, current_context(), [], asked - _INSTANT_NS, asked)
             self._outlets.wake()
             self._log_question(request, found)
             return found

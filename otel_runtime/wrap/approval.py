@@ -121,7 +121,8 @@ def _stored_sources(known: Mapping[str, frozenset[str]] | None) -> Mapping[str, 
 def _announce(call: Call, guard: Guard, action: Action, decision: Decision, request: ApprovalRequest) -> Effects[ApprovalRequest]:
     active = call.active
     decision = with_input_digest(action, decision)
-    active.tracing.decided(action, decision, decision.duration_s, content=call.plan.options.capture_input)
+    content = call.plan.options.capture_input
+    active.tracing.decided(action, decision, decision.duration_s, content=content, asked_at=request.requested_at)
     span = active.tracing.approval_requested(request)
     if span is not None:
         yield from blocking(lambda: guard.approvals.attach_trace(request.id, span))
