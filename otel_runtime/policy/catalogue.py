@@ -60,8 +60,20 @@ class Shape:
                 if not known[1] and known[0].text != "any":
                     return f"argument `{name}` must be `{known[0].text}`, not null"
             elif known[0].check(value) is False:
-                return f"argument `{name}` must be `{known[0].text}`"
+                return _misfit(name, known[0].text, value)
         for name in self._required:
             if name not in args:
                 return f"argument `{name}` is missing"
         return ""
+
+
+_UNREAD = {
+    "nan": "holds NaN or infinity, which can be neither compared, shown to a person nor hashed; expected a finite number",
+    "cycle": "holds itself, so that it can be neither shown to a person nor hashed",
+    "key": "holds a mapping whose keys are not text, so that it can be neither shown to a person nor hashed",
+}
+
+
+def _misfit(name: str, expected: str, value: object) -> str:
+    why = _UNREAD.get(value.why) if isinstance(value, Unreadable) else None
+    return f"argument `{name}` must be `{expected}`" if why is None else f"argument `{name}` {why}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -37,6 +39,20 @@ _ONLY_FOR = {
 }
 
 
+_PLACE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:([A-Za-z_]\w*\.)*[\w*?\[\]!-]+")
+
+
+def _place_of_a_function(text: str) -> str:
+    if _PLACE.fullmatch(text) is None:
+        module, _, name = text.rpartition(".")
+        meant = f"{module}:{name}"
+        hint = f"; did you mean `{meant}`?" if ":" not in text and _PLACE.fullmatch(meant) else ""
+        raise ValueError(
+            f"expected `package.module:function`, `package.module:Class.method` or a glob such as `module:send_*`, got `{text}`{hint}"
+        )
+    return text
+
+
 class Target(BaseModel):
     """A function that is wrapped without touching its code.
 
@@ -55,7 +71,7 @@ class Target(BaseModel):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
-    target: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:([A-Za-z_]\w*\.)*[\w*?\[\]!-]+$")
+    target: Annotated[str, AfterValidator(_place_of_a_function)]
     kind: Literal["tool", "agent", "model", "workflow"] = "tool"
     name: str | None = Field(default=None, min_length=1)
     capture: bool = True
@@ -65,6 +81,16 @@ class Target(BaseModel):
     user: str | None = None
     tags: tuple[str, ...] = ()
     guard: Literal["policy", "required"] = "policy"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alone(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"target": value}
+        if not isinstance(value, Mapping | cls):
+            # As below.
+            raise ValueError(f"expected `package.module:function`, or a mapping such as {{target: ..., kind: tool}}, got `{value}`")  # noqa: TRY004
+        return value
 
     @model_validator(mode="after")
     def _belongs_to_the_kind(self) -> Self:
@@ -181,5 +207,8 @@ class Settings(BaseModel):
 
     @field_validator("instrument", mode="before")
     @classmethod
-    def _target_alone(cls, value: object) -> object:
-        return [{"target": item} if isinstance(item, str) else item for item in value] if isinstance(value, list | tuple) else value
+    def _targets(cls, value: object) -> object:
+        if not isinstance(value, list | tuple):
+            # pydantic would ask for a tuple, which no YAML has. A TypeError would not become a fault with its place.
+            raise ValueError(f"expected a list of targets such as `- package.module:function`, got `{value}`")  # noqa: TRY004
+        return value

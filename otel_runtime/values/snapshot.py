@@ -28,9 +28,10 @@ _MAX_INT_BITS = 8_192
 _ANSWERS = ("__str__", "__repr__", "__eq__", "__hash__", "__format__", "__lt__", "__gt__")
 _SHORT = 100
 _SMALL = 1 << 64
-_ATOMS: frozenset[type] = frozenset({type(None), bool})
-_IMMUTABLE: frozenset[type] = frozenset({type(None), bool, int, float, str})
-_MOMENTS: frozenset[type] = frozenset({datetime, date, time, timedelta, UUID})
+_MOMENTS: tuple[type, ...] = (datetime, date, time, timedelta, UUID)
+# A metaclass may answer for itself when its class is asked for these: `type` is asked instead.
+_QUALNAME: Any = type.__dict__["__qualname__"]
+_MODULE: Any = type.__dict__["__module__"]
 
 
 class _OverCap(Exception):
@@ -54,7 +55,9 @@ class _Budget:
 def type_name(value: object) -> str:
     """Module and qualified name of the value's type."""
     kind = type(value)
-    return f"{kind.__module__}.{kind.__qualname__}"
+    module, name = _MODULE.__get__(kind), _QUALNAME.__get__(kind)
+    # What a class body may have put there instead of a text is not asked for one.
+    return f"{module}.{name}" if type(module) is str else str(name)
 
 
 def snapshot_arguments(arguments: Mapping[str, Any], opaque: frozenset[str] = frozenset()) -> tuple[dict[str, object], bool]:
@@ -81,7 +84,7 @@ def snapshot_arguments(arguments: Mapping[str, Any], opaque: frozenset[str] = fr
             budget.nodes -= 1
             copy[name] = value
         else:
-            fixed = fixed and type(value) in _IMMUTABLE
+            fixed = fixed and _is_immutable(value)
             copy[name] = _top(value, budget)
     return copy, fixed
 
@@ -90,7 +93,13 @@ def _is_small(value: Any) -> bool:
     kind = type(value)
     if kind is str:
         return len(value) <= _SHORT and bool(value.isascii())
-    return -_SMALL < value < _SMALL if kind is int else kind in _ATOMS
+    # By identity: a hostile metaclass answers `==` and `hash` for its class.
+    return -_SMALL < value < _SMALL if kind is int else value is None or kind is bool
+
+
+def _is_immutable(value: object) -> bool:
+    kind = type(value)
+    return kind is str or kind is int or kind is float or kind is bool or value is None
 
 
 def _top(value: object, budget: _Budget) -> object:
@@ -105,8 +114,7 @@ def _top(value: object, budget: _Budget) -> object:
 
 
 def _copy(value: object, budget: _Budget, path: tuple[int, ...]) -> object:
-    kind = type(value)
-    if kind in _ATOMS:
+    if value is None or type(value) is bool:
         budget.take(1)
         return value
     if isinstance(value, Enum):
@@ -130,9 +138,9 @@ def _scalar(value: str | float, budget: _Budget) -> object:
 
 def _pretends(value: str | float) -> bool:
     """True for a subclass that answers for itself: what the function reads of it need not be what was decided."""
-    kind = type(value)
-    if kind in _IMMUTABLE:
+    if _is_immutable(value):
         return False
+    kind = type(value)
     base = str if isinstance(value, str) else int if isinstance(value, int) else float
     return any(getattr(kind, name) is not getattr(base, name) for name in _ANSWERS)
 
@@ -161,7 +169,7 @@ def _compound(value: object, budget: _Budget, path: tuple[int, ...]) -> object:
     if kind is Decimal and isinstance(value, Decimal):
         budget.take(len(value.as_tuple().digits))
         return value if value.is_finite() else Unreadable(type_name(value), "nan")
-    if kind in _MOMENTS:
+    if any(kind is moment for moment in _MOMENTS):
         budget.take(16)
         return value
     if isinstance(value, PurePath):

@@ -65,6 +65,9 @@ class TestShape:
             ({"amount": True}, "must be `number`"),
             ({"amount": 1, "self": Unreadable("Shop", "opaque")}, ""),
             ({"amount": 1, "self": Unreadable("Shop", "type")}, "`self` is not one it takes"),
+            ({"amount": Unreadable("builtins.float", "nan")}, "`amount` holds NaN or infinity, which can be neither compared, shown"),
+            ({"amount": 1, "note": Unreadable("builtins.list", "cycle")}, "`note` holds itself"),
+            ({"amount": 1, "note": Unreadable("builtins.dict", "key")}, "keys are not text"),
         ],
     )
     def test_misfit(self, args: dict[str, object], said: str) -> None:

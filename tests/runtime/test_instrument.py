@@ -248,7 +248,9 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ("- {target: 'kiosk.tools.refund'}", "target"),
+            ("- {target: 'kiosk.tools.refund'}", "expected `package.module:function`.*did you mean `kiosk.tools:refund`"),
+            ("- {target: 'kiosk.tools:re fund'}", "expected `package.module:function`.* got `kiosk.tools:re fund`"),
+            ("- 5", "expected `package.module:function`, or a mapping such as .*, got `5`"),
             ("- {target: 'kiosk.tools:refund', kind: took}", "did you mean `tool`|expected"),
             ("- {target: 'kiosk.tools:refund', provider: openai}", "`provider` belongs to kind `model`, got kind `tool`"),
             ("- {target: 'kiosk.tools:*', name: one}", "may fit several"),
@@ -256,7 +258,7 @@ class TestMistakes:
         ],
     )
     def test_in_the_settings(self, here: Path, text: str, said: str) -> None:
-        """A bad entry is refused with its place."""
+        """A bad entry is refused with its place, and with what is expected there."""
         (here / "otel-runtime.yaml").write_text(f"instrument:\n  {text}\n")
         with pytest.raises(rt.ConfigError, match=said) as caught:
             rt.configure()

@@ -183,6 +183,40 @@ class TestDoubt:
 
         assert take(Hostile()) == Unreadable(f"{__name__}.{Hostile.__qualname__}", "type")
 
+    @pytest.mark.parametrize("inside", [False, True])
+    def test_a_hostile_metaclass(self, inside: bool) -> None:
+        """A class that can be neither hashed, compared nor asked for its name is opaque like any other object."""
+
+        class Meta(type):
+            def __hash__(cls) -> int:
+                raise RuntimeError("hash")
+
+            def __eq__(cls, other: object) -> bool:
+                raise RuntimeError("eq")
+
+            def __getattribute__(cls, name: str) -> Any:
+                if name in ("__module__", "__qualname__", "__name__"):
+                    raise RuntimeError(name)
+                return super().__getattribute__(name)
+
+        class Odd(metaclass=Meta):
+            pass
+
+        found = Unreadable(f"{__name__}.TestDoubt.test_a_hostile_metaclass.<locals>.Odd", "type")
+        assert take([Odd()] if inside else Odd()) == ([found] if inside else found)
+
+    def test_a_class_with_another_module(self) -> None:
+        """What a class body put where its module's name belongs is never asked for a text."""
+
+        class Loud:
+            def __str__(self) -> str:
+                raise RuntimeError("str")
+
+            __repr__ = __format__ = __str__  # type: ignore[assignment]  # that is the point
+
+        odd = type("Odd", (), {"__module__": Loud()})()
+        assert take(odd) == Unreadable("Odd", "type")
+
     def test_containers_are_read_as_what_they_are(self) -> None:
         """A list or dict subclass cannot show other items to the decision than it holds."""
 

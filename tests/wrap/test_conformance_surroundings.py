@@ -405,10 +405,22 @@ def hostile_values(d: Decorator) -> object:
     return same, same_later, given(*values, a=values[0])
 
 
-@program("a class whose metaclass cannot be hashed")
+class NamelessMeta(type):
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__module__", "__qualname__", "__name__"):
+            raise RuntimeError(name)
+        return super().__getattribute__(name)
+
+
+class OfNamelessMeta(metaclass=NamelessMeta):
+    """Its class does not say what it is called."""
+
+
+@program("a class whose metaclass cannot be hashed, compared or asked for a name")
 def hostile_class(d: Decorator) -> object:
-    made = OfBrokenMeta()
-    return d(lambda: made)() is made
+    back = d(lambda value: value)
+    # By a test of our own: pytest would ask the classes for their names.
+    return [back(made) is made for made in (OfBrokenMeta(), OfNamelessMeta(), [OfBrokenMeta()], {"a": OfNamelessMeta()})]
 
 
 @program("nothing is kept: arguments, results and locals die when they would")
