@@ -89,7 +89,7 @@ def _show(arguments: argparse.Namespace) -> int:
             f"no trace {what} at {arguments.tempo or arguments.jaeger or _LOCAL_JAEGER}; it may not have been sent yet, or not kept"
         )
         return NOTHING
-    console.print(waterfall(spans) if arguments.waterfall else render(spans))
+    console.print(waterfall(spans, console.width) if arguments.waterfall else render(spans))
     link = "" if from_file else source.link(what.lower())
     if link:
         console.print(link)
@@ -126,7 +126,8 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(as_data(found, source.link))
     else:
-        _console().print(table(found) if found else f"no run matches, of {len(everything)} looked at")
+        console = _console()
+        console.print(table(found, console.width) if found else f"no run matches, of {len(everything)} looked at")
     return DONE if found else NOTHING
 
 

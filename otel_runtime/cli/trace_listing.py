@@ -6,32 +6,67 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Literal
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from otel_runtime.cli.trace_summary import Summary
-from otel_runtime.telemetry.tree_text import duration_text
+from otel_runtime.telemetry.tree_text import clean, duration_text
 
 __all__ = ["as_data", "table"]
 
 _NAME_LIMIT = 48
+_NAME_LEAST = 16
+_RUN = 2
+_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
+    ("started", "left"),
+    ("trace", "left"),
+    ("run", "left"),
+    ("took", "right"),
+    ("spans", "right"),
+    ("tokens", "right"),
+    ("cost", "right"),
+    ("", "left"),
+)
 
 
-def table(found: Sequence[Summary]) -> Table:
-    """One row per run."""
+def table(found: Sequence[Summary], width: int) -> RenderableType:
+    """One row per run, or two lines where a row does not fit; a trace id is never cut, because one copies it.
+
+    Args:
+        found: What to list.
+        width: Columns of the terminal.
+    """
+    rows = [_cells(summary) for summary in found]
+    others = sum(max(len(title), *(row[at].cell_len for row in rows)) + 2 for at, (title, _) in enumerate(_COLUMNS) if at != _RUN)
+    if width - others < _NAME_LEAST:
+        return Group(*(_two_lines(row, width) for row in rows))
     shown = Table(box=None, pad_edge=False, header_style="dim")
-    shown.add_column("started", no_wrap=True)
-    shown.add_column("trace", no_wrap=True)
-    shown.add_column("run", no_wrap=True, overflow="ellipsis", max_width=_NAME_LIMIT)
-    shown.add_column("took", justify="right", no_wrap=True)
-    shown.add_column("spans", justify="right")
-    shown.add_column("tokens", justify="right", no_wrap=True)
-    shown.add_column("cost", justify="right", no_wrap=True)
-    shown.add_column("")
-    for summary in found:
-        shown.add_row(*_cells(summary))
+    for title, justify in _COLUMNS:
+        shown.add_column(title, justify=justify, no_wrap=True, overflow="ellipsis", max_width=min(_NAME_LIMIT, width - others))
+    for at, column in enumerate(shown.columns):
+        column.max_width = column.max_width if at == _RUN else None
+    for row in rows:
+        shown.add_row(*row)
     return shown
+
+
+def _two_lines(row: Sequence[Text], width: int) -> Group:
+    started, trace, name, took, spans, tokens, cost, marks = row
+    head = Text("  ").join((trace, started))
+    counted = [text for text in (took, Text(f"{spans} spans"), Text(f"{tokens} tokens") if tokens else tokens, cost) if text]
+    # What is marked is looked for first.
+    beside = bool(marks) and head.cell_len + 2 + marks.cell_len <= width
+    if beside:
+        head = Text.assemble(head, "  ", marks)
+    below = [Text.assemble("  ", marks)] if marks and not beside else []
+    facts = Text("  ").join(counted)
+    name = name.copy()
+    # What does not fit goes on below: nothing that was counted is left out.
+    name.truncate(max(_NAME_LEAST, width - facts.cell_len - 4), overflow="ellipsis")
+    return Group(head, Text.assemble("  ", name, "  ", facts), *below)
 
 
 def as_data(found: Sequence[Summary], link: Callable[[str], str]) -> str:
@@ -59,7 +94,7 @@ def _cells(summary: Summary) -> tuple[Text, ...]:
     return (
         Text(_started(summary), "dim"),
         Text(summary.trace_id),
-        Text(summary.name, "bold"),
+        Text(clean(summary.name, 200), "bold"),
         Text(duration_text(summary.duration_s), "cyan"),
         Text(str(summary.spans)),
         Text(f"{used:,}" if used else ""),

@@ -17,13 +17,14 @@ from rich.tree import Tree
 from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry.losses import Losses
 from otel_runtime.telemetry.span_view import SpanView, view_of
-from otel_runtime.telemetry.tree_text import event_line, span_line, sums_of
+from otel_runtime.telemetry.tree_text import clean, event_line, span_line, sums_of
 
 __all__ = ["ConsoleTree", "console_for", "render"]
 
 _TRACES_LIMIT = 256
 _SPANS_LIMIT = 5000
 _DEPTH_LIMIT = 64
+_SERVICE_LIMIT = 40
 _PLAIN_WIDTH = 160
 _SUMMED = frozenset({"invoke_agent", "invoke_workflow"})
 
@@ -50,7 +51,12 @@ def _trees(members: Sequence[SpanView]) -> list[Tree]:
             children.setdefault(span.parent_id, []).append(span)
         else:
             roots.append(span)
-    return [_branch(Tree(_line(root, children)), root, children, 0) for root in roots]
+    several = len({span.service for span in members}) > 1
+    return [_branch(Tree(_line(root, children).append(_at(root) if several else "")), root, children, 0) for root in roots]
+
+
+def _at(span: SpanView) -> Text:
+    return Text(f"  at {clean(span.service, _SERVICE_LIMIT)}" if span.service else "", "dim")
 
 
 def _moment(span: SpanView) -> tuple[int, int]:
@@ -73,7 +79,9 @@ def _branch(tree: Tree, span: SpanView, children: Mapping[str, Sequence[SpanView
         if line is not None:
             tree.add(line)
     for child in children.get(span.span_id, ()):
-        _branch(tree.add(_line(child, children)), child, children, depth + 1)
+        # A trace may go through several services: each is named where it begins.
+        line = _line(child, children)
+        _branch(tree.add(line if child.service == span.service else line.append(_at(child))), child, children, depth + 1)
     return tree
 
 

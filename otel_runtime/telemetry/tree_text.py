@@ -11,7 +11,7 @@ from rich.text import Text
 from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry.span_view import EventView, SpanView
 
-__all__ = ["Sums", "duration_text", "event_line", "span_line", "sums_of"]
+__all__ = ["Sums", "clean", "duration_text", "event_line", "span_line", "sums_of"]
 
 _OUTCOMES = {"approved": "green", "denied": "red", "expired": "red", "cancelled": "yellow"}
 _DECISIONS = {"deny": "bold red", "require-approval": "yellow", "retryable-failure": "yellow", "allow": "green"}
@@ -85,7 +85,7 @@ def event_line(event: EventView) -> Text | None:
         return None
     if event.name == c.EVENT_ATTEMPT:
         return _attempt(event)
-    parts = [f"{key.removeprefix('otel_runtime.')}={_short(value, 60)}" for key, value in list(event.attributes.items())[:6]]
+    parts = [f"{key.removeprefix('otel_runtime.')}={clean(value, 60)}" for key, value in list(event.attributes.items())[:6]]
     return Text.assemble((event.name.removeprefix("otel_runtime."), "dim"), ("  " + " ".join(parts) if parts else "", "dim"))
 
 
@@ -96,8 +96,8 @@ def _attempt(event: EventView) -> Text:
         f"attempt {found.get(c.ATTEMPT_NUMBER, '?')} did not run"
         if c.DECISION_RULE in found
         else f"attempt {found.get(c.ATTEMPT_NUMBER, '?')}",
-        _short(found.get(c.ATTEMPT_CLASS, ""), 32),
-        f"by {_short(found[c.DECISION_RULE], 60)}" if c.DECISION_RULE in found else "",
+        clean(found.get(c.ATTEMPT_CLASS, ""), 32),
+        f"by {clean(found[c.DECISION_RULE], 60)}" if c.DECISION_RULE in found else "",
         f"again after {duration_text(after)}" if isinstance(after, int | float) else "",
     ]
     return Text("  ".join(part for part in parts if part), "dim")
@@ -125,7 +125,7 @@ def _facts(span: SpanView, sums: Sums | None) -> Iterable[tuple[str, str]]:
     if c.DECISION_WOULD_BE in found:
         yield f"shadow: would be {found[c.DECISION_WOULD_BE]}", "yellow"
     if c.APPROVAL_ID in found:
-        yield f"with approval {_short(found[c.APPROVAL_ID], 8)}", "green"
+        yield f"with approval {clean(found[c.APPROVAL_ID], 8)}", "green"
     yield from _usage(found) if sums is None else _summed(sums)
     if c.FIRST_CHUNK in found:
         first = found[c.FIRST_CHUNK]
@@ -158,14 +158,14 @@ def _decision(span: SpanView) -> Text:
     found = span.attributes
     value = str(found.get(c.DECISION, "?"))
     words = {"deny": "DENIED", "require-approval": "needs approval", "retryable-failure": "not now"}
-    line = Text.assemble((words.get(value, value), _DECISIONS.get(value, "")), "  ", (_short(found.get(c.OWN_TOOL, ""), 60), "bold"))
+    line = Text.assemble((words.get(value, value), _DECISIONS.get(value, "")), "  ", (clean(found.get(c.OWN_TOOL, ""), 60), "bold"))
     if rule := found.get(c.DECISION_RULE):
         line.append(f"  by {rule}", "dim")
     if place := found.get(c.DECISION_PLACE):
         # The last two parts find the file; a whole path pushes the reason off the screen.
         line.append(f" ({'/'.join(str(place).replace(chr(92), '/').split('/')[-2:])})", "dim")
     if reason := found.get(c.DECISION_REASON):
-        line.append(f"  {_short(reason, _REASON_LIMIT)}", "italic")
+        line.append(f"  {clean(reason, _REASON_LIMIT)}", "italic")
     after = found.get(c.RETRY_AFTER)
     if isinstance(after, int | float):
         line.append(f"  retry after {duration_text(after)}, attempt {found.get(c.RETRY_ATTEMPT)} of {found.get(c.RETRY_MAX)}", "dim")
@@ -176,9 +176,9 @@ def _requested(span: SpanView) -> Text:
     found = span.attributes
     who = found.get(c.APPROVAL_APPROVERS)
     names = ", ".join(str(name) for name in who) if isinstance(who, tuple | list) else ""
-    line = Text.assemble(("waits for approval", "yellow"), "  ", (_short(found.get(c.OWN_TOOL, ""), 60), "bold"))
+    line = Text.assemble(("waits for approval", "yellow"), "  ", (clean(found.get(c.OWN_TOOL, ""), 60), "bold"))
     line.append(f"  by {names}" if names else "", "dim")
-    line.append(f"  {_short(found.get(c.APPROVAL_REASON, ''), _REASON_LIMIT)}", "italic")
+    line.append(f"  {clean(found.get(c.APPROVAL_REASON, ''), _REASON_LIMIT)}", "italic")
     line.append(f"  request {found.get(c.APPROVAL_ID)}", "dim")
     return line
 
@@ -186,26 +186,31 @@ def _requested(span: SpanView) -> Text:
 def _resolved(span: SpanView) -> Text:
     found = span.attributes
     outcome = str(found.get(c.APPROVAL_OUTCOME))
-    line = Text.assemble((outcome, _OUTCOMES.get(outcome, "")), "  ", (_short(found.get(c.OWN_TOOL, ""), 60), "bold"))
+    line = Text.assemble((outcome, _OUTCOMES.get(outcome, "")), "  ", (clean(found.get(c.OWN_TOOL, ""), 60), "bold"))
     line.append(f"  waited {duration_text(span.duration_s)}", "cyan")
     if who := found.get(c.APPROVAL_APPROVER):
         line.append(f"  by {who}")
     if rule := found.get(c.APPROVAL_RULE):
         line.append(f"  asked by {rule}", "dim")
     if answer := found.get(c.APPROVAL_ANSWER):
-        line.append(f"  {_short(answer, _REASON_LIMIT)}", "italic")
+        line.append(f"  {clean(answer, _REASON_LIMIT)}", "italic")
     return line
 
 
 def _failure(span: SpanView) -> str:
     kind = str(span.attributes.get(c.ERROR_TYPE, "error"))
-    message = _short(span.message, _REASON_LIMIT)
+    message = clean(span.message, _REASON_LIMIT)
     # The status text begins with the class name already.
     return message if message.startswith(kind.rpartition(".")[2]) else f"{kind}: {message}" if message else kind
 
 
-def _short(given: object, limit: int) -> str:
-    # Control characters of a tool's or model's text must not reach the terminal.
+def clean(given: object, limit: int) -> str:
+    """The text as a terminal may show it: no control characters of a tool's or model's, cut with a mark.
+
+    Args:
+        given: Any value.
+        limit: Most characters.
+    """
     plain = "".join(char if char.isprintable() else " " for char in str(given)[: limit + 1])
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 

@@ -128,6 +128,54 @@ class TestDemo:
         ]
         assert [] == warned
 
+    def test_page_reads_in_order(self, jaeger: Jaeger, delivered: Run) -> None:
+        """Jaeger sorts siblings by microseconds of their start: the run with the approval is told as it happened."""
+        spans = jaeger.trace(delivered.trace_id, len(delivered.spans))
+        (asked,) = (span for span in spans if span["name"] == "approval requested refund")
+        siblings = [span for span in spans if span.get("parentSpanId") == asked["parentSpanId"]]
+        told = [span["name"] for span in sorted(siblings, key=lambda span: int(span["startTimeUnixNano"]) // 1000)]
+        assert [
+            "chat gpt-5-mini",
+            "execute_tool get_order",
+            "chat gpt-5-mini",
+            "policy require-approval refund",
+            "approval requested refund",
+            "approval approved refund",
+            "execute_tool refund",
+            "chat gpt-5-mini",
+            "execute_tool send_email",
+            "chat gpt-5-mini",
+        ] == told
+
+    def test_page_has_what_its_genai_tab_reads(self, jaeger: Jaeger, delivered: Run) -> None:
+        """Jaeger tells spans apart by gen_ai.operation.name and tool.name, and reads messages with parts, arguments, results and tokens;
+        decisions and approvals are neither tools nor model calls to it, and nothing is an error.
+        """
+        spans = jaeger.trace(delivered.trace_id, len(delivered.spans))
+        told = [(span, {pair["key"]: next(iter(pair["value"].values())) for pair in span["attributes"]}) for span in spans]
+        operations = {(span["name"].split()[0], own.get("gen_ai.operation.name"), int(span["kind"])) for span, own in told}
+        assert {
+            ("invoke_workflow", "invoke_workflow", 1),
+            ("invoke_agent", "invoke_agent", 1),
+            ("chat", "chat", 3),
+            ("execute_tool", "execute_tool", 1),
+            ("policy", None, 1),
+            ("approval", None, 1),
+        } == operations
+        apart = {key for span, own in told if span["name"].startswith(("policy ", "approval ")) for key in own if key.startswith("gen_ai.")}
+        assert {"gen_ai.conversation.id", "gen_ai.tool.call.id"} == apart
+        for _, own in told:
+            if own.get("gen_ai.operation.name") == "chat":
+                messages = [*json.loads(own["gen_ai.input.messages"]), *json.loads(own["gen_ai.output.messages"])]
+                assert all(entry["role"] in ("system", "user", "assistant", "tool") and entry["parts"] for entry in messages)
+                assert int(own["gen_ai.usage.input_tokens"]) > 0 < int(own["gen_ai.usage.output_tokens"])
+                assert {"gen_ai.provider.name", "gen_ai.request.model", "gen_ai.response.model"} <= set(own)
+            elif own.get("gen_ai.operation.name") == "execute_tool":
+                json.loads(own["gen_ai.tool.call.result"])
+                assert isinstance(json.loads(own["gen_ai.tool.call.arguments"]), dict)
+                assert {"gen_ai.tool.name", "gen_ai.tool.call.id"} <= set(own)
+        assert [] == [span["name"] for span in spans if span.get("status", {}).get("code")]
+
 
 class TestOnDisk:
     """jaeger.yaml as it is shipped, with Badger."""

@@ -12,16 +12,19 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from rich.console import Console, RenderableType
 
 from otel_runtime.cli.main import main
+from otel_runtime.cli.trace_listing import table
 from otel_runtime.cli.trace_source import Window
-from otel_runtime.cli.trace_summary import Wanted, summaries
-from otel_runtime.cli.trace_waterfall import bar
+from otel_runtime.cli.trace_summary import Summary, Wanted, summaries
+from otel_runtime.cli.trace_waterfall import bar, waterfall
 from otel_runtime.telemetry.span_view import SpanView
 
 T1, T2, T3 = ("1" * 32, "2" * 32, "3" * 32)
@@ -167,6 +170,43 @@ class TestList:
         assert "no run matches, of 4 looked at\n" == capsys.readouterr().out
 
 
+class TestListFits:
+    """`trace list` on terminals of every width."""
+
+    @pytest.mark.parametrize("width", [80, 100, 120, 160, 250])
+    def test_nothing_that_counts_is_cut(self, width: int) -> None:
+        """Trace ids, numbers and marks are whole, whatever the width; a long name is cut with a mark."""
+        loud = Summary(
+            T1, "invoke_workflow " + "x" * 90, "shop", 0, 600.0, 4910, 12, ("a", "b"), 13, 1_000_000, 234_567, {"USD": Decimal("12.5")}
+        )
+        calm = Summary(T2, "invoke_agent clerk", "shop", 0, 0.25, 3, 0, (), 0, 0, 0, {})
+        lines = printed(table([loud, calm], width), width)
+        text = " ".join(" ".join(lines).split())
+        whole = (
+            T1,
+            T2,
+            "1970-01-01 00:00:00Z",
+            "10 min 00 s",
+            "250 ms",
+            "4910",
+            "1,234,567",
+            "12.5000 USD",
+            "12 denied",
+            "2 waiting",
+            "13 failed",
+        )
+        assert [] == [word for word in whole if word not in text]
+        assert [True] * len(lines) == [len(line) <= width for line in lines]
+        assert "x…" in text
+        assert (width < 140) == (len(lines) > 3)
+
+
+def printed(shown: RenderableType, width: int) -> list[str]:
+    file = StringIO()
+    Console(file=file, width=width).print(shown)
+    return file.getvalue().splitlines()
+
+
 class TestShow:
     """`trace show`."""
 
@@ -186,6 +226,30 @@ class TestShow:
         for words in (["show"], ["show", "--waterfall"], ["list"]):
             main(["trace", *words, str(path)])
         assert "\x1b" not in capsys.readouterr().out
+
+    def test_several_services(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Where a trace enters another service, its name stands; where it stays, it does not."""
+        shop = document(raw(T1, "a", "invoke_agent clerk", 0, 2), raw(T1, "b", "execute_tool ask", 0, 2, "a"))
+        store = document(raw(T1, "c", "execute_tool count", 1, 2, "b"), raw(T1, "d", "execute_tool add", 1, 2, "c"))
+        store["resourceSpans"][0]["resource"]["attributes"][0]["value"]["stringValue"] = "store"
+        (tmp_path / "t.json").write_text(json.dumps({"resourceSpans": shop["resourceSpans"] + store["resourceSpans"]}))
+        for words in ([], ["--waterfall"]):
+            assert 0 == main(["trace", "show", str(tmp_path / "t.json"), *words])
+            lines = capsys.readouterr().out.splitlines()
+            assert ["at shop", "", "at store", ""] == [
+                next((place for place in ("at shop", "at store") if place in line), "") for line in lines[:4]
+            ]
+
+    @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+    def test_waterfall_fits(self, width: int) -> None:
+        """On every width no line is longer than the terminal, and no duration is cut; names are, and bars get shorter."""
+        spans = [
+            SpanView(T1, "a" * 16, None, "invoke_workflow " + "x" * 90, start_ns=0, end_ns=600 * SECOND),
+            SpanView(T1, "b" * 16, "a" * 16, "chat m", start_ns=SECOND, end_ns=2 * SECOND),
+        ]
+        lines = printed(waterfall(spans, width), width)
+        assert [width >= len(line) for line in lines] == [True] * 3
+        assert ["10 min 00 s", "1.00 s"] == [line.rsplit("█", 1)[1].strip() for line in lines[:2]]
 
     def test_a_cycle_ends(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Spans that are each other's parents, or their own, hang nothing."""

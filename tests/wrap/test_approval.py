@@ -90,11 +90,12 @@ class TestWait:
         person.join()
         (request,) = patient.approvals.list()
         assert (RAN, request.state) == ([("o1", 500)], "completed")
-        assert sorted(patient.names()) == [
-            "approval approved refund",
-            "approval requested refund",
-            "execute_tool refund",
+        # Viewers sort by start.
+        assert patient.names() == [
             "policy require-approval refund",
+            "approval requested refund",
+            "approval approved refund",
+            "execute_tool refund",
         ]
         resolved, requested = patient.one("approval approved refund"), patient.one("approval requested refund")
         assert [link.context.span_id for link in resolved.links] == [requested.context.span_id]
