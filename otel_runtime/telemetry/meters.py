@@ -144,7 +144,8 @@ class Meters:
         """Limits were looked at, or a call that counts on them has ended with what it really cost."""
         for use in uses:
             real = spent_usd if use.unit == "usd" and spent_usd is not None else use.amount
-            stands = use.used + real if held else use.used
+            # An attempt counts whatever became of it.
+            stands = use.used + real if held or use.unit == "attempts" else use.used
             # Of a limit of nothing everything is used.
             share = float(stands / use.limit) if use.limit > 0 else 1.0
             labels = {c.DECISION_RULE: self._rules.of(use.rule), c.BUDGET_WINDOW: use.window}
