@@ -29,7 +29,7 @@ from otel_runtime.telemetry.capture import Capture, capture_mode
 from otel_runtime.telemetry.console_tree import ConsoleTree
 from otel_runtime.telemetry.event_logs import EventLogs
 from otel_runtime.telemetry.event_signals import EventSignals
-from otel_runtime.telemetry.identifiers import OwnIds
+from otel_runtime.telemetry.identifiers import OwnIds, with_own_ids
 from otel_runtime.telemetry.loss_file import LossFile, loss_directory
 from otel_runtime.telemetry.losses import Losses
 from otel_runtime.telemetry.metrics import Recorder
@@ -90,7 +90,7 @@ def assemble(
     if wrong:
         losses.problem(_CAPTURE_VARIABLE, wrong, warn=False)
     scope = {c.CONVENTIONS: c.VERSION}
-    tracer = tracers.get_tracer(c.SCOPE, __version__, attributes=scope)
+    tracer = with_own_ids(tracers.get_tracer(c.SCOPE, __version__, attributes=scope))
     meter = None if meters is None else meters.get_meter(c.SCOPE, __version__, attributes=scope)
     recorder = Recorder(meter, settings.metric_names, losses)
     logs = EventLogs(lambda: _log_provider(around), losses)

@@ -6,9 +6,11 @@ import os
 import random
 import weakref
 
-from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace import Tracer as SdkTracer
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+from opentelemetry.trace import Tracer
 
-__all__ = ["OwnIds"]
+__all__ = ["OwnIds", "with_own_ids"]
 
 
 class OwnIds(IdGenerator):
@@ -35,3 +37,15 @@ class OwnIds(IdGenerator):
 
     def _reseed(self) -> None:
         self._random.seed(os.urandom(32))
+
+
+def with_own_ids(tracer: Tracer) -> Tracer:
+    """The tracer, off the generator that the application shares: it would repeat ids after a `random.seed()`, and every span would draw a
+    number that the application's own sequence then lacks. A generator of the application's making stays.
+
+    Args:
+        tracer: The one that this package alone uses.
+    """
+    if isinstance(tracer, SdkTracer) and type(tracer.id_generator) is RandomIdGenerator:
+        tracer.id_generator = OwnIds()
+    return tracer

@@ -276,9 +276,11 @@ class OtelSpan(DroppedSpan):
                 span.add_own(late)
         elif late:
             span.set_attributes(late)
-        # The SDK evicts the oldest attributes first, and the decision came first of all.
-        if self._decision is not None and getattr(span, "dropped_attributes", True):
-            span.set_attributes({**self._plan.attributes, **decision_attributes(self._decision)})
+        # The SDK evicts the oldest attributes first: what kind of call it is, and the decision.
+        if getattr(span, "dropped_attributes", True):
+            span.set_attributes(self._plan.attributes)
+            if self._decision is not None:
+                span.set_attributes(decision_attributes(self._decision))
 
     def _describe(self, outcome: Outcome, error: BaseException | None) -> str | None:
         label = self._label(outcome, error)

@@ -312,6 +312,9 @@ class OtelTracing:
     def _instant(self, name: str, attributes: ops.Attributes, parent: Context, links: list[Link], start: int, end: int) -> TraceRef | None:
         span = self._start(name, SpanKind.INTERNAL, lambda: attributes, parent, span_in(parent), links, start)
         try:
+            # A processor that puts on more than the SDK keeps pushes out the oldest, and these are.
+            if getattr(span, "dropped_attributes", False):
+                span.set_attributes(attributes)
             span.end(end)
         except Exception as error:  # noqa: BLE001 - as above
             self._parts.losses.problem("processor", error)
