@@ -2,7 +2,7 @@
 
     from otel_runtime.integrations.dreadnode import worker
 
-    worker = worker()          # in a capability's workers/*.py, or `worker().run()` as a program of its own
+    worker = worker()          # in a module of a capability's workers/, or `worker().run()` as a program of its own
 
 The worker subscribes to all thirteen kinds. With `answers=True` questions are put to people here, with `decide=True` our policy is asked
 first; what comes of it is sent with `send_permission_response` or `send_human_input_response`. `follow` reads an event bus in the same
