@@ -54,10 +54,12 @@ def decide_with_facts(engine: Engine, action: Action, now: datetime, journal: Pa
     with _opened(journal) as file:
         facts = file.facts()
         ruling = engine.decide(action, None if needs is None else answered(needs, facts.peek(needs, now)), now)
-        if ruling.start is not None:
-            if facts.begin(ruling.start, now) is None:
+        # Attempts count also where the tool does not run.
+        start = ruling.start or ruling.tried
+        if start is not None:
+            if facts.begin(start, now) is None:
                 raise StoreError("a limit was reached between the decision and its record; try again", path=str(journal))
-            file.append(ruling.start, now)
+            file.append(start, now)
     return ruling
 
 

@@ -20,6 +20,9 @@ __all__ = ["NO_LIMIT", "Budget", "Charge", "compile_over", "kind_of", "passes", 
 
 NO_LIMIT = Decimal("Infinity")
 _RATE_S = 60.0
+# Units of which a call counts one, and units whose real figure is known after the call.
+_ONE_EACH = frozenset({"calls", "attempts"})
+_LATER = frozenset({"tokens", "usd"})
 _CALENDAR = {"day": "%Y-%m-%d", "month": "%Y-%m"}
 
 Window = Callable[[datetime], str]
@@ -117,7 +120,7 @@ class Budget:
     """
 
     rule: str
-    unit: Literal["calls", "usd", "sum"]
+    unit: Literal["calls", "attempts", "tokens", "usd", "sum"]
     limit: Decimal
     by: str
     window: Window
@@ -142,9 +145,9 @@ class Budget:
 
     def amount(self, scope: Scope) -> Decimal | None:
         """What this call adds; None when it cannot be known."""
-        if self.unit == "calls":
+        if self.unit in _ONE_EACH:
             return Decimal(1)
-        if self.unit == "usd":
+        if self.unit in _LATER:
             return self.reserve
         value = read_argument(scope, self.argument)
         if value is State.ABSENT:
@@ -155,6 +158,9 @@ class Budget:
 
     def charge(self, scope: Scope) -> Charge:
         """Look at the counters."""
+        if self.unit == "attempts" and scope.facts is not None and scope.facts.tried:
+            # Asked and counted when the call was first decided; what others attempted since then is not its own doing.
+            return Charge(self, (), None, over=False)
         if self.argument and read_argument(scope, self.argument) is State.INAPPLICABLE:
             # A tool without such an argument is no part of the sum.
             return Charge(self, (), None, over=False)
@@ -221,6 +227,10 @@ def compile_over(rule: str, over: Over, *, shadow: bool = False) -> Budget:
         return Budget(rule, "sum", over.max, over.by, window, argument=over.sum.removeprefix("args."), shadow=shadow)
     if over.calls is not None:
         return Budget(rule, "calls", Decimal(over.calls), over.by, window, shadow=shadow)
+    if over.attempts is not None:
+        return Budget(rule, "attempts", Decimal(over.attempts), over.by, window, shadow=shadow)
+    if over.tokens is not None:
+        return Budget(rule, "tokens", Decimal(over.tokens), over.by, window, reserve=over.reserve or Decimal(0), shadow=shadow)
     if over.usd is not None:
         return Budget(rule, "usd", over.usd, over.by, window, reserve=over.reserve or Decimal(0), shadow=shadow)
-    raise ValueError("expected exactly one of `calls`, `usd` and `sum` with `max`")
+    raise ValueError("expected exactly one of `calls`, `attempts`, `tokens`, `usd` and `sum` with `max`")

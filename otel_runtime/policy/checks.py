@@ -18,6 +18,7 @@ from otel_runtime.values.action import ToolSignature
 __all__ = ["Finding", "Known", "check_approval", "check_rule"]
 
 _NEVER_ASKED = frozenset({"model", "agent", "workflow"})
+_COUNTED = ("calls", "attempts", "tokens", "usd", "sum")
 _OF_LISTS = frozenset({"some", "every", "none", "length", "all_of", "any_of", "not_"})
 
 
@@ -87,16 +88,18 @@ def check_approval(approval: Approval, path: Path) -> Iterator[Finding]:
 
 
 def _over(rule: Rule, over: Over, path: Path) -> Iterator[Finding]:
-    counted = [name for name in ("calls", "usd", "sum") if name in over.written]
+    counted = [name for name in _COUNTED if name in over.written]
     if rule.decision == "allow":
         message = "an `allow` cannot hang on a passed limit; write the limit as `deny`, `retryable-failure` or `require-approval`"
         yield Finding(path, "P022", message, "key")
     if len(counted) != 1:
-        yield Finding(path, "P022", f"expected exactly one of `calls`, `usd` and `sum`, got {len(counted)}", "key")
+        yield Finding(path, "P022", f"expected exactly one of `calls`, `attempts`, `tokens`, `usd` and `sum`, got {len(counted)}", "key")
     if ("sum" in counted) != ("max" in over.written):
         yield Finding(path, "P022", "`sum` and `max` belong together, such as `{sum: args.amount, max: 100, ...}`", "key")
-    if "reserve" in over.written and "usd" not in counted:
-        yield Finding((*path, "reserve"), "P022", "`reserve` belongs to `usd`", "key")
+    if "reserve" in over.written and not {"usd", "tokens"} & set(counted):
+        yield Finding((*path, "reserve"), "P022", "`reserve` belongs to `usd` and `tokens`", "key")
+    elif "tokens" in counted and over.reserve is not None and over.reserve != int(over.reserve):
+        yield Finding((*path, "reserve"), "P022", f"expected a whole number of tokens, got `{over.reserve}`")
     try:
         window_of(over.per, over.tz)
     except ValueError as error:

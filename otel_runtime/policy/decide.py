@@ -97,15 +97,27 @@ def decide(action: Action, policy: CompiledPolicy, facts: FactsView | None, now:
     scope = scope_of(action, plan, policy, facts, now)
     refusal = _refusal(action, plan, scope.shape, policy.defaults)
     if refusal is not None:
-        # Only a policy in shadow mode lets such a call run.
-        return Ruling(refusal, _start(action, plan, [], enforce=False) if refusal.shadow else None)
+        return _unjudged(refusal, action, plan, scope)
     ruling = _judged(plan, scope, policy.defaults, attempt)
     if not (scope.charges or plan.adds or plan.in_history):
         return ruling
     stops = ruling.decision.value in _STOPS
-    start = None if stops else _start(action, plan, scope.charges, enforce=not policy.defaults.shadow)
+    enforce = not policy.defaults.shadow
+    start = None if stops else _start(action, plan, scope.charges, enforce=enforce)
+    tried = _tried(scope.charges, enforce=enforce) if plan.attempts else None
     uses = tuple(use for charge in scope.charges if (use := charge.use()) is not None) if scope.charges else ()
-    return Ruling(ruling.decision, start, uses) if start is not None or uses else ruling
+    return Ruling(ruling.decision, start, uses, tried) if start is not None or uses or tried is not None else ruling
+
+
+def _unjudged(refusal: Decision, action: Action, plan: Plan, scope: Scope) -> Ruling:
+    """A call that is refused before any rule is tried is an attempt all the same."""
+    for agent in dict.fromkeys(action.agents) or (None,):
+        scope.agent = agent
+        for rule in plan.attempts:
+            rule.evaluate(scope)
+    # Only a policy in shadow mode lets such a call run.
+    start = _start(action, plan, scope.charges, enforce=False) if refusal.shadow else None
+    return Ruling(refusal, start, (), _tried(scope.charges, enforce=False))
 
 
 def scope_of(action: Action, plan: Plan, policy: CompiledPolicy, facts: FactsView | None, now: datetime) -> Scope:
@@ -194,10 +206,21 @@ def _start(action: Action, plan: Plan, charges: list[Charge], *, enforce: bool) 
     session = action.session if plan.adds or plan.in_history else None
     if session is None and not charges:
         return None
+    held = _held_by(charges, enforce=enforce)
+    if session is None:
+        return Start(held) if held else None
+    return Start(held, session, action.name, plan.adds, action.around)
+
+
+def _tried(charges: list[Charge], *, enforce: bool) -> Start | None:
+    """What is recorded of a call that is not let run: that it was attempted."""
+    held = _held_by([charge for charge in charges if charge.budget.unit == "attempts"], enforce=enforce)
+    return Start(held) if held else None
+
+
+def _held_by(charges: list[Charge], *, enforce: bool) -> tuple[Reservation, ...]:
     held: dict[CounterKey, Reservation] = {}
     for charge in charges:
         for reservation in charge.reservations(enforce=enforce):
             held[reservation.key] = reservation
-    if session is None:
-        return Start(tuple(held.values())) if held else None
-    return Start(tuple(held.values()), session, action.name, plan.adds, action.around)
+    return tuple(held.values())

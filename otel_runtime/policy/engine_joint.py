@@ -63,7 +63,7 @@ class JointEngine:
         one, other = self._first.decide(action, facts, now, attempt), self._second.decide(action, facts, now, attempt)
         decision = _decided(one.decision, other.decision)
         start = _started(one.start, other.start) if _RUNS[decision.value] else None
-        return Ruling(decision, start, one.uses + other.uses)
+        return Ruling(decision, start, one.uses + other.uses, _started(one.tried, other.tried))
 
 
 def _joined_digest(one: str, other: str) -> str:

@@ -138,8 +138,9 @@ class MemoryFacts:
             held = [self._take(reservation, at) for reservation in start.reservations]
             self._mark(start)
             hold = Hold(f"memory-{next(self._ids)}", start)
-            if held:
-                self._keep(hold.id, held)
+            # Nobody ever corrects an attempt.
+            if open_held := [taken for taken in held if taken[2] != "attempts"]:
+                self._keep(hold.id, open_held)
         return hold
 
     def _refused(self, reservation: Reservation, at: float) -> bool:
@@ -217,9 +218,8 @@ class MemoryFacts:
     def release(self, hold: Hold) -> None:
         """Give back what was reserved, because the body never started."""
         with self._lock:
-            for counter, entry, unit in self._holds.pop(hold.id, ()):
-                if unit != "attempts":
-                    counter.correct(entry, Decimal(0))
+            for counter, entry, _unit in self._holds.pop(hold.id, ()):
+                counter.correct(entry, Decimal(0))
 
     def forget_parent(self) -> None:
         """In a forked child: another thread of the parent may have held the lock. What the parent had counted stands."""

@@ -137,7 +137,9 @@ def add(statements: Statements, row: Row, hold: str, now_us: int, amount: Decima
             row.floor_us = row.cutoff(now_us)
         statements.run("INSERT INTO facts_entries VALUES (?, ?, ?, ?)", (row.id, at_us, entry, str(amount)))
         row.entries += 1
-    statements.run("INSERT INTO facts_holds VALUES (?, ?, ?, ?, ?, ?)", (hold, row.id, entry, at_us, unit, str(amount)))
+    if unit != "attempts":
+        # Nobody ever corrects an attempt.
+        statements.run("INSERT INTO facts_holds VALUES (?, ?, ?, ?, ?, ?)", (hold, row.id, entry, at_us, unit, str(amount)))
     row.last_us = at_us
     row.gone_us = max(row.gone_us, at_us + round(row.span.keep_s * 1_000_000))
     _trim(statements, row, now_us)

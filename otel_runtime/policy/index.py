@@ -26,6 +26,7 @@ class Plan:
         "_declared",
         "_found",
         "adds",
+        "attempts",
         "budgets",
         "in_history",
         "known",
@@ -48,6 +49,10 @@ class Plan:
         self.adds: frozenset[str] = entry.adds if entry is not None else frozenset()
         self.in_history: bool = in_history
         self.budgets: tuple[Budget, ...] = tuple(rule.budget for rule in rules if rule.budget is not None)
+        # Rules that count calls whether they run or not.
+        self.attempts: tuple[CompiledRule, ...] = tuple(
+            rule for rule in rules if rule.budget is not None and rule.budget.unit == "attempts"
+        )
         self.uses_agent: bool = any(rule.uses_agent for rule in rules)
         self.uses_origin: bool = any(rule.uses_origin for rule in rules)
         self.uses_session: bool = any(rule.uses_session for rule in rules)

@@ -143,16 +143,18 @@ class After(_Strict):
 
 
 class Over(_Strict):
-    """A limit this call would pass. Exactly one of calls, usd and sum."""
+    """A limit this call would pass. Exactly one of calls, attempts, tokens, usd and sum."""
 
-    calls: Given[int] = Field(None, ge=0, description="Most calls in the window.")
+    calls: Given[int] = Field(None, ge=0, description="Most calls that run in the window.")
+    attempts: Given[int] = Field(None, ge=0, description="Most calls that are asked for in the window, refused ones included.")
+    tokens: Given[int] = Field(None, ge=0, description="Most tokens in the window, of input and output together.")
     usd: Amount = Field(None, description="Most money in the window, in US dollars.")
     sum: Given[str] = Field(None, pattern=r"^args\.[^.|]+$", description="Argument that is summed up, such as args.amount; needs max.")
     max: Amount = Field(None, description="Most that the sum may reach.")
     by: Literal["session", "user", "agent", "tenant", "all"] = Field(description="Whose calls are counted together.")
     per: str = Field(description="Window: a duration such as 1min (sliding), or day or month (calendar, needs tz).")
     tz: Given[str] = Field(None, description="Time zone of a calendar window, such as UTC or Europe/Berlin.")
-    reserve: Amount = Field(None, description="Money held for a call until its real cost is known.")
+    reserve: Amount = Field(None, description="Money or tokens held for a call until it is known what it used.")
 
 
 class Conditions(_Strict):

@@ -88,6 +88,8 @@ class FactsView:
         origins: For each value that was asked, the sources it was seen in (`user`, `config`, `tool:NAME`; `lost:` before one of which it
             cannot be told); a value that is missing, or None, is unknown.
         answer: What `Needs.ask` returned; None when nobody was asked.
+        tried: True when this call's attempt was counted already, as when it comes back with an approval: limits of `attempts` were asked then,
+            and neither hold nor count again.
     """
 
     counters: Mapping[CounterKey, Decimal] = field(default_factory=dict)
@@ -96,6 +98,7 @@ class FactsView:
     failure: str = ""
     origins: Mapping[str, frozenset[str]] | None = None
     answer: object = None
+    tried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,7 @@ class Use(NamedTuple):
     Args:
         rule: Id of the rule whose limit it is.
         window: `rate` (a sliding window of at most a minute), `sliding`, `day` or `month`.
-        unit: What is counted: `calls`, `usd` or `sum`.
+        unit: What is counted: `calls`, `attempts`, `tokens`, `usd` or `sum`.
         used: What stood on the counter when it was read; the fullest one where a call counts on several.
         amount: What the call holds of it when it runs.
         limit: The limit as the rule states it.
@@ -177,11 +180,14 @@ class Ruling:
         decision: The decision.
         start: None when nothing must be recorded.
         uses: How far the limits are used that were looked at.
+        tried: The attempts alone: to be begun where the decision does not let the body run, also for a refusal; None when nothing counts
+            them. (`start` holds them too.)
     """
 
     decision: Decision
     start: Start | None = None
     uses: tuple[Use, ...] = ()
+    tried: Start | None = None
 
 
 @quickly_made

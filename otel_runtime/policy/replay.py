@@ -167,9 +167,9 @@ class _Trial:
     def _count(self, call: RecordedCall, action: Action, plan: Plan, ruling: Ruling, *, known: bool) -> None:
         if known:
             runs = ruling.decision.value == "allow" or (ruling.decision.value == "require-approval" and call.ran)
-            start = ruling.start if runs else None
+            start = ruling.start if runs else ruling.tried
         else:
-            start = self._blind_start(call, action, plan) if call.ran else None
+            start = self._blind_start(call, action, plan)
         if start is None:
             return
         hold = self._facts.begin(start, call.at)
@@ -177,9 +177,10 @@ class _Trial:
             self._facts.settle(hold, Spent(call.usd, call.tokens), call.at)
 
     def _blind_start(self, call: RecordedCall, action: Action, plan: Plan) -> Start:
-        """What a call that ran counted on, as far as it can be told without deciding it."""
-        held = tuple(self._blind_reservations(plan.budgets, action, call.at))
-        marked = action.session is not None and bool(plan.adds or plan.in_history)
+        """What a call counted on, as far as it can be told without deciding it: what did not run was attempted."""
+        budgets = plan.budgets if call.ran else [budget for budget in plan.budgets if budget.unit == "attempts"]
+        held = tuple(self._blind_reservations(budgets, action, call.at))
+        marked = call.ran and action.session is not None and bool(plan.adds or plan.in_history)
         return Start(held, action.session if marked else None, action.name, plan.adds, action.around)
 
     def _blind_reservations(self, budgets: Iterable[Budget], action: Action, now: datetime) -> Iterator[Reservation]:
@@ -190,5 +191,5 @@ class _Trial:
             if budget.unit == "sum":
                 self._lost_keys.update(keys)
             else:
-                amount = Decimal(1) if budget.unit == "calls" else budget.reserve
+                amount = Decimal(1) if budget.unit in {"calls", "attempts"} else budget.reserve
                 yield from (Reservation(key, amount, NO_LIMIT, budget.unit) for key in keys)

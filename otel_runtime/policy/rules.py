@@ -129,4 +129,8 @@ def _retry_terms(rule: Rule) -> RetryTerms:
 
 def _retry_class(rule: Rule) -> Literal["rate", "budget-window"]:
     over = rule.over
-    return "rate" if over is None or (over.calls is not None and over.per not in {"day", "month"}) else "budget-window"
+    return (
+        "rate"
+        if over is None or ((over.calls is not None or over.attempts is not None) and over.per not in {"day", "month"})
+        else "budget-window"
+    )

@@ -46,8 +46,8 @@ def _complete(schema: dict[str, Any], definitions: dict[str, Any]) -> None:
     rule["properties"]["id"]["pattern"] = _NAME
     definitions["Approval"]["properties"]["approvers"]["items"]["pattern"] = _APPROVER
     over["properties"]["per"]["pattern"] = _WINDOW
-    over["oneOf"] = [{"required": [counted]} for counted in ("calls", "usd", "sum")]
-    over["dependencies"] = {"sum": ["max"], "max": ["sum"], "reserve": ["usd"]}
+    over["oneOf"] = [{"required": [counted]} for counted in ("calls", "attempts", "tokens", "usd", "sum")]
+    over["dependencies"] = {"sum": ["max"], "max": ["sum"], "reserve": {"anyOf": [{"required": ["usd"]}, {"required": ["tokens"]}]}}
     rule["allOf"] = [
         _only_with("approval", {"decision": {"const": "require-approval"}}, needed=True),
         _only_with("retry", {"decision": {"const": "retryable-failure"}}, needed=False),

@@ -179,6 +179,8 @@ class Over(Written):
     """A limit the call would pass."""
 
     calls: int | None = None
+    attempts: int | None = None
+    tokens: int | None = None
     usd: Decimal | None = None
     sum: str | None = None
     max: Decimal | None = None

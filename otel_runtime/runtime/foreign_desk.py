@@ -127,6 +127,9 @@ class ForeignDesk:
             ruling = engine.decide(action, facts, now)
             self._active.tracing.budgets_used(ruling.uses, held=ruling.decision.value == "allow")
             decision = replace(ruling.decision, duration_s=time.perf_counter() - began)
+            if decision.value != "allow" and ruling.tried is not None and guard.facts.begin(ruling.tried, now) is None:
+                # The last attempt was taken meanwhile.
+                continue
             if ruling.start is None or decision.value != "allow":
                 return decision, None
             hold = guard.facts.begin(ruling.start, now)

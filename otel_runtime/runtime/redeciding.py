@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, cast
 
 from otel_runtime.approvals.answers import Redecide, Redecided
 from otel_runtime.policy.answering import answered
-from otel_runtime.policy.protocol import Engine, FactsView
+from otel_runtime.policy.protocol import Engine, FactsView, Needs
 from otel_runtime.values.action import Action, Kind, Parameter, ToolSignature
 from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.digest import call_digest
@@ -19,7 +20,8 @@ __all__ = ["redecide_with"]
 def redecide_with(engine: Engine, clock: Callable[[], datetime]) -> Redecide:
     """A function that decides edited calls.
 
-    Counters are those of the waiting process and not known here; the waiting process decides again with them before anything runs.
+    Counters are those of the waiting process and not known here, so limits are asked as if nothing had been used; the waiting process decides
+    again with what they stand at before anything runs.
 
     Args:
         engine: The rules in force.
@@ -31,7 +33,7 @@ def redecide_with(engine: Engine, clock: Callable[[], datetime]) -> Redecide:
         action = _edited_action(request, args)
         now = clock()
         needs = engine.needs(action, now)
-        facts = None if needs is None else answered(needs, _stored_facts(request))
+        facts = None if needs is None else answered(needs, _stored_facts(request, needs))
         decision = engine.decide(action, facts, now).decision
         return Redecided(args, call_digest(action), decision)
 
@@ -67,9 +69,10 @@ def _signature(stored: Any) -> ToolSignature | None:  # Any: authenticated JSON 
     return ToolSignature(parameters, stored["open"], stored["variadic"], stored["description"])
 
 
-def _stored_facts(request: ApprovalRequest) -> FactsView:
+def _stored_facts(request: ApprovalRequest, needs: Needs) -> FactsView:
     labels, history, origins = (request.facts.get(name) for name in ("labels", "history", "origins"))
     return FactsView(
+        dict.fromkeys(needs.counters, Decimal(0)),
         labels={name: frozenset(sources) for name, sources in labels.items()} if isinstance(labels, Mapping) else None,
         history=frozenset(history) if isinstance(history, list | tuple) else None,
         # What an approver wrote was seen nowhere: it is not known where it comes from.

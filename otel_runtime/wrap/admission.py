@@ -13,24 +13,23 @@ import inspect
 import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from time import perf_counter
 
 from otel_runtime.errors import PolicyUnavailable, RetryableFailure
 from otel_runtime.policy.live import in_force
-from otel_runtime.policy.protocol import Engine, Hold, Needs, Ruling
+from otel_runtime.policy.protocol import Engine, Hold, Needs, Ruling, Use
 from otel_runtime.values.action import Action
 from otel_runtime.wrap.active import Guard
 from otel_runtime.wrap.approval import ask
 from otel_runtime.wrap.call import Call, Permit
 from otel_runtime.wrap.effects import Effects, Sleep, blocking
-from otel_runtime.wrap.guarding import begin, peek, refuse
-from otel_runtime.wrap.refusals import arguments_changed
+from otel_runtime.wrap.guarding import MAX_RACES, begin, count_attempt, peek, refuse
+from otel_runtime.wrap.refusals import arguments_changed, outrun
 
 __all__ = ["admit", "admitted_at_once", "guarded_effects", "retries", "settle"]
 
 _log = logging.getLogger("otel_runtime.wrap")
-# Each round means that another call took the last of a budget in between; that many in a row is no coincidence.
-_MAX_RACES = 16
 
 
 @dataclass(slots=True)
@@ -112,8 +111,8 @@ def settle(call: Call, *, completed: bool) -> Effects[None]:
     try:
         if permit.hold is not None:
             hold = permit.hold
-            if permit.uses and spent.usd is not None:
-                call.active.tracing.budgets_used(permit.uses, held=True, spent_usd=spent.usd)
+            if permit.uses and (spent.usd is not None or spent.tokens is not None):
+                call.active.tracing.budgets_used(_with_tokens(permit.uses, spent.tokens), held=True, spent_usd=spent.usd)
             if guard.facts.blocking:
                 yield from blocking(lambda: guard.facts.settle(hold, spent, now))
             else:
@@ -123,6 +122,13 @@ def settle(call: Call, *, completed: bool) -> Effects[None]:
             yield from blocking(lambda: guard.approvals.finish(request_id, "completed" if completed else "failed"))
     except Exception:  # noqa: BLE001  # the work is done; only its record is missing, and that is said
         _log.exception("the end of `%s` could not be recorded; its approval will be reported as unknown", call.name)
+
+
+def _with_tokens(uses: tuple[Use, ...], tokens: int | None) -> tuple[Use, ...]:
+    """The uses with what was really used in place of what was held."""
+    if tokens is None:
+        return uses
+    return tuple(use._replace(amount=Decimal(tokens)) if use.unit == "tokens" else use for use in uses)
 
 
 def guarded_effects(call: Call, effects: Effects[Exception | None]) -> Effects[Exception | None]:
@@ -175,7 +181,7 @@ def _look(call: Call, guard: Guard) -> Look | Exception | None:
 
 
 def _decide(call: Call, guard: Guard, waits: bool) -> Effects[Exception | None]:
-    for _ in range(_MAX_RACES):
+    for _ in range(MAX_RACES):
         taken, call.look = call.look, None
         look = taken if isinstance(taken, Look) else _look(call, guard)
         if not isinstance(look, Look):
@@ -188,6 +194,8 @@ def _decide(call: Call, guard: Guard, waits: bool) -> Effects[Exception | None]:
             if ruling.uses:
                 call.active.tracing.budgets_used(ruling.uses, held=ruling.decision.value == "allow")
         if ruling.decision.value != "allow":
+            if not (yield from count_attempt(guard, ruling, look.now)):
+                continue
             decision = replace(ruling.decision, duration_s=perf_counter() - look.began)
             if decision.value == "require-approval":
                 return (yield from ask(call, guard, look.action, decision, facts, waits))
@@ -198,8 +206,7 @@ def _decide(call: Call, guard: Guard, waits: bool) -> Effects[Exception | None]:
             if hold is None:
                 continue
         return None if _permit(call, look, ruling, hold) else arguments_changed(call.name)
-    reason = "its budget is taken by other calls faster than it can be reserved"
-    return PolicyUnavailable(f"`{call.name}` did not run: {reason}", tool=call.name, reason=reason)
+    return outrun(call.name)
 
 
 def _permit(call: Call, look: Look, ruling: Ruling, hold: Hold | None) -> bool:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from enum import Enum
 from functools import partial
 
 from otel_runtime.approvals.protocol import Ask, Claim, ClaimRefused
@@ -27,9 +28,9 @@ from otel_runtime.values.trace import TraceRef
 from otel_runtime.wrap.active import Guard
 from otel_runtime.wrap.call import Call, Permit
 from otel_runtime.wrap.effects import AwaitAnswer, Effects, blocking
-from otel_runtime.wrap.guarding import peek, refuse, with_input_digest
+from otel_runtime.wrap.guarding import MAX_RACES, peek, refuse, with_input_digest
 from otel_runtime.wrap.rebuild import rebuild_arguments
-from otel_runtime.wrap.refusals import arguments_changed, claim_refused, closed_request, pending
+from otel_runtime.wrap.refusals import arguments_changed, claim_refused, closed_request, outrun, pending
 
 __all__ = ["ask", "follow"]
 
@@ -142,9 +143,21 @@ def _dispatch(call: Call, guard: Guard, request: ApprovalRequest, resolved: Trac
     action = call.action()
     if call_digest(action) != request.call_digest:
         return arguments_changed(call.name, request.rule, request.place)
+    for _ in range(MAX_RACES):
+        verdict = yield from _decided_again(call, guard, request, action, resolved)
+        if verdict is not _Race.LOST:
+            return verdict
+    return outrun(call.name)
+
+
+def _decided_again(
+    call: Call, guard: Guard, request: ApprovalRequest, action: Action, resolved: TraceRef | None
+) -> Effects[Exception | ApprovalRequest | _Race | None]:
     now = call.active.clock()
     engine = in_force(guard.engine)
     facts = yield from peek(guard, engine.needs(action, now), now)
+    # Its attempt was counted when people were asked.
+    facts = None if facts is None else replace(facts, tried=True)
     ruling = _stricter(
         engine.decide(action, facts, now, call.attempt), engine.decide(*_as_asked(action, facts, request), now, call.attempt)
     )
@@ -157,7 +170,7 @@ def _dispatch(call: Call, guard: Guard, request: ApprovalRequest, resolved: Trac
         if replacement.id == request.id:
             return replacement  # it ended in another process meanwhile
         return (yield from _announce(call, guard, action, decision, replacement))
-    return (yield from _claim(call, guard, request, ruling, now, resolved))
+    return (yield from _claim(call, guard, request, action, ruling, now, resolved))
 
 
 def _as_asked(action: Action, facts: FactsView | None, request: ApprovalRequest) -> tuple[Action, FactsView | None]:
@@ -190,20 +203,32 @@ def _stricter(now: Ruling, then: Ruling) -> Ruling:
 
 
 def _claim(
-    call: Call, guard: Guard, request: ApprovalRequest, ruling: Ruling, now: datetime, resolved: TraceRef | None
-) -> Effects[Blocked | None]:
+    call: Call, guard: Guard, request: ApprovalRequest, action: Action, ruling: Ruling, now: datetime, resolved: TraceRef | None
+) -> Effects[Blocked | _Race | None]:
+    if call.changed(action):
+        return arguments_changed(call.name, request.rule, request.place)
     hold, claimed = yield from blocking(lambda: _taken(guard, request, ruling.start, now))
     if claimed is None:
-        # A used-up budget leaves the approval unclaimed (approvals.md, point 4).
-        engine = in_force(guard.engine)
-        facts = yield from peek(guard, engine.needs(call.action(), now), now)
-        again = engine.decide(call.action(), facts, now, call.attempt).decision
-        return (yield from refuse(call, guard, call.action(), again))
+        # A used-up budget leaves the approval unclaimed (approvals.md, point 4); whether it is used up is decided again, because another
+        # call may have given back what it held.
+        return _Race.LOST
     if isinstance(claimed, ClaimRefused):
         return claim_refused(request, claimed)
+    if call.changed(action):
+        # Changed while another thread wrote the claim: the approval is used up, and nothing runs.
+        if hold is not None:
+            guard.facts.release(hold)
+        yield from blocking(lambda: guard.approvals.finish(request.id, "failed"))
+        return arguments_changed(call.name, request.rule, request.place)
     call.permit = Permit(ruling.decision, hold, request.id, () if resolved is None else (resolved,), ruling.uses)
     call.active.tracing.budgets_used(ruling.uses, held=True)
     return None
+
+
+class _Race(Enum):
+    """A limit was reached between the decision and the claim."""
+
+    LOST = "lost"
 
 
 class _NotClaimed(Exception):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from otel_runtime.errors import Blocked
 from otel_runtime.hooks.native import decision_event
 from otel_runtime.policy.answering import answered
-from otel_runtime.policy.protocol import FactsView, Hold, Needs, Start, Unasked
+from otel_runtime.policy.protocol import FactsView, Hold, Needs, Ruling, Start, Unasked
 from otel_runtime.values.action import Action
 from otel_runtime.values.decision import Decision
 from otel_runtime.values.digest import Undigestible, call_digest
@@ -18,9 +19,11 @@ from otel_runtime.wrap.call import Call
 from otel_runtime.wrap.effects import Effects, blocking, on_event_loop
 from otel_runtime.wrap.refusals import refusal_of
 
-__all__ = ["begin", "peek", "refuse", "with_input_digest"]
+__all__ = ["MAX_RACES", "begin", "count_attempt", "peek", "refuse", "with_input_digest"]
 
 _log = logging.getLogger("otel_runtime.wrap")
+# Each round means that another call took the last of a budget in between; that many in a row is no coincidence.
+MAX_RACES: Final = 16
 
 
 def peek(guard: Guard, needs: Needs | None, now: datetime) -> Effects[FactsView | None]:
@@ -47,6 +50,22 @@ def begin(guard: Guard, start: Start, now: datetime) -> Effects[Hold | None]:
     if guard.facts.blocking:
         return (yield from blocking(lambda: guard.facts.begin(start, now)))
     return guard.facts.begin(start, now)
+
+
+def count_attempt(guard: Guard, ruling: Ruling, now: datetime) -> Effects[bool]:
+    """Count a call that is not let run, where a limit of attempts asks for it; False when such a limit was reached meanwhile.
+
+    A refusal stands also where it cannot be counted. A question is not asked then: what is raised here refuses the call.
+    """
+    if ruling.tried is None:
+        return True
+    try:
+        return (yield from begin(guard, ruling.tried, now)) is not None
+    except Exception:
+        if ruling.decision.value == "require-approval":
+            raise
+        _log.exception("a refused attempt could not be counted; the call is refused all the same")
+        return True
 
 
 def refuse(call: Call, guard: Guard, action: Action, decision: Decision) -> Effects[Blocked]:

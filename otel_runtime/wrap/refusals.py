@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from otel_runtime.approvals.protocol import ClaimRefused
-from otel_runtime.errors import ApprovalDenied, ApprovalExpired, ApprovalPending, ArgumentsChanged, Blocked, PolicyDenied, RetryableFailure
+from otel_runtime.errors import (
+    ApprovalDenied,
+    ApprovalExpired,
+    ApprovalPending,
+    ArgumentsChanged,
+    Blocked,
+    PolicyDenied,
+    PolicyUnavailable,
+    RetryableFailure,
+)
 from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.decision import Decision
 
-__all__ = ["arguments_changed", "claim_refused", "closed_request", "pending", "refusal_of"]
+__all__ = ["arguments_changed", "claim_refused", "closed_request", "outrun", "pending", "refusal_of"]
 
 
 def refusal_of(tool: str, decision: Decision) -> Blocked:
@@ -88,6 +97,12 @@ def arguments_changed(tool: str, rule: str | None = None, place: str = "") -> Ar
     """The error for arguments that differ from those that were decided or approved."""
     reason = "its arguments changed after they were decided or approved"
     return ArgumentsChanged(f"`{tool}` did not run: {reason}", tool=tool, reason=reason, rule=rule, place=place)
+
+
+def outrun(tool: str) -> PolicyUnavailable:
+    """The error for a call whose limit changed under it each time it was about to start."""
+    reason = "its budget is taken by other calls faster than it can be reserved"
+    return PolicyUnavailable(f"`{tool}` did not run: {reason}", tool=tool, reason=reason)
 
 
 def _origin(rule: str | None, place: str) -> str:

@@ -99,12 +99,17 @@ class Made:
         return made | self.block(self.names_for(made), 2, empty=True)
 
     def over(self) -> dict[str, Any]:
-        what = self.pick(["calls", "usd", "sum"])
-        limit: dict[str, Any] = {"calls": {"calls": self.random.randint(0, 5)}, "usd": {"usd": self.pick([1, "2.5"])}}.get(
-            what, {"sum": "args.amount", "max": self.pick([100, "250.5"])}
-        )
-        if what == "usd" and self.chance(0.6):
-            limit["reserve"] = self.pick(["0.5", 1])
+        limit: dict[str, Any] = self.pick(
+            [
+                {"calls": self.random.randint(0, 5)},
+                {"attempts": self.random.randint(0, 5)},
+                {"tokens": self.pick([2, 100])},
+                {"usd": self.pick([1, "2.5"])},
+                {"sum": "args.amount", "max": self.pick([100, "250.5"])},
+            ]
+        ).copy()
+        if limit.keys() & {"usd", "tokens"} and self.chance(0.6):
+            limit["reserve"] = self.pick(["0.5", 1]) if "usd" in limit else self.pick([1, 50])
         window = self.pick([{"per": "1min"}, {"per": "day", "tz": "UTC"}])
         return {**limit, "by": self.pick(["session", "user", "agent", "tenant", "all"]), **window}
 

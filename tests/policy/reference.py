@@ -36,6 +36,7 @@ class Situation:
         seen: Where values were seen, by value; a missing one is unknown.
         failed: True when the store of facts failed.
         attempt: Starts at 1.
+        tried: True when its attempt was counted already.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class Situation:
     seen: dict[Any, set[str]] = field(default_factory=dict)
     failed: bool = False
     attempt: int = 1
+    tried: bool = False
 
 
 @dataclass
@@ -71,6 +73,7 @@ class Said:
         approvers: Requirements, as rule, approvers and quorum.
         terms: Expiry, use within, editable fields.
         retry: Wait in seconds and attempts in all.
+        counted: Rule and owner of each counter of attempts that goes up, whatever is decided.
     """
 
     value: str
@@ -79,6 +82,7 @@ class Said:
     approvers: set[tuple[str, tuple[str, ...], int]] = field(default_factory=set)
     terms: tuple[float, float | None, frozenset[str]] | None = None
     retry: tuple[float, int] | None = None
+    counted: set[tuple[str, str]] = field(default_factory=set)
 
 
 def invert(value: Tri) -> Tri:
@@ -146,7 +150,7 @@ class Reference:
     def decide(self) -> Said:
         shadow = self.policy.get("mode") == "shadow"
         if self.refused():
-            return Said("allow" if shadow else "deny", "deny")
+            return Said("allow" if shadow else "deny", "deny", counted=self.counted())
         agents: list[str | None] = list(dict.fromkeys(self.call.agents)) or [None]
         if not any("agent" in keys_of(rule) for rule in self.policy["rules"] if self.about(rule)):
             agents = agents[:1]
@@ -167,6 +171,7 @@ class Reference:
                 merge(with_shadow, view)
         would_be = self.strictest(list(with_shadow.values()))
         said = Said("allow" if shadow else strictest, would_be)
+        said.counted = self.counted()
         said.matched = {(rule["id"], "true" if holds else "unknown") for rule, holds in seen.values()}
         if not shadow:
             self.add_terms(said, [pair for pair in counting.values() if self.says(*pair) == strictest])
@@ -309,23 +314,42 @@ class Reference:
     def over(self, rule: str, over: Mapping[str, Any]) -> Tri:
         """A limit is passed when the amount does not fit any more, or when it is used up already."""
         amount: Fraction | None
-        if "calls" in over:
-            limit, amount = Fraction(over["calls"]), Fraction(1)
-        elif "usd" in over:
-            limit, amount = Fraction(str(over["usd"])), Fraction(str(over.get("reserve", 0)))
+        if "calls" in over or "attempts" in over:
+            limit, amount = Fraction(over.get("calls", over.get("attempts"))), Fraction(1)
+            if "attempts" in over and self.call.tried:
+                return False
+        elif "usd" in over or "tokens" in over:
+            limit, amount = Fraction(str(over.get("usd", over.get("tokens")))), Fraction(str(over.get("reserve", 0)))
         else:
             limit, value = Fraction(str(over["max"])), self.argument(over["sum"].removeprefix("args."))
             if value is INAPPLICABLE:
                 return False
             amount = Fraction(0) if value is ABSENT else exact(value)
-        owners = {"all": ("all",), "agent": tuple(f"agent:{name}" for name in self.call.agents)}.get(over["by"])
-        if owners is None:
-            owner = getattr(self.call, over["by"])
-            owners = () if owner is None else (f"{over['by']}:{owner}",)
+        owners = self.owners(over)
         if amount is None or amount < 0 or not owners:
             return None
         used = [self.call.used.get((rule, owner)) for owner in owners]
         return some([None if now is None else now + amount > limit or now >= limit for now in used])
+
+    def owners(self, over: Mapping[str, Any]) -> tuple[str, ...]:
+        owners = {"all": ("all",), "agent": tuple(f"agent:{name}" for name in self.call.agents)}.get(over["by"])
+        if owners is None:
+            owner = getattr(self.call, over["by"])
+            owners = () if owner is None else (f"{over['by']}:{owner}",)
+        return owners
+
+    def counted(self) -> set[tuple[str, str]]:
+        """A call that may be what a limit of attempts is about is an attempt, also when it is refused."""
+        counting = [
+            rule for rule in self.policy["rules"] if self.about(rule) and "attempts" in rule.get("over", {}) and not self.call.tried
+        ]
+        views: list[str | None] = list(dict.fromkeys(self.call.agents)) or [None]
+        return {
+            (rule["id"], owner)
+            for rule in counting
+            for owner in self.owners(rule["over"])
+            if any(every([self.condition(key, rule[key], agent) for key in rule if key not in HEAD]) is not False for agent in views)
+        }
 
     # --- values --------------------------------------------------------------------------------------------------------------------------
 

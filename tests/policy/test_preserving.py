@@ -55,6 +55,8 @@ rules:
     mode: shadow
     approval: {approvers: ["role:finance", acting-user], quorum: 2, expires: 4h, use_within: 500ms, edit: [amount]}
   - {id: two, tool: x, over: {usd: "1.10", by: all, per: 1min, reserve: 0.2}, decision: retryable-failure, retry: {after: 2s, max_attempts: 5, class: rate}}
+  - {id: tries, tool: x, over: {attempts: 4, by: all, per: 1min}, decision: deny}
+  - {id: words, kind: model, name: m, over: {tokens: 5, by: all, per: 1min, reserve: 2}, decision: deny}
   - {id: three, kind: model, name: ["gpt 5"], over: {calls: 3, by: agent, per: 1h}, decision: deny}
   - {id: four, tool: y, decision: allow, match: [{args: {}}]}
 """

@@ -23,9 +23,8 @@ import pytest
 from otel_runtime.errors import ConfigError
 from otel_runtime.policy.loading import LoadedPolicy, load_policy_text
 from otel_runtime.policy.model import Conditions, Test
-from otel_runtime.policy.protocol import FactsView, Needs
+from otel_runtime.policy.protocol import FactsView, Needs, Ruling
 from otel_runtime.values.action import Action, Parameter, ToolSignature, Unreadable
-from otel_runtime.values.decision import Decision
 
 if TYPE_CHECKING:
     from tests.policy import random_policies, random_values, reference
@@ -101,6 +100,7 @@ class World:
         action = action_of(call, {"args": opened(given["args"], Unreadable("T", "opaque"))})
         asked = [needs for loaded in policies if (needs := loaded.engine.needs(action, NOW)) is not None]
         call.failed = bool(asked) and made.chance(0.04)
+        call.tried = bool(asked) and made.chance(0.1)
         if call.session is not None and not call.failed:
             call.labels = set(made.random.sample(["untrusted", "crm"], made.pick([0, 0, 1, 2])))
             call.history = set(made.random.sample(["get", "crm.find", "pay"], made.pick([0, 0, 1, 2])))
@@ -109,7 +109,7 @@ class World:
 
     def facts(self, made: Any, call: Any, asked: list[Needs]) -> FactsView:
         if call.failed:
-            return FactsView(failure="the store is gone")
+            return FactsView(failure="the store is gone", tried=call.tried)
         counters: dict[Any, Decimal] = {}
         for key in dict.fromkeys(key for needs in asked for key in needs.counters):
             if made.chance(0.95):
@@ -125,7 +125,7 @@ class World:
         history = frozenset(call.history) if watched and call.history is not None else None
         if not watched:
             call.labels = call.history = None
-        return FactsView(counters, labels, history, origins=origins if call.session is not None else None)
+        return FactsView(counters, labels, history, origins=origins if call.session is not None else None, tried=call.tried)
 
 
 def opened(value: Any, opaque: object) -> Any:
@@ -151,8 +151,9 @@ def action_of(call: Any, more: dict[str, Any]) -> Action:
     return Action(**same, roles=roles, tags=frozenset(call.tags), signature=signature, **more)
 
 
-def said_by(decision: Decision) -> dict[str, Any]:
-    """What of a decision the reference speaks of."""
+def said_by(ruling: Ruling) -> dict[str, Any]:
+    """What of a ruling the reference speaks of."""
+    decision, tried = ruling.decision, ruling.tried.reservations if ruling.tried is not None else ()
     approval, retry = decision.approval, decision.retry
     return {
         "value": decision.value,
@@ -161,6 +162,7 @@ def said_by(decision: Decision) -> dict[str, Any]:
         "approvers": {(need.rule, need.approvers, need.quorum) for need in approval.requirements} if approval is not None else set(),
         "terms": (approval.expires_s, approval.use_within_s, approval.edit) if approval is not None else None,
         "retry": (retry.after_s, retry.max_attempts) if retry is not None else None,
+        "counted": {(held.key.name.partition(":")[0], held.key.scope) for held in tried},
     }
 
 
@@ -195,8 +197,9 @@ class TestRandom:
             for _ in range(CALLS):
                 call, action, facts = world.situation(made, [loaded])
                 expected = vars(Watched(policy, call, world.read).decide())
-                decision = loaded.engine.decide(action, facts, NOW, call.attempt).decision
-                assert expected == said_by(decision), (json.dumps(policy["rules"]), policy["default"], call, decision)
+                ruling = loaded.engine.decide(action, facts, NOW, call.attempt)
+                decision = ruling.decision
+                assert expected == said_by(ruling), (json.dumps(policy["rules"]), policy["default"], call, decision)
                 verdicts[decision.value] += 1
                 pairs += 1
         # Seen with `pytest -s`.
@@ -218,7 +221,7 @@ class TestRandom:
         """Rules in another order decide the same; only which of several equal rules is named may differ."""
         made = world.made(SEED + 2)
         for both, call, facts, attempt in self.pairs(world, made, lambda policy: made.random.sample(policy["rules"], len(policy["rules"]))):
-            one, other = (said_by(engine.engine.decide(call, facts, NOW, attempt).decision) for engine in both)
+            one, other = (said_by(engine.engine.decide(call, facts, NOW, attempt)) for engine in both)
             assert one == other, call
 
     def test_renaming_does_not_matter(self, world: World) -> None:
