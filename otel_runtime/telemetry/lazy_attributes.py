@@ -77,6 +77,11 @@ class LazyAttributes(Mapping[str, AttributeValues]):
         """Both."""
         return self.all().items()
 
+    def copy(self) -> Attributes:
+        """A dictionary of its own."""
+        # The SDK before 1.43 wants one of what its sampler hands back, though no Mapping has to have it.
+        return self.all().copy()
+
 
 class _Same:
     """Equal to one object only, by identity: a mapping leaves the answer to the other side when that is none."""

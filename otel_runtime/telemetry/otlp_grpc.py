@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -22,9 +22,10 @@ _REFUSALS: Mapping[object, int] = {
     grpc.StatusCode.ALREADY_EXISTS: 400,
     grpc.StatusCode.FAILED_PRECONDITION: 400,
     grpc.StatusCode.INTERNAL: 400,
-    # A message above the receiver's limit; a receiver that is merely busy says so with retry information, which the SDK follows itself.
+    # A message above the receiver's limit; a receiver that is merely busy says so with retry information.
     grpc.StatusCode.RESOURCE_EXHAUSTED: 413,
 }
+_RETRY_INFO: Final = "google.rpc.retryinfo-bin"
 
 
 class WatchedGrpc(OTLPSpanExporter):
@@ -32,13 +33,20 @@ class WatchedGrpc(OTLPSpanExporter):
 
     Args:
         watch: What is told.
+        timeout: Seconds that one export may take; None for what the SDK takes.
     """
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, timeout: float | None = None) -> None:
         self._watch = watch
-        super().__init__()
-        # A version of the SDK that does not make its stub in the method below is not watched.
-        watch.blind = not isinstance(getattr(self, "_client", None), _Stub)
+        super().__init__(timeout=timeout)
+        client = getattr(self, "_client", None)
+        if client is not None and not isinstance(client, _Stub):
+            # Before 1.40 the stub is made once, and not by the method below.
+            self._client = _Stub(client, watch)  # type: ignore[assignment]  # stands in for the stub
+        # A version of the SDK that keeps no stub there is not watched.
+        watch.blind = client is None
+        # Before 1.36 it slept between its tries, up to a minute with its lock held, and nothing could wake it.
+        watch.once = hasattr(self, "_export_lock")
 
     def _initialize_channel_and_stub(self) -> None:
         # The SDK makes channel and stub here, also when it reconnects, and has no public place for the answer.
@@ -58,8 +66,15 @@ class _Stub:
             found = self._real.Export(*args, **kwargs)
         except grpc.RpcError as error:
             code = error.code() if isinstance(error, grpc.Call) else None
-            if code in _REFUSALS:
+            if code in _REFUSALS and not _is_busy(error):
                 self._watch.answer = Answer(_REFUSALS[code], message=str(code))
+            if self._watch.once:
+                # No RpcError: those are what the SDK tries again.
+                raise ConnectionError(f"the collector answered {code}") from error
             raise
         self._watch.heard_message(found)
         return found
+
+
+def _is_busy(error: Any) -> bool:
+    return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and any(key == _RETRY_INFO for key, _ in error.trailing_metadata() or ())

@@ -47,18 +47,21 @@ class Watch:
     Attributes:
         answer: The answer to the last attempt; None when there was none.
         blind: True when attempts cannot be seen, so that none must be concluded from seeing none.
+        once: True when the exporter must not try again by itself, because nothing could stop it.
     """
 
     def __init__(self) -> None:
         self.answer: Answer | None = None
         self.blind: bool = False
+        self.once: bool = False
         self._attempts = 0
+        self._is_cut = False
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._lock = threading.Lock()
 
     def begin(self) -> None:
         """Forget the export before."""
-        self._attempts, self.answer = 0, None
+        self._attempts, self.answer, self._is_cut = 0, None, False
 
     @property
     def tried(self) -> bool:
@@ -66,7 +69,13 @@ class Watch:
         return self.blind or self._attempts > 0
 
     def attempt(self) -> None:
-        """The exporter sends, for the first time or again."""
+        """The exporter sends, for the first time or again.
+
+        Raises:
+            ConnectionAbortedError: This export was cut.
+        """
+        if self._is_cut:
+            raise ConnectionAbortedError("the export took longer than its timeout")
         self._attempts += 1
         self.answer = None
 
@@ -74,10 +83,14 @@ class Watch:
         """A connection was made."""
         with self._lock:
             self._sockets.add(connection)
+            if not self._is_cut:
+                return
+        connection.close()
 
     def cut(self) -> None:
-        """Break every connection: whoever waits for a byte on one gets an error at once."""
+        """Break every connection and allow no other until the next export: whoever waits for a byte on one gets an error at once."""
         with self._lock:
+            self._is_cut = True
             known = list(self._sockets)
         for connection in known:
             try:
@@ -88,8 +101,7 @@ class Watch:
 
     def heard(self, response: requests.Response, *_: object, **__: object) -> None:
         """A hook of the session: remember an answer over HTTP."""
-        # A client that followed the redirect asked for a page; no span was delivered.
-        status = response.history[0].status_code if response.history else response.status_code
+        status = response.status_code
         after_s = _seconds(response.headers.get("retry-after"))
         # Before the body is read: when that breaks off, the status has still been heard.
         self.answer = Answer(status, after_s=after_s)
@@ -157,8 +169,14 @@ def watched_session(watch: Watch) -> requests.Session:
     class Session(requests.Session):
         def request(self, *args: Any, **kwargs: Any) -> requests.Response:
             watch.attempt()
+            # A client that followed would ask for a page; no span would be delivered.
+            kwargs["allow_redirects"] = False
             try:
-                return super().request(*args, **kwargs)
+                found = super().request(*args, **kwargs)
+                if watch.once:
+                    # Raised, because what is returned the exporter may try again.
+                    found.raise_for_status()
+                return found
             except requests.RequestException:
                 if watch.answer is None or watch.answer.status not in SUCCESSES:
                     raise

@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, S
 
 from otel_runtime.telemetry import direct_span
 from otel_runtime.telemetry.direct_span import DirectSpan, fits
+from otel_runtime.telemetry.lazy_attributes import LazyAttributes
 from otel_runtime.telemetry.operations import Attributes
 from otel_runtime.telemetry.starting import RECORD_ALL, DirectSpans, PublicSpans, Spans, spans_of
 
@@ -322,6 +324,15 @@ class TestProcessors:
                 thread.join()
             span.end(4)
             assert (set("abcde"), set("bcde")) == (set(keeps.ended[-1].attributes or {}), {event.name for event in keeps.ended[-1].events})
+
+
+class TestLazyAttributes:
+    def test_copy(self) -> None:
+        """What the SDK copies before it keeps it is a dictionary of its own, through the proxy that a sampler puts around it too."""
+        lazy = LazyAttributes(lambda: dict(OWN))
+        for one in (lazy.copy(), MappingProxyType(lazy).copy()):
+            one["more"] = 1
+            assert OWN == lazy.all()
 
 
 class TestFits:
