@@ -86,7 +86,7 @@ def _policy(settings: Settings) -> list[_Finding]:
     findings.extend(_Finding("warning", "policy", str(fault).partition("\n")[0]) for fault in policy.warnings)
     # On a developer's machine that is so; where agents run, whoever may rewrite the rules is not held by them.
     hint = "may be rewritten by this user; where agents run, give them another user or mount it read-only"
-    findings.extend(_Finding("info", "policy", f"{path} {hint}") for path in policy.files if os.access(path, os.W_OK))
+    findings.extend(_Finding("info", "policy file", f"{path} {hint}") for path in policy.files if os.access(path, os.W_OK))
     return findings
 
 

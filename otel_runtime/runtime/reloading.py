@@ -176,12 +176,13 @@ class Reloader:
         return self._policy.files if self._policy is not None else ()
 
     def _said(self, reload: Reload) -> None:
-        self._last = reload
-        self._counts[reload.outcome] += 1
         try:
             self._tell(reload)
         except Exception:  # noqa: BLE001  # what is in force does not depend on who could be told
             _log.exception("a reload of the policy of runtime `%s` could not be recorded", self._name)
+        # Whoever sees it counted finds it told.
+        self._last = reload
+        self._counts[reload.outcome] += 1
 
     def _refuse_half_written(self) -> None:
         for path in self._watched.files():

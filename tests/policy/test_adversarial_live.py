@@ -212,7 +212,7 @@ class TestFaultsOfThePolicy:
         (tmp_path / "p.yaml").write_bytes((FILES / "engine.yaml").read_bytes())
         (tmp_path / "otel-runtime.yaml").write_text("policy: p.yaml\n")
         main(["doctor", "--json"])
-        said = [one["detail"] for one in json.loads(capsys.readouterr().out) if one["what"] == "policy"]
+        said = [one["detail"] for one in json.loads(capsys.readouterr().out) if one["what"] == "policy file"]
         assert any("may be rewritten by this user" in detail for detail in said), said
 
 

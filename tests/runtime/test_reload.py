@@ -438,6 +438,7 @@ class TestSeen:
         path.write_text(BROKEN)
         until(lambda: report(runtime)["rejected"] == 1)
         path.write_text(DENY)
+        until(lambda: len(told) > 1)
         assert ["component.policy.loaded", "component.policy.rejected"] == [event.kind for event in told[:2]]
         assert told[0].payload["digest"] == told[1].payload["digest"] != told[0].payload["before"]
         until(lambda: report(runtime)["loaded"] == 2)
