@@ -11,12 +11,14 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from otel_runtime.cli.policy_opening import OK, add_app, add_json, json_object, known_tools, open_policy, read_json
+from otel_runtime.cli.policy_opening import OK, add_app, add_json, configured_engines, json_object, known_tools, open_policy, read_json
 from otel_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
+    from otel_runtime.policy.explain import Explanation
     from otel_runtime.policy.loading import LoadedPolicy
-    from otel_runtime.policy.protocol import FactsView, Needs
+    from otel_runtime.policy.protocol import Engine, FactsView, Needs, Ruling
+    from otel_runtime.settings.model import Settings
     from otel_runtime.values.action import Action, ToolSignature
 
 __all__ = ["register"]
@@ -39,7 +41,11 @@ def register(inner: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "Exit codes: 0 whatever is decided, 2 the policy or an option cannot be used.",
     )
     parser.add_argument(
-        "--policy", metavar="FILE|DIR|pack:NAME", type=Path, action="append", help="the configured policy, else `policy/`, when left out"
+        "--policy",
+        metavar="FILE|DIR|pack:NAME",
+        type=Path,
+        action="append",
+        help="what is configured, Cedar and OPA included, else `policy/`, when left out",
     )
     parser.add_argument("--tool", metavar="NAME", required=True, help="name of the tool, or of another --kind")
     parser.add_argument("--kind", default="tool", choices=["tool", "capability", "model", "agent", "workflow"], help="what is called")
@@ -59,12 +65,17 @@ def register(inner: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def _explain(arguments: argparse.Namespace) -> int:
     from otel_runtime.policy.explain import explain
 
-    loaded = open_policy(arguments.policy or [], arguments.app)
+    settings = None if arguments.policy else configured_engines()
+    loaded = None if settings is not None and not settings.policy else open_policy(arguments.policy or [], arguments.app)
     told = {} if arguments.session_facts is None else read_json(arguments.session_facts, _KEYS)
     action = _action(arguments, told, known_tools(arguments.app))
     now = datetime.now(UTC)
-    facts = _facts(action, told, loaded, now)
-    explanation = explain(action, loaded.engine.policy, facts, now, arguments.attempt)
+    engine = loaded.engine if loaded is not None and settings is None else _joined(settings, loaded)
+    facts = _facts(action, told, engine, now)
+    ours = None if loaded is None else explain(action, loaded.engine.policy, facts, now, arguments.attempt)
+    explanation = (
+        ours if settings is None and ours is not None else _with_others(engine.decide(action, facts, now, arguments.attempt), ours)
+    )
     if arguments.json:
         print(json.dumps(_spelled(explanation), indent=2, default=_plain))
     else:
@@ -72,6 +83,30 @@ def _explain(arguments: argparse.Namespace) -> int:
 
         print_explanation(console(), action, explanation, told=arguments.session_facts is not None)
     return OK
+
+
+def _joined(settings: Settings | None, loaded: LoadedPolicy | None) -> Engine:
+    """What decides by the settings: our own rules, Cedar, OPA, or several of them."""
+    from otel_runtime.runtime.engines import configured_engine
+
+    engine = None if settings is None else configured_engine(settings, loaded)
+    if engine is None:
+        raise ConfigError.of("P001", "the settings name nothing that decides", "policy")
+    return engine
+
+
+def _with_others(ruling: Ruling, ours: Explanation | None) -> Explanation:
+    """What was decided with policies in other languages: of those, the ones that held or are in doubt."""
+    from otel_runtime.policy.explain import Explanation, RuleExplanation
+
+    known = () if ours is None else ours.rules
+    ids = {rule.rule for rule in known}
+    theirs = tuple(
+        RuleExplanation(match.rule, match.verdict, True if match.outcome == "true" else None, match.place, match.shadow, None, ())
+        for match in ruling.decision.matched
+        if match.rule not in ids
+    )
+    return Explanation(ruling.decision, (*known, *theirs), 0 if ours is None else ours.others, () if ours is None else ours.hints)
 
 
 def _spelled(node: object) -> object:
@@ -124,12 +159,16 @@ def _action(arguments: argparse.Namespace, told: Mapping[str, object], known: Ma
     )
 
 
-def _facts(action: Action, told: Mapping[str, object], loaded: LoadedPolicy, now: datetime) -> FactsView | None:
+def _facts(action: Action, told: Mapping[str, object], engine: Engine, now: datetime) -> FactsView | None:
+    from otel_runtime.policy.answering import answered
+
+    needs = engine.needs(action, now)
+    return None if needs is None else answered(needs, _view(action, told, needs))
+
+
+def _view(action: Action, told: Mapping[str, object], needs: Needs) -> FactsView:
     from otel_runtime.policy.protocol import FactsView
 
-    needs = loaded.engine.needs(action, now)
-    if needs is None:
-        return None
     amounts = _mapping(told, "used")
     counters = {key: _amount(amounts.get(key.name.rpartition(":")[0], 0)) for key in needs.counters}
     if action.session is None:

@@ -12,6 +12,7 @@ from otel_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from otel_runtime.policy.loading import LoadedPolicy
+    from otel_runtime.settings.model import Settings
     from otel_runtime.values.action import ToolSignature
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "add_app",
     "add_json",
     "add_paths",
+    "configured_engines",
     "counted",
     "json_object",
     "known_tools",
@@ -84,6 +86,14 @@ def _configured() -> tuple[list[Path], frozenset[str] | None]:
     if beside.is_dir():
         return [beside], roles
     raise ConfigError.of("P001", "no policy is configured and there is no directory `policy/` here; name a file or directory", "policy")
+
+
+def configured_engines() -> Settings | None:
+    """The settings, when they name policies in other languages; None when rules of our own are all there is."""
+    from otel_runtime.settings.loading import load_settings
+
+    settings = load_settings()
+    return settings if settings.cedar or settings.opa is not None else None
 
 
 def known_tools(app: str | None) -> Mapping[str, ToolSignature]:

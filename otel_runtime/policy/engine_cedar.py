@@ -33,17 +33,18 @@ _log = logging.getLogger(__name__)
 _STOPS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
-def load_cedar(paths: Sequence[Path], known: frozenset[str] = frozenset()) -> CedarEngine:
+def load_cedar(paths: Sequence[Path], known: frozenset[str] = frozenset(), *, shadow: bool = False) -> CedarEngine:
     """Read Cedar policies.
 
     Args:
         paths: `.cedar` files, or folders of them.
         known: Tools that a catalogue beside them declares; others must be registered by a decorator.
+        shadow: True decides and records, and lets everything run.
 
     Raises:
         ConfigError: cedarpy is missing, or every mistake in the files at once.
     """
-    return CedarEngine(read_policies(cedar_files(paths)), known)
+    return CedarEngine(read_policies(cedar_files(paths)), known, shadow=shadow)
 
 
 class CedarEngine:
@@ -52,25 +53,33 @@ class CedarEngine:
     Args:
         policies: What `read_policies` gave.
         known: Tools that a catalogue declares.
+        shadow: True decides and records, and lets everything run.
     """
 
-    __slots__ = ("_about", "_defaults", "_known", "_library", "_mentions", "_policies", "_set")
+    __slots__ = ("_about", "_defaults", "_known", "_library", "_mentions", "_policies", "_set", "_tried")
 
-    def __init__(self, policies: Sequence[CedarPolicy], known: frozenset[str] = frozenset()) -> None:
+    def __init__(self, policies: Sequence[CedarPolicy], known: frozenset[str] = frozenset(), *, shadow: bool = False) -> None:
         self._library = cedarpy()
         self._policies: Mapping[str, CedarPolicy] = {policy.rule.id: policy for policy in policies}
         self._known = known
         bodies = {name: dict(policy.body) for name, policy in self._policies.items()}
         normal = json.dumps(bodies, sort_keys=True)
-        self._defaults = Defaults("deny", digest=hashlib.sha256(f"cedar\n{normal}".encode()).hexdigest())
+        mode = "shadow\n" if shadow else ""
+        self._defaults = Defaults("deny", shadow=shadow, digest=hashlib.sha256(f"cedar\n{mode}{normal}".encode()).hexdigest())
         asked = {name: {**body, "effect": "permit"} for name, body in bodies.items()}
-        try:
-            self._set = self._library.PolicySet.from_json_str(json.dumps({"staticPolicies": asked, "templates": {}, "templateLinks": []}))
-        except ValueError as error:
-            raise ConfigError.of("C003", f"cedarpy does not take the policies together: {shortened(str(error))}", "cedar") from None
+        # Those in shadow are asked apart, so that an error in one of them stops nothing.
+        self._set = self._together({name: body for name, body in asked.items() if not self._policies[name].rule.shadow})
+        tried = {name: body for name, body in asked.items() if self._policies[name].rule.shadow}
+        self._tried = self._together(tried) if tried else None
         self._about = {name: _resource_of(policy.body) for name, policy in self._policies.items()}
         # Only what could be overlooked matters: an allow that cannot be known does not hold anyway.
         self._mentions = {name: _types_in(policy.body) for name, policy in self._policies.items() if policy.rule.verdict != "allow"}
+
+    def _together(self, bodies: Mapping[str, object]) -> Any:  # Any: a type of the library, which may be missing
+        try:
+            return self._library.PolicySet.from_json_str(json.dumps({"staticPolicies": bodies, "templates": {}, "templateLinks": []}))
+        except ValueError as error:
+            raise ConfigError.of("C003", f"cedarpy does not take the policies together: {shortened(str(error))}", "cedar") from None
 
     @property
     def digest(self) -> str:
@@ -109,24 +118,46 @@ class CedarEngine:
             return Ruling(refusal)
         views: list[list[Outcome]] = []
         for agent in callers(action):
-            request = request_of(action, agent, facts, now)
-            answer = self._library.is_authorized(request, self._set, entities_of(action, agent))
+            request, entities = request_of(action, agent, facts, now), entities_of(action, agent)
+            answer = self._library.is_authorized(request, self._set, entities)
             errors = answer.diagnostics.errors
             if errors:
                 return Ruling(refuse(f"Cedar could not evaluate every policy: {shortened(str(errors[0]))}", "policy.error", self._defaults))
             held = answer.diagnostics.reasons
             if answer.allowed != bool(held):
                 return Ruling(refuse(f"Cedar answered `{answer.decision.value}` without a reason", "policy.error", self._defaults))
-            views.append(self._outcomes(action, held))
+            views.append([*self._outcomes(action, held, shadow=False), *self._shadowed(action, request, entities)])
         return rule_on(action, views, self._defaults, facts, attempt)
 
-    def _outcomes(self, action: Action, held: Sequence[str]) -> list[Outcome]:
+    def _shadowed(self, action: Action, request: Any, entities: Any) -> list[Outcome]:  # Any: what cedarpy takes
+        """What policies in shadow say; where one cannot be evaluated, none of them that does not plainly hold is known."""
+        if self._tried is None:
+            return []
+        answer = self._library.is_authorized(request, self._tried, entities)
+        held, errors = answer.diagnostics.reasons, answer.diagnostics.errors
+        found = self._outcomes(action, held, shadow=True)
+        if errors:
+            named = {outcome.rule.id for outcome in found}
+            doubt = f"a policy in shadow ({shortened(str(errors[0]))})"
+            found += [
+                Outcome(outside_rule(action.kind, policy.rule), None, doubt)
+                for name, policy in self._policies.items()
+                if policy.rule.shadow and name not in named and _concerns(self._about[name], action.kind, action.name)
+            ]
+        return found
+
+    def _outcomes(self, action: Action, held: Sequence[str], *, shadow: bool) -> list[Outcome]:
         outcomes = [Outcome(outside_rule(action.kind, self._policies[name].rule), holds=True) for name in held]
         unknown = unknown_types(action)
         if unknown:
             for name, types in self._mentions.items():
                 lacking = sorted(types & unknown)
-                if lacking and name not in held and _concerns(self._about[name], action.kind, action.name):
+                if (
+                    lacking
+                    and name not in held
+                    and self._policies[name].rule.shadow is shadow
+                    and _concerns(self._about[name], action.kind, action.name)
+                ):
                     rule = outside_rule(action.kind, self._policies[name].rule)
                     outcomes.append(Outcome(rule, None, f"whether the caller is a `{lacking[0]}` the policy names"))
         return outcomes

@@ -30,7 +30,7 @@ _MAX_POLICIES: Final = 10_000
 _TOKEN: Final = re.compile(r'//[^\n]*|"(?:[^"\\]|\\.)*"|;|[^/";]+|.', re.DOTALL)
 _APPROVAL: Final = ("approvers", "quorum", "expires", "use_within", "edit")
 _RETRY: Final = ("after", "max_attempts", "class")
-_KNOWN: Final = ("id", "decision", "reason", *_APPROVAL, *_RETRY)
+_KNOWN: Final = ("id", "decision", "mode", "reason", *_APPROVAL, *_RETRY)
 _SAYS: Final[Mapping[str, tuple[Verdict, ...]]] = {
     "permit": ("allow", "require-approval"),
     "forbid": ("deny", "require-approval", "retryable-failure"),
@@ -189,16 +189,24 @@ def _rule(name: str, effect: str, notes: Mapping[str, str], place: str, order: i
         order,
         reason=reason,
         place=place,
+        shadow=_shadow(notes),
         approval=approval_from(name, _terms(notes, _APPROVAL), reason) if verdict == "require-approval" else None,
         retry=retry_from(_terms(notes, _RETRY)) if verdict == "retryable-failure" else None,
     )
+
+
+def _shadow(notes: Mapping[str, str]) -> bool:
+    mode = notes.get("mode", "enforce")
+    if mode not in {"enforce", "shadow"}:
+        raise ValueError(f'`@mode("{mode[:60]}")`: expected `enforce` or `shadow`{did_you_mean(mode, ("enforce", "shadow"))}')
+    return mode == "shadow"
 
 
 def _check_notes(notes: Mapping[str, str], verdict: Verdict) -> None:
     """Annotations may be anybody's; where ours have a meaning, a misspelt one must not be taken for somebody else's."""
     mine = _APPROVAL if verdict == "require-approval" else _RETRY if verdict == "retryable-failure" else ()
     for name in notes:
-        if name in {"id", "decision", "reason", *mine}:
+        if name in {"id", "decision", "mode", "reason", *mine}:
             continue
         if name in _KNOWN:
             raise ValueError(f"`@{name}` has no meaning for a policy that says `{verdict}`; write `@decision` beside it, or remove it")

@@ -59,18 +59,25 @@ class OpaEngine:
         url: The URL, for reasons and the digest.
         kinds: What is asked about; other kinds of calls are allowed, as where no rule speaks of them.
         known: Tools that a catalogue beside it declares.
+        shadow: True asks and records, and lets everything run.
     """
 
     __slots__ = ("_client", "_defaults", "_kinds", "_known", "_url")
 
     def __init__(
-        self, client: OpaClient, url: str, kinds: frozenset[Kind] = frozenset({"tool", "capability"}), known: frozenset[str] = frozenset()
+        self,
+        client: OpaClient,
+        url: str,
+        kinds: frozenset[Kind] = frozenset({"tool", "capability"}),
+        known: frozenset[str] = frozenset(),
+        *,
+        shadow: bool = False,
     ) -> None:
         self._client = client
         self._url = url
         self._kinds = kinds
         self._known = known
-        self._defaults = Defaults("deny", digest=_digest(url, None))
+        self._defaults = Defaults("deny", shadow=shadow, digest=_digest(url, None))
 
     @property
     def digest(self) -> str:

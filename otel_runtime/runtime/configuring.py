@@ -38,8 +38,10 @@ def configure(
     name: str | None = None,
     policy: _PathLike | list[_PathLike] | tuple[_PathLike, ...] | None = None,
     cedar: _PathLike | list[_PathLike] | tuple[_PathLike, ...] | None = None,
+    cedar_mode: Literal["enforce", "shadow"] | None = None,
     opa: str | None = None,
     opa_kinds: Sequence[Kind] | None = None,
+    opa_mode: Literal["enforce", "shadow"] | None = None,
     opa_timeout: float | str | None = None,
     opa_token_file: _PathLike | None = None,
     state: _PathLike | None = None,
@@ -77,8 +79,10 @@ def configure(
         name: Name of the runtime; another name makes another runtime, which `with runtime.use():` puts in force.
         policy: Policy files or directories.
         cedar: Cedar policies, files or directories.
+        cedar_mode: `shadow` records what the Cedar policies say and enforces nothing.
         opa: URL of a decision of OPA.
         opa_kinds: What OPA is asked about: `tool` and `capability` unless said otherwise.
+        opa_mode: `shadow` records what OPA says and enforces nothing.
         opa_timeout: Seconds, or text such as `1s`, that a question to OPA may take.
         opa_token_file: File with the bearer token for OPA.
         state: SQLite file of approvals and audit log.
@@ -112,7 +116,8 @@ def configure(
         RuntimeStateError: A runtime of this name has other settings.
     """
     given = {
-        "name": name, "policy": policy, "cedar": cedar, "opa": opa, "opa_kinds": opa_kinds, "opa_timeout": opa_timeout,
+        "name": name, "policy": policy, "cedar": cedar, "cedar_mode": cedar_mode, "opa": opa, "opa_kinds": opa_kinds,
+        "opa_mode": opa_mode, "opa_timeout": opa_timeout,
         "opa_token_file": opa_token_file, "state": state, "wait_at_most": wait_at_most, "people": people, "otlp": otlp, "console": console,
         "trace_file": trace_file, "trace_url": trace_url, "decision_spans": decision_spans, "metric_names": metric_names, "resume_trace": resume_trace,
         "capture": capture, "redact_keys": redact_keys, "redact_patterns": redact_patterns, "flush_timeout": flush_timeout,

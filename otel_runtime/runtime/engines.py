@@ -39,7 +39,7 @@ def configured_engine(settings: Settings, policy: LoadedPolicy | None) -> Engine
     if settings.cedar:
         from otel_runtime.policy.engine_cedar import load_cedar
 
-        engines.append(load_cedar(settings.cedar, known))
+        engines.append(load_cedar(settings.cedar, known, shadow=settings.cedar_mode == "shadow"))
     if settings.opa is not None:
         engines.append(_opa(settings, settings.opa, known))
     if not engines:
@@ -54,8 +54,12 @@ def configured_engine(settings: Settings, policy: LoadedPolicy | None) -> Engine
 
 def describe_engines(settings: Settings) -> tuple[str, ...]:
     """What decides beside the rules of our own, for people."""
-    cedar = (f"Cedar policies in {', '.join(map(str, settings.cedar))}",) if settings.cedar else ()
-    return (*cedar, f"OPA at {settings.opa}") if settings.opa is not None else cedar
+    cedar = (f"Cedar policies in {', '.join(map(str, settings.cedar))}{_mode(settings.cedar_mode)}",) if settings.cedar else ()
+    return (*cedar, f"OPA at {settings.opa}{_mode(settings.opa_mode)}") if settings.opa is not None else cedar
+
+
+def _mode(mode: str) -> str:
+    return "; mode shadow: recorded, never enforced" if mode == "shadow" else ""
 
 
 def _opa(settings: Settings, url: str, known: frozenset[str]) -> Engine:
@@ -69,7 +73,7 @@ def _opa(settings: Settings, url: str, known: frozenset[str]) -> Engine:
     parts = urlsplit(url)
     if parts.scheme == "http" and parts.hostname not in _HERE:
         _log.warning("policy decisions of `%s` come over plain HTTP: whoever is on the way can answer `allow`; use https", url)
-    return OpaEngine(client, url, frozenset(settings.opa_kinds), known)
+    return OpaEngine(client, url, frozenset(settings.opa_kinds), known, shadow=settings.opa_mode == "shadow")
 
 
 def _token(settings: Settings) -> str | None:

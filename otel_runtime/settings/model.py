@@ -125,8 +125,10 @@ class Settings(BaseModel):
         name: Name of the runtime, shown to hooks and in `doctor`.
         policy: Policy files or directories; empty means that nothing is guarded.
         cedar: Cedar policies, files or directories of `*.cedar`; they decide beside `policy`, and the strictest counts.
+        cedar_mode: `enforce`, or `shadow`: what the Cedar policies say is recorded and never enforced.
         opa: URL of a decision in OPA's data API, such as http://127.0.0.1:8181/v1/data/agent/decision; it decides beside the others.
         opa_kinds: What OPA is asked about.
+        opa_mode: `enforce`, or `shadow`: what OPA says is recorded and never enforced.
         opa_timeout: Seconds one question to OPA may take in all; then the call is denied.
         opa_token_file: File with the bearer token for OPA, or None.
         state: SQLite file that keeps approvals and the audit log.
@@ -159,8 +161,10 @@ class Settings(BaseModel):
     name: str = Field(default="otel-runtime", min_length=1, max_length=128)
     policy: tuple[Path, ...] = ()
     cedar: tuple[Path, ...] = ()
+    cedar_mode: Literal["enforce", "shadow"] = "enforce"
     opa: str | None = Field(default=None, min_length=1)
     opa_kinds: tuple[Literal["tool", "capability", "model", "agent", "workflow"], ...] = Field(default=("tool", "capability"), min_length=1)
+    opa_mode: Literal["enforce", "shadow"] = "enforce"
     opa_timeout: Annotated[Seconds, Field(gt=0)] = 1.0
     opa_token_file: Path | None = None
     state: Path = Path(DEFAULT_STATE)

@@ -466,6 +466,17 @@ class TestAsking:
         assert [] == faulty.asked
         assert "deny" == decide(at(faulty, kinds=frozenset({"model"})), model).value
 
+    @pytest.mark.parametrize(
+        "result", [False, {"decision": "maybe"}, {"decision": "require-approval", "approval": {"approvers": ["anyone"]}}]
+    )
+    def test_shadow(self, faulty: Faulty, result: object) -> None:
+        """In shadow mode whatever OPA says, or fails to say, is recorded and stops nothing."""
+        faulty.answer = says({"result": result})
+        decision = decide(at(faulty, shadow=True), action())
+        would_be = "require-approval" if isinstance(result, dict) and "approval" in result else "deny"
+        assert ("allow", True, would_be, None) == (decision.value, decision.shadow, decision.would_be, decision.approval)
+        assert 1 == len(faulty.asked)
+
     def test_nobody_asked(self, faulty: Faulty) -> None:
         """Without an answer the decision is a denial, whoever forgot to ask."""
         engine = at(faulty)
