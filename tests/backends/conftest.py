@@ -245,7 +245,28 @@ def jaegers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
 @pytest.fixture(scope="session")
 def tempo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tempo]:
     """The Tempo of tempo.yaml, one for all tests."""
-    folder = tmp_path_factory.mktemp("tempo")
+    server = _tempo(tmp_path_factory.mktemp("tempo")).start()
+    yield Tempo(server)
+    server.kill()
+
+
+@pytest.fixture
+def empty_tempo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tempo]:
+    """One that holds nothing of other tests."""
+    server = _tempo(tmp_path_factory.mktemp("empty-tempo")).start()
+    yield Tempo(server)
+    server.kill()
+
+
+@pytest.fixture
+def empty_jaeger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
+    """One that holds nothing of other tests."""
+    server = _jaeger("memory", tmp_path_factory.mktemp("empty-jaeger")).start()
+    yield Jaeger(server)
+    server.kill()
+
+
+def _tempo(folder: Path) -> Server:
     ports = {name: free_port() for name in ("http", "own", "grpc", "otlp-http")}
     environment = {
         "TEMPO_DATA": str(folder / "data"),
@@ -256,9 +277,7 @@ def tempo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tempo]:
         "OTLP_HTTP_ENDPOINT": f"127.0.0.1:{ports['otlp-http']}",
     }
     command = [str(binary("tempo")), f"-config.file={CONFIG / 'tempo.yaml'}", "-config.expand-env=true"]
-    server = Server(command, environment, f"http://127.0.0.1:{ports['http']}/ready", ports, folder / "log").start()
-    yield Tempo(server)
-    server.kill()
+    return Server(command, environment, f"http://127.0.0.1:{ports['http']}/ready", ports, folder / "log")
 
 
 @pytest.fixture(scope="session")

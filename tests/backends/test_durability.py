@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.backends
 BATCHES = 40
+OUTAGE_S = 60
 QUEUED = re.compile(r"^otelcol_exporter_queue_size\{[^}]*\} [1-9]", re.MULTILINE)
 Send: TypeAlias = Callable[..., int]
 MakeSpan: TypeAlias = Callable[..., dict[str, Any]]
@@ -104,6 +106,50 @@ class TestAgent:
         assert 5 == len(sent)
         for one in sent:
             assert ["execute_tool look"] == [found["name"] for found in jaeger.trace(one.trace_id, 1)]
+
+    def test_both_are_away_for_a_minute(
+        self, collector: Callable[..., Server], jaeger: Jaeger, send: Send, span: MakeSpan, wait: Any, tmp_path: Path
+    ) -> None:
+        """Two outages of one minute at once, in the middle of work: the Collector beside an agent is stopped, whose calls go on at their
+        pace; and the next hop of another Collector, which goes on accepting. Both come back, and every span is in the store.
+        """
+        beside, hop = (collector("agent.yaml", TRACES_ENDPOINT=jaeger.endpoint).start() for _ in range(2))
+        before = collector("agent.yaml", TRACES_ENDPOINT=f"127.0.0.1:{hop.ports['grpc']}").start()
+        (tmp_path / "agent.py").write_text(
+            "import time, otel_runtime as rt\n"
+            "@rt.tool\n"
+            "def look(n: int) -> int:\n    return n\n"
+            "with rt.configure() as runtime:\n"
+            f"    for n in range({OUTAGE_S} + 10):\n        look(n); print(n, flush=True); time.sleep(1)\n"
+            "    print(runtime.flush(60), dict(runtime.report()['telemetry']['lost']), flush=True)\n"
+        )
+        env = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
+        env |= {"OTEL_EXPORTER_OTLP_ENDPOINT": beside.url("http"), "OTEL_RUNTIME_TRACE_FILE": str(tmp_path / "t.json")}
+        trace, sent = new_trace(), 0
+        with subprocess.Popen([sys.executable, "agent.py"], stdout=subprocess.PIPE, text=True, env=env, cwd=tmp_path) as process:
+            try:
+                assert process.stdout is not None
+                assert "0\n" == process.stdout.readline()
+                beside.stop()
+                hop.stop()
+                # The length of the outage is what is tried here, not how long anything takes.
+                until = time.monotonic() + OUTAGE_S
+                while time.monotonic() < until:
+                    assert 200 == send(before.url("http"), span(trace, f"s{sent:03}"))
+                    sent += 1
+                    time.sleep(1)
+                beside.start()
+                hop.start()
+                printed, _ = process.communicate(timeout=180)
+            finally:
+                process.kill()
+        assert "True {}" == printed.splitlines()[-1]
+        ours = read_spans(tmp_path / "t.json")
+        assert OUTAGE_S + 10 == len(ours)
+        for one in ours:
+            assert ["execute_tool look"] == [found["name"] for found in jaeger.trace(one.trace_id, 1)]
+        wait(lambda: len(names(jaeger, trace)) >= sent, "every span that was accepted during the outage")
+        assert [f"s{number:03}" for number in range(sent)] == names(jaeger, trace)
 
 
 class TestGateway:

@@ -28,30 +28,38 @@ def replayed(capsys: pytest.CaptureFixture[str], where: str) -> dict[str, Any]:
 
 
 class TestReplay:
-    def test_jaeger(self, jaeger: Jaeger, delivered: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whole stores are asked, so each holds this one run."""
+
+    def test_jaeger(
+        self, empty_jaeger: Jaeger, delivered: Run, send_document: Callable[[str, bytes], int], capsys: pytest.CaptureFixture[str]
+    ) -> None:
         """Jaeger's /api/v3 gives back every decided call."""
-        jaeger.trace(delivered.trace_id, len(delivered.spans))
+        assert 200 == send_document(empty_jaeger.server.url("http"), (delivered.root / "trace.json").read_bytes())
+        empty_jaeger.trace(delivered.trace_id, len(delivered.spans))
         from_file = replayed(capsys, str(delivered.root / "trace.json"))
         assert from_file["calls"] > 5
-        assert from_file == replayed(capsys, jaeger.page)
+        assert from_file == replayed(capsys, empty_jaeger.page)
 
     def test_tempo(
         self,
-        tempo: Tempo,
-        run_through: Callable[[str, Path], Run],
+        empty_tempo: Tempo,
+        delivered: Run,
+        send_document: Callable[[str, bytes], int],
         wait: Callable[..., Any],
-        tmp_path: Path,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         """So does Tempo, asked in TraceQL."""
-        run = run_through(tempo.endpoint, tmp_path)
-        tempo.trace(run.trace_id, len(run.spans))
-        from_file = replayed(capsys, str(run.root / "trace.json"))
+        wait(
+            lambda: send_document(empty_tempo.server.url("otlp-http"), (delivered.root / "trace.json").read_bytes()) == 200,
+            "Tempo taking spans",
+        )
+        empty_tempo.trace(delivered.trace_id, len(delivered.spans))
+        from_file = replayed(capsys, str(delivered.root / "trace.json"))
 
         def found() -> bool:
             # A trace is there by its id before a search finds it, and spans of it before others.
-            main(["policy", "replay", tempo.page, *RULES])
+            main(["policy", "replay", empty_tempo.page, *RULES])
             return bool(json.loads(capsys.readouterr().out)["calls"] == from_file["calls"])
 
         wait(found, "Tempo finding the trace by a search")
-        assert from_file == replayed(capsys, tempo.page)
+        assert from_file == replayed(capsys, empty_tempo.page)
