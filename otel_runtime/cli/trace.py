@@ -40,7 +40,12 @@ def _register_show(actions: argparse._SubParsersAction[argparse.ArgumentParser])
         description=f"Print runs as a tree. A trace id is looked up in Jaeger at {_LOCAL_JAEGER} unless an option names another place.",
         epilog=_EPILOG,
     )
-    show.add_argument("what", metavar="FILE|TRACE_ID", help="a file written by the setting `trace_file`, or 32 hex digits")
+    show.add_argument(
+        "what",
+        metavar="FILE|TRACE_ID",
+        nargs="+",
+        help="a file written by the setting `trace_file`, several where several services wrote one each, or 32 hex digits",
+    )
     show.add_argument("--waterfall", action="store_true", help="one line per span, with its place in time as a bar")
     _add_servers(show)
     show.set_defaults(run=_show)
@@ -79,10 +84,13 @@ def _show(arguments: argparse.Namespace) -> int:
     from otel_runtime.cli.trace_waterfall import waterfall
     from otel_runtime.telemetry.console_tree import render
 
-    what: str = arguments.what
-    from_file = not _is_trace_id(what, arguments)
+    given: list[str] = arguments.what
+    what = given[0]
+    from_file = not (len(given) == 1 and _is_trace_id(what, arguments))
+    if from_file and (arguments.jaeger or arguments.tempo):
+        raise ConfigError.of("T015", f"expected one trace id of 32 hex digits, got {len(given)} names; files need no server", "TRACE_ID")
     source = _server(arguments)
-    spans = FileSource((Path(what),)).spans() if from_file else source.trace(what.lower())
+    spans = FileSource(tuple(map(Path, given))).spans() if from_file else source.trace(what.lower())
     console = _console()
     if not spans and not from_file:
         console.print(

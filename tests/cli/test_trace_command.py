@@ -240,6 +240,15 @@ class TestShow:
                 next((place for place in ("at shop", "at store") if place in line), "") for line in lines[:4]
             ]
 
+    def test_several_files(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Files of several services are one picture: the span of one hangs below its parent in the other."""
+        (tmp_path / "a.json").write_text(json.dumps(document(raw(T1, "a", "invoke_agent clerk", 0, 2))))
+        (tmp_path / "b.json").write_text(json.dumps(document(raw(T1, "b", "execute_tool ask", 0, 2, "a"))))
+        assert 0 == main(["trace", "show", str(tmp_path / "b.json"), str(tmp_path / "a.json")])
+        assert ["invoke_agent clerk  2.00 s", "└── execute_tool ask  2.00 s"] == capsys.readouterr().out.splitlines()[:2]
+        assert 2 == main(["trace", "show", "a", "b", "--tempo", "http://127.0.0.1:3200"])
+        assert "expected one trace id" in capsys.readouterr().err
+
     @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
     def test_waterfall_fits(self, width: int) -> None:
         """On every width no line is longer than the terminal, and no duration is cut; names are, and bars get shorter."""
