@@ -13,6 +13,7 @@ from otel_runtime.policy.provenance import LOST, key_of, leaves
 from otel_runtime.values.action import Unreadable
 from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.decision import ApprovalTerms, Requirement
+from otel_runtime.values.secret_text import concealed_in
 
 __all__ = ["as_data", "headline", "in_words", "is_secret", "lines", "rendered", "seen_in", "visible"]
 
@@ -61,7 +62,7 @@ def is_secret(name: str, value: object = "") -> bool:
 
 
 def rendered(value: object, name: str = "") -> str:
-    """One line for a value: text in quotes, numbers bare, other types by name; secrets as length and hash prefix.
+    """One line for a value: text in quotes, numbers bare, other types by name; secrets, also inside a text, as length and hash prefix.
 
     Args:
         value: As stored with the request.
@@ -70,7 +71,7 @@ def rendered(value: object, name: str = "") -> str:
     if name and value is not None and is_secret(name, value):
         return _concealed(value)
     if isinstance(value, str):
-        return f'"{visible(value)}"'
+        return f'"{visible(concealed_in(value, _concealed))}"'
     if isinstance(value, Mapping):
         return "{" + ", ".join(f'"{visible(key)}": {rendered(item, key)}' for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):

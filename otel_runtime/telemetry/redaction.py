@@ -9,6 +9,7 @@ import re2
 
 from otel_runtime.errors import ConfigError, Fault
 from otel_runtime.telemetry.sanitize import text
+from otel_runtime.values.secret_text import ANY, ASSIGNED, COOKIE, HEADER, SIGNED_URL, URL_LOGIN, WHOLE
 
 __all__ = ["MASK", "Redactor"]
 
@@ -22,38 +23,7 @@ _KEYS = frozenset(
     "sessiontoken setcookie signature signingkey ssn token webhooksecret xapikey cvv cvc cardnumber creditcard".split()
 )
 _KEY_ENDINGS = ("password", "passphrase", "secret", "apikey", "accesskey", "privatekey", "token")
-# The whole match is masked. Every alternative begins with fixed letters, so that one pass over the text finds all of them.
-_SHAPES = (
-    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----[^-]*(?:-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?",
-    r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?",
-    r"(?:sk|xai|pplx)-[A-Za-z0-9_-]{16,}",
-    r"(?:ghp|gho|ghu|ghs|ghr|hf|gsk|npm|r8|shpat|shpss|dop_v1|whsec)_[A-Za-z0-9]{20,}",
-    r"(?:github_pat|lsv2_pt|lsv2_sk)_[A-Za-z0-9_]{20,}",
-    r"(?:glpat|GOCSPX|pypi)-[A-Za-z0-9_-]{16,}",
-    r"(?:xox[abeoprs]|xapp)-[A-Za-z0-9-]{10,}",
-    r"(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{16}\b",
-    r"AIza[A-Za-z0-9_-]{30,}",
-    r"ya29\.[A-Za-z0-9_-]{20,}",
-    r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",
-    r"(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}",
-    # Words follow `basic` too: a digit, or more letters than a word has, tells a credential.
-    r"(?i:bearer|basic) (?:[A-Za-z._~+/=-]*[0-9][A-Za-z0-9._~+/=-]{7,}|[A-Za-z._~+/=-]{24,})",
-)
-# What follows is masked and the first group stays. Backslashes and quotes: also inside JSON that is itself a string.
-_OPEN = r"\\{0,3}[\"']?\s{0,4}[:=]\s{0,4}\\{0,3}[\"']?"
-_HEADER = rf"(?i)((?:proxy-)?authorization{_OPEN}(?:[a-z][a-z-]{{1,19}} )?)[^\s\"'\\,;]+"
-_COOKIE = rf"(?i)(cookie{_OPEN})[^\s=;\"'\\]+=[^\r\n\"'\\]+"
-_URL_LOGIN = r"(\b[A-Za-z][A-Za-z0-9+.-]{1,20}://)[^\s/@:]*:[^\s/@]+@"
-_SIGNED_URL = r"([?&](?:sig|signature|X-Amz-Signature|X-Goog-Signature)=)[^\s&\"']{8,}"
-# Name, separator and value; a number behind `..._token` is a count or a rate, such as time_to_first_token.
-_ASSIGNED = (
-    r"(?i)([A-Za-z0-9_-]{0,40})(password|passwd|passphrase|pwd|secret|api[_-]?key|access[_-]?key|account[_-]?key|private[_-]?key|token)"
-    rf"({_OPEN})([^\s\"'\\,;&}}\]]+)"
-)
-# A letter before it makes it another word; what stands there is kept.
-_WHOLE = "(^|[^A-Za-z0-9_])(?:" + "|".join(_SHAPES) + ")"
 _NUMBERS = (int, float, type(None))
-_ANY = "|".join(f"(?:{part})" for part in (*_SHAPES, _HEADER, _COOKIE, _URL_LOGIN.replace(r"\b", ""), _SIGNED_URL, _ASSIGNED))
 
 
 class Redactor:
@@ -75,10 +45,10 @@ class Redactor:
         self._known: dict[str, bool] = {}
         own = tuple(patterns)
         _refuse_bad(own)
-        self._suspicious: Callable[[str], object] = re2.compile(_ANY).search
-        shapes: Callable[[str, str], str] = re2.compile(_WHOLE).sub
-        header, cookie, login, signed = (re2.compile(part).sub for part in (_HEADER, _COOKIE, _URL_LOGIN, _SIGNED_URL))
-        assigned = re2.compile(_ASSIGNED).sub
+        self._suspicious: Callable[[str], object] = re2.compile(ANY).search
+        shapes: Callable[[str, str], str] = re2.compile(WHOLE).sub
+        header, cookie, login, signed = (re2.compile(part).sub for part in (HEADER, COOKIE, URL_LOGIN, SIGNED_URL))
+        assigned = re2.compile(ASSIGNED).sub
         self._steps: tuple[Callable[[str], str], ...] = (
             lambda given: shapes(rf"\1{MASK}", given),
             lambda given: header(_after, given),

