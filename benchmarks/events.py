@@ -1,16 +1,25 @@
-"""`python -m benchmarks.events [--short]`: what foreign events cost, beside a raw SDK span measured in the same run."""
+"""`python -m benchmarks.events [--short]`: what foreign events cost, beside a raw SDK span measured in the same run.
+
+A pair is what a user pays for it: the raw wire event pushed into a feed of a configured runtime, so translation, projection, the span and
+its metrics, through a batch processor as an application makes one. Every pair has a call id, event ids and times of its own. The raw span
+has as many attributes, told at the same two moments, and goes through the same kind of processor, without metrics.
+"""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import time
 import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
+import otel_runtime as rt
 from benchmarks.measure import SHORT, Case, Effort, measure
 from benchmarks.reference import raw_case, tracer_provider
+from benchmarks.scenarios import configure
 from otel_runtime.sources.registry import source
 from otel_runtime.telemetry.projector import Projector
 from otel_runtime.telemetry.projector_spans import TracerSpans
@@ -18,8 +27,12 @@ from otel_runtime.telemetry.projector_spans import TracerSpans
 __all__ = ["figures", "main"]
 
 DELTAS = 1_000
+# Pairs made beforehand: more events than the projector remembers, so that each is a new one again by the time it comes round.
 POOL = 8_192
-_MOMENT = "2026-11-20T08:00:00.000000+00:00"
+_MOMENT = datetime(2026, 11, 20, 8, tzinfo=UTC)
+# What the span of a pair has from its start, and what its end adds (`tests/telemetry_projector/test_event_page.py` counts them).
+AT_START: dict[str, str | int] = {f"otel_runtime.attr.known_{number}": "some value" for number in range(9)}
+AT_END: dict[str, str | int | tuple[str, ...]] = {"otel_runtime.attr.exit_code": 0, "otel_runtime.content.omitted": ("output",)}
 
 
 class Pipe:
@@ -39,34 +52,57 @@ class Pipe:
                 observe(event)
 
 
-def a3s_pair() -> Case:
-    """ToolStart and ToolEnd of one call."""
-    pipe = Pipe("a3s")
-    pipe.feed([{"type": "start", "prompt": "p"}])
-    pair = [{"type": "tool_start", "id": "c", "name": "sh"}, {"type": "tool_end", "id": "c", "name": "sh", "output": "o", "exit_code": 0}]
-    return Case("start/end pair, a3s", lambda n: pipe.feed(pair * n), 1, pipe.provider.force_flush)
-
-
-def dreadnode_pair() -> Case:
-    """Two envelopes of one call, each with an id of its own."""
-    pipe = Pipe("dreadnode")
-    common = {"session_id": "s", "turn_id": "t", "timestamp": _MOMENT}
-    pipe.feed([{**common, "kind": "turn.started", "event_id": "first", "payload": {}}])
-    call = {"id": "c", "name": "sh", "arguments": {"x": 1}}
-    number = iter(range(10**12))
-
-    def envelope(kind: str) -> dict[str, object]:
-        raw = {"type": kind, "timestamp": _MOMENT, "agent_id": "a", "agent_name": "a", "data": {"tool_call": call}}
-        return {**common, "kind": "turn.event", "event_id": str(next(number)), "payload": {"event_type": kind, "raw_event": raw}}
-
-    # More of them than the projector remembers: each is a new one again by the time it comes round.
-    ready = [envelope(kind) for _ in range(POOL) for kind in ("toolstart", "toolend")]
-    at = itertools.cycle(range(0, 2 * POOL, 2))
+def raw_pair() -> Case:
+    """A raw span that is told as much as that of a pair."""
+    provider = tracer_provider()
+    tracer = provider.get_tracer("benchmark")
 
     def run(times: int) -> None:
-        pipe.feed([ready[start + step] for start in itertools.islice(at, times) for step in (0, 1)])
+        for _ in range(times):
+            span = tracer.start_span("execute_tool sh", attributes=AT_START)
+            span.set_attributes(AT_END)
+            span.end()
 
-    return Case("start/end pair, dreadnode", run, 1, pipe.provider.force_flush)
+    return Case("raw span, start/end", run, between=provider.force_flush)
+
+
+def pairs(vocabulary: str, first: object, ready: Sequence[object], flush: Callable[[], object]) -> Case:
+    """Pairs from a pool, pushed into a feed of the runtime in force."""
+    into = rt.feed(source=vocabulary, stream="s")
+    into.push(first)
+    at = itertools.cycle(range(0, len(ready), 2))
+
+    def run(times: int) -> None:
+        push = into.push
+        for start in itertools.islice(at, times):
+            push(ready[start])
+            push(ready[start + 1])
+
+    return Case(f"start/end pair, {vocabulary}", run, 1, flush)
+
+
+def a3s_pairs() -> list[object]:
+    """ToolStart and ToolEnd of many calls, as JSON gives them."""
+    found = []
+    for number in range(POOL):
+        call = {"id": f"call-{number}", "name": "sh"}
+        found += [{"type": "tool_start", **call}, {"type": "tool_end", **call, "output": "o", "exit_code": 0}]
+    wire: list[object] = json.loads(json.dumps(found))
+    return wire
+
+
+def dreadnode_pairs() -> list[object]:
+    """Two envelopes of each of many calls, as JSON gives them."""
+    found = []
+    for number in range(2 * POOL):
+        kind = "toolend" if number % 2 else "toolstart"
+        when = (_MOMENT + timedelta(milliseconds=number)).isoformat()
+        call = {"id": f"call-{number // 2}", "name": "sh", "arguments": {"x": 1}}
+        raw = {"type": kind, "timestamp": when, "agent_id": "a", "agent_name": "a", "data": {"tool_call": call}}
+        common = {"session_id": "s", "turn_id": "t", "timestamp": when, "event_id": f"event-{number}"}
+        found.append({**common, "kind": "turn.event", "payload": {"event_type": kind, "raw_event": raw}})
+    wire: list[object] = json.loads(json.dumps(found))
+    return wire
 
 
 def deltas(vocabulary: str, name: str, raw: Mapping[str, object], first: Mapping[str, object]) -> Case:
@@ -84,11 +120,15 @@ def deltas(vocabulary: str, name: str, raw: Mapping[str, object], first: Mapping
 
 def cases() -> list[Case]:
     """Everything that has a cost per operation."""
+    provider = tracer_provider()
+    configure(provider)
     start = {"type": "start", "prompt": "p"}
+    turn = {"kind": "turn.started", "session_id": "s", "turn_id": "t", "timestamp": _MOMENT.isoformat(), "event_id": "first", "payload": {}}
     return [
+        raw_pair(),
         raw_case(tracer_provider()),
-        a3s_pair(),
-        dreadnode_pair(),
+        pairs("a3s", start, a3s_pairs(), provider.force_flush),
+        pairs("dreadnode", turn, dreadnode_pairs(), provider.force_flush),
         deltas("a3s", "text delta, a3s", {"type": "text_delta", "text": "word"}, start),
         deltas("vitehub", "text delta, vitehub", {"type": "text-delta", "text": "word"}, {"type": "progress"}),
         deltas("a3s", "tool output delta, a3s", {"type": "tool_output_delta", "id": "c", "name": "sh", "delta": "line"}, start),
@@ -126,7 +166,12 @@ def bytes_per_run(runs: int = 500) -> float:
 
 def figures(*, short: bool) -> dict[str, float]:
     """Everything, microseconds and bytes."""
-    found = measure(cases(), SHORT if short else Effort())
+    ready = cases()
+    gc.collect()
+    # What was made beforehand is nobody's rubbish: no collection in a measured turn should look through it.
+    gc.freeze()
+    found = measure(ready, SHORT if short else Effort())
+    gc.unfreeze()
     many = 100_000 if short else 1_000_000
     found["delta of 1,000"], found[f"delta of {many:,}"] = per_delta(1_000), per_delta(many)
     found["bytes per open run"] = bytes_per_run()

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from otel_runtime.sources.a3s_state import Session, Sessions
 from otel_runtime.sources.a3s_table import ALIASES, VARIANTS, Variant
@@ -57,44 +57,46 @@ class A3S(Reader):
     def read(self, raw: Fields) -> Iterable[TraceEvent]:
         """The TraceEvents of one AgentEvent."""
         tag, fields = _unwrap(raw)
-        variant = VARIANTS.get(tag, Variant(f"a3s.{tag}", "lifecycle"))
+        way = _WAYS.get(tag) or _way(tag, Variant(f"a3s.{tag}", "lifecycle"))
         if tag in _SUBAGENT:
-            return (self._subagent(tag, variant, raw, fields),)
+            return (self._subagent(tag, way, raw, fields),)
         if "session_id" not in raw and raw is fields:
             session = self._sessions.of(None, None)
         else:
             names_one = tag in _NAMES_A_SESSION
             told = None if names_one and raw is fields else optional_text(raw, "session_id")
             session = self._sessions.of(told, optional_text(fields, "session_id") if names_one else None)
-        return self._events(tag, variant, raw, fields, session)
+        return self._events(tag, way, raw, fields, session)
 
-    def _events(self, tag: str, variant: Variant, raw: Fields, fields: Fields, session: Session) -> tuple[TraceEvent, ...]:
-        moment = instant(raw.get("timestamp"))
+    def _events(self, tag: str, way: _Way, raw: Fields, fields: Fields, session: Session) -> tuple[TraceEvent, ...]:
+        variant = way.variant
+        moment = instant(raw["timestamp"]) if "timestamp" in raw else None
         abandoned = self._abandoned(tag, raw, session, moment) if tag == "start" else ()
-        name = variant.name.replace(".finish", ".failed") if variant.fails(fields) else variant.name
         # Before the common facts: it may begin a run.
-        within = _WITHIN[tag](fields, session) if tag in _WITHIN else None
+        within = None if way.within is None else way.within(fields, session)
         attributes = self._common(tag, raw, session)
-        if tag == "start" and self._sessions.busy_elsewhere(session):
-            # SubagentStart, which says whose it is, may come after the sub-agent's own start.
-            attributes["run.perhaps_child"] = True
         _add_plain(attributes, fields)
         if variant.step:
             attributes[variant.step] = _step(variant, fields)
-        if tag in _FACTS:
-            attributes.update(_FACTS[tag](fields))
+        if way.facts is not None:
+            attributes.update(way.facts(fields))
         if within:
             attributes.update(within)
-        if tag in _CAPPED:
+        if way.capped:
             attributes["event.capped"] = True
-        if tag == "end":
-            if session.child:
-                # The run of a sub-agent ends with SubagentEnd, which also says whether it succeeded.
-                name = "invocation.summary"
-            else:
-                attributes["run.outcome"] = "completed"
-                session.end()
-        return (*abandoned, TraceEvent(name, variant.type, moment, None, attributes))
+        name = _name(variant, fields)
+        if tag == "start":
+            self._doubt(session, attributes)
+        elif tag == "end":
+            name = _end_of_run(session, name, attributes)
+        event = TraceEvent(name, variant.type, moment, None, attributes)
+        return (*abandoned, event) if abandoned else (event,)
+
+    def _doubt(self, session: Session, attributes: dict[str, object]) -> None:
+        """SubagentStart, which says whose run this is, may come after the sub-agent's own start, and even after its end."""
+        session.doubtful = self._sessions.busy_elsewhere(session)
+        if session.doubtful:
+            attributes["run.perhaps_child"] = True
 
     def _abandoned(self, tag: str, raw: Fields, session: Session, moment: datetime | None) -> tuple[TraceEvent, ...]:
         """The end of an earlier run of this session that never ended: its process is gone, or its end was lost."""
@@ -104,24 +106,24 @@ class A3S(Reader):
         facts = {**self._common(tag, raw, session), "run.id": left, "run.outcome": "closed"}
         return (TraceEvent("invocation.abandoned", "run", moment, None, facts),)
 
-    def _subagent(self, tag: str, variant: Variant, raw: Fields, fields: Fields) -> TraceEvent:
+    def _subagent(self, tag: str, way: _Way, raw: Fields, fields: Fields) -> TraceEvent:
+        variant = way.variant
         child_id = text(fields, "session_id", "task_id")
         parent_id = optional_text(fields, "parent_session_id")
         child = self._sessions.child(child_id, parent_id if tag == "subagent_start" else None)
         if tag == "subagent_start":
-            child.resume()
+            child.adopt()
         facts = self._common(tag, raw, child)
         _add_plain(facts, fields)
         if tag == "subagent_start":
             above = self._sessions.above(child)
             facts |= present(parent__run__id=above.run if above else None, parent__id=above.innermost() if above else None)
-        if tag in _CAPPED:
+        if way.capped:
             facts["event.capped"] = True
         if tag == "subagent_end":
             facts["run.outcome"] = "completed" if flag(fields, "success") is not False else "failed"
             child.end()
-        name = variant.name.replace(".finish", ".failed") if variant.fails(fields) else variant.name
-        return TraceEvent(name, variant.type, instant(raw.get("timestamp")), None, facts)
+        return TraceEvent(_name(variant, fields), variant.type, instant(raw.get("timestamp")), None, facts)
 
     def _common(self, tag: str, raw: Fields, session: Session) -> dict[str, object]:
         found: dict[str, object] = {"event.source": self.name, "event.kind": tag, "run.id": session.run, "run.announced": True}
@@ -147,11 +149,42 @@ def _canonical(tag: str) -> str:
     return ALIASES.get(snake, snake)
 
 
+def _name(variant: Variant, fields: Fields) -> str:
+    failed = variant.fails is not None and variant.fails(fields)
+    return variant.name.replace(".finish", ".failed") if failed else variant.name
+
+
+def _end_of_run(session: Session, name: str, attributes: dict[str, object]) -> str:
+    """The name of an `End`, by whose it is."""
+    if session.child:
+        # The run of a sub-agent ends with SubagentEnd, which also says whether it succeeded.
+        return "invocation.summary"
+    attributes["run.outcome"] = "completed"
+    if session.doubtful:
+        attributes["run.perhaps_child"] = True
+    session.end()
+    return name
+
+
+# What a field is called in a TraceEvent; empty: it is said otherwise, or nobody's to say.
+_PLAIN: dict[str, str] = {**dict.fromkeys(_OWN, ""), **_RENAMED}
+_PLAIN_LIMIT: Final = 1024
+
+
 def _add_plain(found: dict[str, object], fields: Fields) -> None:
     for key, value in fields.items():
-        # A dotted name is one of ours: no field of theirs has any.
-        if key not in _OWN and "." not in key:
-            found[_RENAMED.get(key, key)] = value
+        name = _PLAIN[key] if key in _PLAIN else _plain(key)
+        if name:
+            found[name] = value
+
+
+def _plain(key: object) -> str:
+    # A dotted name is one of ours: no field of theirs has any.
+    if type(key) is not str or "." in key:
+        return ""
+    if len(_PLAIN) < _PLAIN_LIMIT and len(key) <= _NAME:
+        _PLAIN[key] = key
+    return key
 
 
 def _step(variant: Variant, fields: Fields) -> str:
@@ -293,3 +326,26 @@ _FACTS: Final[Mapping[str, Callable[[Fields], dict[str, object]]]] = {
     "persistence_failed": lambda _: {"log.level": "error"},
     "queue_alert": lambda fields: {"log.level": _level(fields.get("level"))},
 }
+
+
+class _Way(NamedTuple):
+    """Everything about a tag that no event changes.
+
+    Args:
+        variant: Its row of the table.
+        within: Finds the step it belongs to, or stands under; None when it has none.
+        facts: What else it says; None when its fields say all.
+        capped: True when many may come.
+    """
+
+    variant: Variant
+    within: Callable[[Fields, Session], dict[str, object]] | None
+    facts: Callable[[Fields], dict[str, object]] | None
+    capped: bool
+
+
+def _way(tag: str, variant: Variant) -> _Way:
+    return _Way(variant, _WITHIN.get(tag), _FACTS.get(tag), tag in _CAPPED)
+
+
+_WAYS: Final[Mapping[str, _Way]] = {tag: _way(tag, variant) for tag, variant in VARIANTS.items()}

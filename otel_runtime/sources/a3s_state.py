@@ -19,12 +19,14 @@ class Session:
         key: What its run ids begin with.
     """
 
-    __slots__ = ("_begun", "_over", "_runs", "child", "id", "key", "parent", "run", "tools", "turn")
+    __slots__ = ("_begun", "_over", "_runs", "child", "doubtful", "id", "key", "parent", "run", "tools", "turn")
 
     def __init__(self, id: str | None, key: str) -> None:
         self.id: str | None = id
         self.key: str = key
         self.child: bool = False
+        # True while its last run may turn out to be a sub-agent's.
+        self.doubtful: bool = False
         self.parent: str | None = None
         self.turn: str | None = None
         self.tools: OrderedDict[str, None] = OrderedDict()
@@ -53,6 +55,13 @@ class Session:
         """Work goes on; after an end that is another run, whose start was lost."""
         if self._over:
             self.begin()
+
+    def adopt(self) -> None:
+        """It is a sub-agent's session: the run that was in doubt is its work, and goes on until the sub-agent ends; any other is another run."""
+        if self._over and self.doubtful:
+            self._begun, self._over = True, False
+        self.doubtful = False
+        self.resume()
 
     def end(self) -> None:
         """The run is over."""

@@ -22,7 +22,7 @@ class Variant(NamedTuple):
         step: Attribute that holds the step's id: `tool.id`, `approval.id` or `step.id`. Empty: the event belongs to the run.
         prefix: Stands before the id, so that two kinds of steps never share one.
         field: The field whose value is the id; empty when there is one such step at a time.
-        fails: True when this event says that its step failed; `.finish` is then spelled `.failed`.
+        fails: Says whether this event says that its step failed; `.finish` is then spelled `.failed`. None: it never does.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Variant(NamedTuple):
     step: str = ""
     prefix: str = ""
     field: str = ""
-    fails: Callable[[Fields], bool] = lambda _: False
+    fails: Callable[[Fields], bool] | None = None
 
 
 def _not_successful(raw: Fields) -> bool:

@@ -51,14 +51,17 @@ class Dreadnode(Reader):
         return self._agent_event(raw, _lower(text(raw, "type")), raw.get("timestamp"), common, self._turns.of(run), ends_run=True)
 
     def _envelope(self, raw: Fields) -> Iterable[TraceEvent]:
-        kind, payload = text(raw, "kind"), mapping(raw.get("payload") or {}, "payload")
+        kind, payload = text(raw, "kind"), raw.get("payload") or {}
+        if type(payload) is not dict:
+            payload = mapping(payload, "payload")
         # Only what speaks of a turn opens one; a heartbeat that names it belongs to whatever its session has open.
         of_turn = kind.startswith(("turn.", "prompt."))
         run = (optional_text(raw, "turn_id") or optional_text(payload, "turn_id")) if of_turn else None
         common = self._common(kind, raw, payload, run)
         turn = self._turns.of(run or self._stream)
         if kind == "turn.event":
-            return self._agent_event(*_opened(raw, payload), common, turn, ends_run=False)
+            inner, kind, when = _opened(raw, payload)
+            return self._agent_event(inner, kind, when, common, turn, ends_run=False)
         row = KINDS.get(kind, Kind(kind, "lifecycle"))
         facts = _prompt(payload, turn) if kind == "prompt.required" else _kind_facts(row, payload)
         if kind == "session.deleted":
@@ -74,7 +77,7 @@ class Dreadnode(Reader):
         found: dict[str, object] = {"event.source": self.name, "event.kind": kind}
         if event_id := optional_text(raw, "event_id"):
             found["event.id"] = event_id
-        if (number := integer(raw, "seq")) is not None:
+        if "seq" in raw and (number := integer(raw, "seq")) is not None:
             found["event.seq"] = number
         if session := optional_text(raw, "session_id") or optional_text(payload, "session_id"):
             found["session.id"] = session
@@ -121,7 +124,7 @@ class Dreadnode(Reader):
         event = _unit(kind, row, moment, common, data, turn, ends_run=ends_run)
         if kind == "agentend" and ends_run:
             self._turns.forget(str(common.get("run.id", self._stream)))
-        return (*before, event)
+        return (*before, event) if before else (event,)
 
     def _end_of_thinking(self, kind: str, moment: datetime | None, base: dict[str, object], turn: Turn) -> tuple[TraceEvent, ...]:
         """The first tool or content after a generation's start: its own work is over, though its end event is still to come."""
@@ -138,7 +141,9 @@ def _opened(raw: Fields, payload: Fields) -> tuple[Fields, str, object]:
     """The agent event inside an envelope, its type and its time; those of the envelope stand in for what it does not say."""
     inner = payload.get("raw_event")
     inner = inner if type(inner) is dict else mapping(inner, "raw_event")
-    kind = inner.get("type") if inner.get("type") is not None else payload.get("event_type")
+    kind = inner.get("type")
+    if kind is None:
+        kind = payload.get("event_type")
     if not kind or not isinstance(kind, str):
         raise Malformed("type: expected a text")
     return inner, _lower(kind[:_TYPE]), inner.get("timestamp") or raw.get("timestamp")
@@ -187,44 +192,43 @@ def _tool(row: AgentEvent, moment: datetime | None, base: dict[str, object], dat
     call = data.get("tool_call")
     call = call if type(call) is dict else mapping(call, "tool_call")
     call_id = text(call, "id")
-    facts: dict[str, object] = {}
+    # Nobody else holds the common facts by now.
     if tool := optional_text(call, "name"):
-        facts["tool.name"] = tool
+        base["tool.name"] = tool
     if turn.generation is not None:
-        facts["parent.id"] = turn.generation
-    verdict = data.get("policy_decision")
-    decision = None
+        base["parent.id"] = turn.generation
+    verdict = _verdict(data["policy_decision"]) if data.get("policy_decision") else None
     if verdict:
-        verdict = mapping(verdict, "policy_decision")
-        decision = DECISIONS.get(str(verdict.get("runtime_action")).lower())
-        facts |= present(
-            policy__decision=decision,
-            policy__reason=optional_text(verdict, "reason"),
-            policy__asked=DECISIONS.get(str(verdict.get("judge_action")).lower()),
-            policy__kind=optional_text(verdict, "kind"),
-            policy__source=optional_text(verdict, "source"),
-        )
-    if row.name == "tool.start" and decision not in (None, "allow"):
+        base.update(verdict)
+    starts = row.name == "tool.start"
+    if starts and verdict and verdict.get("policy.decision", "allow") != "allow":
         # Refused before it ran: a decision, not an executed tool.
         turn.refuse(call_id)
-        return TraceEvent("policy.decision", "policy", moment, None, {**base, **facts, "tool.call_id": call_id})
-    errors = _errors(data)
-    if row.name != "tool.start" and turn.refused(call_id):
-        return TraceEvent(
-            "tool.refused.summary", row.type, moment, None, {**base, **facts, **errors, "tool.call_id": call_id, "event.often": True}
-        )
-    if row.name == "tool.start":
-        turn.accept(call_id)
-        turn.starting = (call_id, tool)
+        base["tool.call_id"] = call_id
+        return TraceEvent("policy.decision", "policy", moment, None, base)
+    if starts:
+        turn.accept(call_id, tool)
+    elif turn.refused(call_id):
+        more = {**_errors(data), "tool.call_id": call_id, "event.often": True}
+        return TraceEvent("tool.refused.summary", row.type, moment, None, {**base, **more})
     elif not row.often:
         turn.calls.pop(call_id, None)
-    name = "tool.failed" if errors and not row.often else row.name
-    # Nobody else holds the common facts by now.
     base["tool.id"] = call_id
-    base.update(facts)
+    errors = _errors(data)
     if errors:
         base.update(errors)
-    return TraceEvent(name, row.type, moment, None, base)
+    return TraceEvent("tool.failed" if errors and not row.often else row.name, row.type, moment, None, base)
+
+
+def _verdict(value: object) -> dict[str, object]:
+    verdict = mapping(value, "policy_decision")
+    return present(
+        policy__decision=DECISIONS.get(str(verdict.get("runtime_action")).lower()),
+        policy__reason=optional_text(verdict, "reason"),
+        policy__asked=DECISIONS.get(str(verdict.get("judge_action")).lower()),
+        policy__kind=optional_text(verdict, "kind"),
+        policy__source=optional_text(verdict, "source"),
+    )
 
 
 def _prompt(payload: Fields, turn: Turn) -> dict[str, object]:

@@ -22,7 +22,7 @@ class Turn:
         # The call whose start was the last thing heard, and its tool.
         self.starting: tuple[str, str | None] | None = None
         self.asking: Bounded = Bounded()
-        self.calls: Bounded = Bounded()
+        self.calls: OrderedDict[str, None] = OrderedDict()
         self._refused = Bounded()
         self._counted = Bounded()
         self._agent: str | None = None
@@ -44,10 +44,15 @@ class Turn:
         """A call was refused: what is still said of it is no execution."""
         self._refused[call] = None
 
-    def accept(self, call: str) -> None:
+    def accept(self, call: str, tool: str | None) -> None:
         """A call runs, whatever was said of an earlier one of that id."""
-        self._refused.pop(call, None)
-        self.calls[call] = None
+        if self._refused:
+            self._refused.pop(call, None)
+        calls = self.calls
+        calls[call] = None
+        if len(calls) > _CALLS:
+            calls.popitem(last=False)
+        self.starting = (call, tool)
 
     def refused(self, call: str) -> bool:
         """True for a call that was refused."""

@@ -78,6 +78,9 @@ def optional_text(raw: Mapping[str, object], *names: str) -> str | None:
 
 def text(raw: Mapping[str, object], *names: str) -> str:
     """The first non-empty text among the fields."""
+    value = raw.get(names[0])
+    if type(value) is str and value:
+        return value[:_ID_LENGTH]
     found = optional_text(raw, *names)
     if found is None:
         raise Malformed(f"{names[0]}: expected a text")

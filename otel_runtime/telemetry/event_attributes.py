@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry import sanitize
@@ -28,14 +28,13 @@ __all__ = [
     "SYNTHETIC",
     "TRUNCATED",
     "Attributes",
-    "Label",
     "Mask",
     "Value",
     "attributes_of",
     "error_type",
+    "label_step",
     "rule_of",
     "run_name",
-    "step_name",
     "tool_of",
     "with_rule",
 ]
@@ -130,20 +129,6 @@ _INT64: Final = 2**63
 _SCALARS: Final = (bool, int, float)
 
 
-class Label(NamedTuple):
-    """What a step is called.
-
-    Args:
-        text: Span name.
-        key: Tells two steps of one id apart; empty when nothing does.
-        attributes: What the operation must carry from its start.
-    """
-
-    text: str
-    key: str
-    attributes: Attributes
-
-
 def attributes_of(event: TraceEvent, said: Attributes = _NOTHING, mask: Mask | None = None) -> dict[str, Value]:
     """Span attributes of one event, content left out.
 
@@ -154,26 +139,35 @@ def attributes_of(event: TraceEvent, said: Attributes = _NOTHING, mask: Mask | N
     """
     found: dict[str, Value] = {} if said.get(EVENT_TYPE) == event.type else {EVENT_TYPE: event.type}
     omitted: list[str] = []
-    places, already = _PLACES.get, said.get
     for key, value in event.attributes.items():
         # A subclass of str may hash and compare as it likes.
-        if value is None or type(key) is not str:
+        if type(key) is not str:
             continue
-        place = places(key, _UNKNOWN)
-        if place is None:
+        place = _PLACES[key] if key in _PLACES else _place(key)
+        if place is None or value is None:
             continue
-        name, known, accept = _place(key) if place is _UNKNOWN else place
-        if accept is _ID and type(value) is str and len(value) <= _MAX_TEXT and value.isascii():
-            plain: Value | None = value
+        name, known, accept = place
+        if type(value) is str and accept is _ID:
+            # Compared as it came: most of what an end says, its start said word for word.
+            if said and name in said and said[name] == value:
+                continue
+            plain: Value | None = value if len(value) <= _MAX_TEXT and value.isascii() else sanitize.text(value, _MAX_TEXT)
         else:
             plain = _plain(value, accept, mask)
         if plain is None or not name:
             omitted.append(_short(key))
-        elif (known or len(found) < _MAX_OWN) and already(name) != plain:
+        elif (known or len(found) < _MAX_OWN) and (not said or said.get(name) != plain):
             found[name] = plain
     if said:
         # Which event spoke last is not worth an attribute.
         found.pop(EVENT_KIND, None)
+    if omitted or "finish_reason" in event.attributes:
+        found.update(_told_besides(event, omitted))
+    return found
+
+
+def _told_besides(event: TraceEvent, omitted: list[str]) -> dict[str, Value]:
+    found: dict[str, Value] = {}
     if type(reason := event.attributes.get("finish_reason")) is str:
         found[names.FINISH_REASONS] = (_short(reason),)
     if omitted:
@@ -192,7 +186,6 @@ _PLACES: dict[str, tuple[str, bool, str] | None] = {
     **dict.fromkeys(_CONSUMED),
 }
 _PLACES_LIMIT: Final = 4096
-_UNKNOWN: Final = ("", False, "")
 
 
 def _place(key: str) -> tuple[str, bool, str]:
@@ -213,25 +206,34 @@ def run_name(event: TraceEvent, current: str) -> str:
     return current or "invoke_agent"
 
 
-def step_name(event: TraceEvent, kind: StepKind) -> Label:
-    """Name and required attributes of a step's span."""
+def label_step(event: TraceEvent, kind: StepKind, facts: dict[str, Value]) -> tuple[str, str]:
+    """Span name of a step, and what tells two steps of one id apart (empty when nothing does).
+
+    Args:
+        event: The event it starts with.
+        kind: What sort of step it is.
+        facts: Its attributes; what the operation must carry from its start is added.
+    """
     match kind:
         case "tool":
             tool = tool_of(event)
-            own: dict[str, Value] = {names.OPERATION: "execute_tool", names.TOOL_TYPE: "function"}
+            facts[names.OPERATION] = "execute_tool"
+            facts[names.TOOL_TYPE] = "function"
             if tool:
-                own[names.TOOL_NAME] = tool
+                facts[names.TOOL_NAME] = tool
             if call := _text(event, "tool.id") or _text(event, "tool.call_id"):
-                own[names.TOOL_CALL_ID] = call
-            return Label(_span_name("execute_tool", tool), tool, own)
+                facts[names.TOOL_CALL_ID] = call
+            return _span_name("execute_tool", tool), tool
         case "model":
-            return Label(_span_name("chat", _text(event, "model.name")), "", {names.OPERATION: "chat"})
+            facts[names.OPERATION] = "chat"
+            return _span_name("chat", _text(event, "model.name")), ""
         case "approval":
-            return Label(_span_name(f"approval {_text(event, 'approval.outcome') or 'requested'}", tool_of(event)), "", {})
+            return _span_name(f"approval {_text(event, 'approval.outcome') or 'requested'}", tool_of(event)), ""
         case "agent":
-            return Label(_span_name("invoke_agent", _text(event, "agent.name")), "", {names.OPERATION: "invoke_agent"})
+            facts[names.OPERATION] = "invoke_agent"
+            return _span_name("invoke_agent", _text(event, "agent.name")), ""
         case "step":
-            return Label(_span_name(event.name.rpartition(".")[0] or event.name, ""), "", {})
+            return _span_name(event.name.rpartition(".")[0] or event.name, ""), ""
 
 
 def tool_of(event: TraceEvent) -> str:
@@ -265,6 +267,8 @@ def error_type(event: TraceEvent) -> str:
 
 def _text(event: TraceEvent, key: str) -> str:
     value = event.attributes.get(key)
+    if type(value) is str and len(value) <= _MAX_TEXT and value.isascii():
+        return value
     return _short(value) if isinstance(value, str) else ""
 
 

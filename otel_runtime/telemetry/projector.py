@@ -42,8 +42,6 @@ Clock = Callable[[], int]
 _REASONS: Final = 64
 _HELD: Final = 256
 _LATE: Final = 64
-# What an event says besides its span.
-_SAID_BESIDES: Final = frozenset({"log.level", "component.status"})
 _SWEEP_NS: Final = 200_000_000
 
 
@@ -154,32 +152,34 @@ class Projector:
             self._teller.speak()
 
     def _observe(self, event: TraceEvent) -> None:
-        self._forget_again()
+        if self._again is not None:
+            self._forget_again()
         clock = self._clock()
         if clock >= self._sweep_at:
             self._sweep(clock)
+        facts = event.attributes
         special = event.type != "run"
-        if special and event.attributes.get("stream.ended") is True:
+        if special and facts.get("stream.ended") is True:
             self._settle()
             return
         if reason := self._unwanted(event):
             self._note(reason)
             return
         self._teller.count(event)
-        seen, now = see(event), nanoseconds(event.timestamp) or clock
-        if special and event.attributes.get("session.ended") is True:
+        seen, now = see(event), (event.timestamp is not None and nanoseconds(event.timestamp)) or clock
+        if special and facts.get("session.ended") is True:
             self._tell(event, seen, self._runs.get(self._turn_of(seen.session) or ""), now)
             self._close_session(seen, event, now, clock)
             return
-        if "stream.lost" in event.attributes:
-            self._flag(seen.session, event.attributes["stream.lost"])
+        if "stream.lost" in facts:
+            self._flag(seen.session, facts["stream.lost"])
         run_id = seen.run or self._turn_of(seen.session)
         run = None if run_id is None else self._runs.get(run_id)
         if run_id is None:
             self._without_run(event, seen, now, clock)
         elif run := run or self._arrive(run_id, seen, event, now, clock):
             self._apply(run, seen, event, now, clock)
-        if not _SAID_BESIDES.isdisjoint(event.attributes):
+        if "log.level" in facts or "component.status" in facts:
             self._tell(event, seen, run, now)
 
     def _flag(self, session: str | None, lost: object) -> None:

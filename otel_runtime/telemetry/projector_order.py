@@ -29,14 +29,17 @@ class Known:
 
     def again(self, event: TraceEvent) -> bool:
         """True when the event was seen before; one that has neither id nor number never was."""
-        key = _key(event)
+        facts = event.attributes
+        if "event.id" not in facts and "event.seq" not in facts:
+            return False
+        key, keys = _key(event), self._keys
         if key is None:
             return False
-        if key in self._keys:
+        if key in keys:
             return True
-        self._keys[key] = None
-        if len(self._keys) > self._limit:
-            self._keys.popitem(last=False)
+        keys[key] = None
+        if len(keys) > self._limit:
+            keys.popitem(last=False)
         return False
 
 

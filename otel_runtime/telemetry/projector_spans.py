@@ -18,12 +18,12 @@ from opentelemetry.trace import (
     StatusCode,
     TraceFlags,
     Tracer,
-    set_span_in_context,
 )
 
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry.direct_span import DirectSpan
-from otel_runtime.telemetry.event_attributes import SYNTHETIC, Attributes
+from otel_runtime.telemetry.event_attributes import SYNTHETIC, Attributes, Value
+from otel_runtime.telemetry.places import with_span
 from otel_runtime.telemetry.run_view import otel_ids
 from otel_runtime.telemetry.starting import Spans as FastSpans
 from otel_runtime.telemetry.starting import spans_of
@@ -88,7 +88,7 @@ class TracerSpans:
         kind = SpanKind.CLIENT if client else SpanKind.INTERNAL
         # Not copied: whoever gave them keeps what was said in the same dictionary, and changes it only as the span is changed.
         own = attributes if type(attributes) is dict else dict(attributes)
-        if isinstance(parent, _TracerSpan):
+        if type(parent) is _TracerSpan:
             return _TracerSpan(self._spans.start(name, kind, lambda: own, parent.context, parent.span, (), at_ns))
         if not isinstance(parent, TraceRef):
             # An empty context: a foreign run is no child of whatever happens to read its events.
@@ -99,14 +99,14 @@ class TracerSpans:
             return _TracerSpan(self._rooted.start(name, kind, lambda: own, _EMPTY, INVALID_SPAN, (), at_ns))
         around = _remote(parent)
         flags: Attributes = {} if parent.parent_id else {SYNTHETIC: True}
-        context = set_span_in_context(around, _EMPTY)
+        context = with_span(around, _EMPTY)
         return _TracerSpan(self._spans.start(name, kind, lambda: {**own, **flags}, context, around, (), at_ns))
 
     def place(self, parent: SpanPort | TraceRef | None) -> Context:
         """The context of a span, or of a place in a foreign trace, for what is measured or logged there."""
         if isinstance(parent, _TracerSpan):
             return parent.context
-        return _EMPTY if not isinstance(parent, TraceRef) else set_span_in_context(_remote(parent), _EMPTY)
+        return _EMPTY if not isinstance(parent, TraceRef) else with_span(_remote(parent), _EMPTY)
 
 
 class _GivenTrace(IdGenerator):
@@ -128,18 +128,17 @@ class _GivenTrace(IdGenerator):
 
 
 class _TracerSpan:
-    __slots__ = ("_add", "_context", "span")
+    __slots__ = ("_context", "span")
 
     def __init__(self, span: Span) -> None:
         self.span = span
         self._context: Context | None = None
-        self._add = span.add_own if isinstance(span, DirectSpan) else span.set_attributes
 
     @property
     def context(self) -> Context:
         """What its children start in."""
         if self._context is None:
-            self._context = set_span_in_context(self.span, _EMPTY)
+            self._context = with_span(self.span, _EMPTY)
         return self._context
 
     def event(self, name: str, attributes: Attributes, at_ns: int) -> None:
@@ -156,6 +155,13 @@ class _TracerSpan:
             self._add({names.ERROR_TYPE: error})
             self.span.set_status(_FAILED)
         self.span.end(at_ns)
+
+    def _add(self, attributes: dict[str, Value]) -> None:
+        span = self.span
+        if isinstance(span, DirectSpan):
+            span.add_own(attributes)
+        else:
+            span.set_attributes(attributes)
 
 
 def _remote(parent: TraceRef) -> Span:

@@ -19,9 +19,9 @@ from otel_runtime.telemetry.event_attributes import (
     Value,
     attributes_of,
     error_type,
+    label_step,
     rule_of,
     run_name,
-    step_name,
     tool_of,
     with_rule,
 )
@@ -84,11 +84,12 @@ class RunWriter:
 
     def start_late(self, run: Run, start: Held, seen: Seen, end: Held | None, flags: Attributes) -> None:
         """A whole step of a run that has ended."""
-        label = step_name(start.event, seen.kind)
-        facts: dict[str, Value] = {**self._facts(start.event), **label.attributes, **flags}
+        facts = self._facts(start.event)
+        name, label = label_step(start.event, seen.kind, facts)
+        facts.update(flags)
         parent = run.places.get(seen.parent or "", run.unit.span)
-        span = self._spans.start(label.text, facts, start.at_ns, parent, client=seen.kind == "model")
-        unit = Unit(span, start.at_ns, label.text, label.key, facts, seen.kind, _subject(facts, seen.kind, label.key))
+        span = self._spans.start(name, facts, start.at_ns, parent, client=seen.kind == "model")
+        unit = Unit(span, start.at_ns, name, label, facts, seen.kind, _subject(facts, seen.kind, label))
         if end is None:
             self._close(unit, max(run.last_ns, start.at_ns), None, "closed")
         else:
@@ -187,7 +188,8 @@ class RunWriter:
                 return
             unit = self._open_step(run, seen, step, event, now)
             self._use(unit, run, unit.said, event)
-            unit.ended_hint_ns = nanoseconds(event.attributes.get("step.ended_at")) or unit.ended_hint_ns
+            if "step.ended_at" in event.attributes:
+                unit.ended_hint_ns = nanoseconds(event.attributes["step.ended_at"]) or unit.ended_hint_ns
             if seen.effect != "running":
                 self._end_step(run, step, unit, seen, event, now)
             elif run.early and (early := _early_end(run, step, tool)) is not None:
@@ -210,7 +212,7 @@ class RunWriter:
 
     def _say_and_end(self, run: Run, step: str, unit: Unit, seen: Seen, event: TraceEvent, now: int) -> None:
         """The end of an open step, with what its last event says."""
-        facts = self._facts(event, unit.said)
+        facts = attributes_of(event, unit.said, self._mask)
         if seen.kind == "approval":
             facts = self._resolve(unit, event.attributes.get("approval.outcome"), facts)
         self._use(unit, run, facts, event)
@@ -219,20 +221,22 @@ class RunWriter:
         self._end_step(run, step, unit, seen, event, now, facts)
 
     def _open_step(self, run: Run, seen: Seen, step: str, event: TraceEvent, now: int, flags: Attributes = _NOTHING) -> Unit:
-        label = step_name(event, seen.kind)
-        facts = self._facts(event)
-        facts.update(label.attributes)
+        kind = seen.kind
+        facts = attributes_of(event, _NOTHING, self._mask)
+        name, label = label_step(event, kind, facts)
         if flags:
             facts.update(flags)
-        parent = run.places.get(seen.parent, run.unit.span) if seen.parent else run.unit.span
-        above = run.find(seen.parent, "") if seen.kind == "tool" and seen.parent else None
-        if above is not None and above.kind == "model" and above.ended_hint_ns is None:
-            # A model that asked for a tool has said what it had to say: its span does not swallow the tool's time.
-            above.ended_hint_ns = now
-        span = self._spans.start(label.text, facts, now, parent, client=seen.kind == "model")
-        unit = Unit(span, now, label.text, label.key, facts, seen.kind, _subject(facts, seen.kind, label.key))
+        parent = run.unit.span
+        if seen.parent:
+            parent = run.places.get(seen.parent, parent)
+            above = run.find(seen.parent, "") if kind == "tool" else None
+            if above is not None and above.kind == "model" and above.ended_hint_ns is None:
+                # A model that asked for a tool has said what it had to say: its span does not swallow the tool's time.
+                above.ended_hint_ns = now
+        span = self._spans.start(name, facts, now, parent, client=kind == "model")
+        unit = Unit(span, now, name, label, facts, kind, label if kind == "tool" else _subject(facts, kind, label))
         run.add(step, unit)
-        if seen.kind == "approval":
+        if kind == "approval":
             self._signals.asked(unit.subject, self._spans.place(run.unit.span))
         if run.open_steps > self._max_steps:
             oldest = run.take_oldest()
@@ -244,7 +248,7 @@ class RunWriter:
         run.forget(step, unit)
         if unit.kept:
             run.write_tail(unit)
-        error, outcome = ending_of(seen, event)
+        error, outcome = (None, None) if seen.effect == "completed" else ending_of(seen, event)
         self._close(unit, unit.ended_hint_ns or now, error, outcome, facts)
 
     def _resolve(self, unit: Unit, outcome: object, facts: dict[str, Value]) -> dict[str, Value]:
@@ -274,7 +278,7 @@ class RunWriter:
         self._signals.ended(operation, subject, unit.lasted(at_ns), error or unit.error, self._spans.place(unit.span))
 
     def _hold_end(self, run: Run, step: str, event: TraceEvent, now: int) -> None:
-        run.early[step, step_name(event, "tool").key, run.held] = Held(event, now, run.heard_ns)
+        run.early[step, tool_of(event), run.held] = Held(event, now, run.heard_ns)
         run.held += 1
         if len(run.early) > _EARLY:
             self._orphan_end(run, run.early.popitem(last=False)[1])

@@ -37,6 +37,7 @@ _KIND_BY_NAME: Final[Mapping[str, StepKind]] = {
 }
 # Only what speaks for the run fails it: a failed queue or store of the host is not the agent's failure.
 _SPEAKS_FOR_THE_RUN: Final = frozenset({"agent", "invocation", "run", "stream", "turn", "error"})
+_new: Final = tuple.__new__
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _SPAN_ID: Final = re.compile(r"(?!0{16})[0-9a-f]{16}")
@@ -112,41 +113,36 @@ def named(name: str) -> Named:
 def see(event: TraceEvent) -> Seen:
     """How the run view reads one event."""
     facts, trace = event.attributes, event.trace
-    by_name = named(event.name)
+    effect, counted, kind, opens, terminal, fails_run = named(event.name)
     run = facts.get("run.id")
     if type(run) is not str or not run or "agent.run.id" in facts:
         run = _first_text(facts, _RUN_IDS) or (trace.id if trace else None)
-    key, step = None, None
-    for known in _STEP_IDS:
-        if known in facts and (step := _text(facts, known)) is not None:
-            key = known
-            break
     often = facts.get("event.often") is True
     told = facts.get("run.outcome")
-    effect: Effect = by_name.effect
-    if event.type == "error" and effect in ("running", "completed") and facts.get("error.recoverable") is not True:
+    final = effect != "failed" or told is not None
+    recoverable = facts.get("error.recoverable") is True
+    if event.type == "error" and effect in ("running", "completed") and not recoverable:
         # As in the run view it comes from: the type says it too.
         effect = "failed"
-    tentative = facts.get("run.tentative") is True
     outcome: Outcome | None = None
-    if key is None:
+    step: str | None = None
+    failure = False
+    for known in _STEP_IDS:
+        if known in facts and (step := _text(facts, known)) is not None:
+            kind, opens = kind or _KIND_BY_ID[known], False
+            break
+    else:
+        tentative = facts.get("run.tentative") is True
         outcome = _OUTCOMES.get(told) if type(told) is str else None
         if outcome is None and not tentative:
-            outcome = by_name.terminal
-    return Seen(
-        run,
-        step,
-        by_name.kind or (_KIND_BY_ID[key] if key else "step"),
-        effect,
-        outcome,
-        by_name.effect != "failed" or told is not None,
-        key is None and by_name.fails_run and not tentative and facts.get("error.recoverable") is not True,
-        _text(facts, "session.id") if "session.id" in facts else None,
-        (_text(facts, "parent.id") if "parent.id" in facts else None) or (trace.parent_id if trace else None),
-        key is None and by_name.opens and not often,
-        facts.get("run.announced") is True,
-        often or by_name.often,
-    )
+            outcome = terminal
+        failure = fails_run and not tentative and not recoverable
+        opens = opens and not often
+    session = _text(facts, "session.id") if "session.id" in facts else None
+    parent = (_text(facts, "parent.id") if "parent.id" in facts else None) or (trace.parent_id if trace else None)
+    announced = facts.get("run.announced") is True
+    # Past the constructor's keyword handling: this is made for every event.
+    return _new(Seen, (run, step, kind or "step", effect, outcome, final, failure, session, parent, opens, announced, often or counted))
 
 
 def nanoseconds(moment: object) -> int | None:
