@@ -142,12 +142,14 @@ class Feed:
         """Take one raw event. Never raises: what cannot be read is counted and reported when the feed is closed."""
         self.count += 1
         active = self._active
+        hooks, observe = active.hooks, active.tracing.observe
+        watched = hooks.watched and hooks.wants("trace")
         for event in self._source.translate(raw):
-            if active.hooks.wants("trace"):
+            if watched:
                 session = event.attributes.get("session.id")
                 known = session if isinstance(session, str) else None
-                active.hooks.trace(event, HostContext(runtime=active.name, session=known, wait_until=active.wait_until, trace=event.trace))
-            active.tracing.observe(event)
+                hooks.trace(event, HostContext(runtime=active.name, session=known, wait_until=active.wait_until, trace=event.trace))
+            observe(event)
             if event.type == "policy" and active.guard is not None:
                 record_decision(active, event)
             if self._asking is not None:

@@ -147,6 +147,10 @@ def attributes_of(event: TraceEvent, said: Attributes = _NOTHING, mask: Mask | N
         if place is None or value is None:
             continue
         name, known, accept = place
+        if not name:
+            # Content: not even looked at.
+            omitted.append(_short(key))
+            continue
         if type(value) is str and accept is _ID:
             # Compared as it came: most of what an end says, its start said word for word.
             if said and name in said and said[name] == value:
@@ -154,7 +158,7 @@ def attributes_of(event: TraceEvent, said: Attributes = _NOTHING, mask: Mask | N
             plain: Value | None = value if len(value) <= _MAX_TEXT and value.isascii() else sanitize.text(value, _MAX_TEXT)
         else:
             plain = _plain(value, accept, mask)
-        if plain is None or not name:
+        if plain is None:
             omitted.append(_short(key))
         elif (known or len(found) < _MAX_OWN) and (not said or said.get(name) != plain):
             found[name] = plain
@@ -171,7 +175,7 @@ def _told_besides(event: TraceEvent, omitted: list[str]) -> dict[str, Value]:
     if type(reason := event.attributes.get("finish_reason")) is str:
         found[names.FINISH_REASONS] = (_short(reason),)
     if omitted:
-        found[OMITTED] = tuple(sorted(omitted)[:_MAX_OWN])
+        found[OMITTED] = tuple(omitted) if len(omitted) == 1 else tuple(sorted(omitted)[:_MAX_OWN])
     return found
 
 
@@ -286,4 +290,6 @@ def _plain(value: object, accept: str, mask: Mask | None) -> Value | None:
             return None
         text = sanitize.text(value, _MAX_TEXT)
         return text if mask is None or accept is _ID else mask(text)
+    if kind is int and -_INT64 <= value < _INT64:  # type: ignore[operator]  # as above
+        return value  # type: ignore[return-value]  # as above
     return sanitize.value(value) if kind in _SCALARS else None

@@ -29,11 +29,14 @@ class Known:
 
     def again(self, event: TraceEvent) -> bool:
         """True when the event was seen before; one that has neither id nor number never was."""
-        facts = event.attributes
-        if "event.id" not in facts and "event.seq" not in facts:
-            return False
-        key, keys = _key(event), self._keys
-        if key is None:
+        facts, keys = event.attributes, self._keys
+        if "event.id" in facts and isinstance(event_id := facts["event.id"], str):
+            # One foreign event may become several TraceEvents, so the name is part of the key.
+            key: tuple[object, ...] = (facts.get("event.source"), event_id, event.name)
+        elif "event.seq" in facts and type(seq := facts["event.seq"]) is int:
+            stream = facts.get("run.id") or (event.trace.id if event.trace else None)
+            key = (facts.get("event.source"), stream, seq, event.name)
+        else:
             return False
         if key in keys:
             return True
@@ -41,18 +44,6 @@ class Known:
         if len(keys) > self._limit:
             keys.popitem(last=False)
         return False
-
-
-def _key(event: TraceEvent) -> tuple[object, ...] | None:
-    facts = event.attributes
-    event_id, seq = facts.get("event.id"), facts.get("event.seq")
-    # One foreign event may become several TraceEvents, so the name is part of the key.
-    if isinstance(event_id, str):
-        return facts.get("event.source"), event_id, event.name
-    if type(seq) is int:
-        stream = facts.get("run.id") or (event.trace.id if event.trace else None)
-        return facts.get("event.source"), stream, seq, event.name
-    return None
 
 
 def is_queued(event: TraceEvent) -> bool:

@@ -118,25 +118,23 @@ def see(event: TraceEvent) -> Seen:
     if type(run) is not str or not run or "agent.run.id" in facts:
         run = _first_text(facts, _RUN_IDS) or (trace.id if trace else None)
     often = facts.get("event.often") is True
-    told = facts.get("run.outcome")
-    final = effect != "failed" or told is not None
-    recoverable = facts.get("error.recoverable") is True
-    if event.type == "error" and effect in ("running", "completed") and not recoverable:
+    by_name, final, failure = effect, True, False
+    if event.type == "error" and effect in ("running", "completed") and facts.get("error.recoverable") is not True:
         # As in the run view it comes from: the type says it too.
         effect = "failed"
     outcome: Outcome | None = None
     step: str | None = None
-    failure = False
     for known in _STEP_IDS:
         if known in facts and (step := _text(facts, known)) is not None:
             kind, opens = kind or _KIND_BY_ID[known], False
             break
     else:
-        tentative = facts.get("run.tentative") is True
+        told, tentative = facts.get("run.outcome"), facts.get("run.tentative") is True
+        final = by_name != "failed" or told is not None
         outcome = _OUTCOMES.get(told) if type(told) is str else None
         if outcome is None and not tentative:
             outcome = terminal
-        failure = fails_run and not tentative and not recoverable
+        failure = fails_run and not tentative and facts.get("error.recoverable") is not True
         opens = opens and not often
     session = _text(facts, "session.id") if "session.id" in facts else None
     parent = (_text(facts, "parent.id") if "parent.id" in facts else None) or (trace.parent_id if trace else None)
