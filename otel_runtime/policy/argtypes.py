@@ -11,7 +11,7 @@ from typing import TypeAlias
 from otel_runtime.policy.truth import Tri, all_of, any_of
 from otel_runtime.values.action import Unreadable
 
-__all__ = ["TYPE_HINT", "ArgType", "parse_type"]
+__all__ = ["TYPE_HINT", "ArgType", "parse_type", "split_type"]
 
 TYPE_HINT = (
     "`str`, `int`, `float`, `number`, `bool`, `dict`, `list`, `list[T]` or `any`, joined by `|`, with a `?` at the end when optional"
@@ -55,6 +55,11 @@ def _union(text: str) -> Check:
     if len(checks) == 1:
         return checks[0]
     return lambda value: any_of(check(value) for check in checks)
+
+
+def split_type(text: str) -> list[str]:
+    """The parts of a type that `|` joins, without the `?`."""
+    return [part.strip() for part in _split(text.strip().removesuffix("?"))]
 
 
 def _split(text: str) -> list[str]:

@@ -59,6 +59,9 @@ def check_rule(rule: Rule, path: Path, known: Known) -> Iterator[Finding]:
     yield from _decision(rule, path)
     if rule.over is not None:
         yield from _over(rule, rule.over, (*path, "over"))
+        if rule.over.sum is not None:
+            # What no tool has would never be summed up, and the limit never reached.
+            yield from _declared(rule, (rule.over.sum.removeprefix("args."),), (*path, "over", "sum"), known, "value")
     for block, at in blocks(rule, path):
         yield from _block(rule, block, at, known, top=block is rule)
 

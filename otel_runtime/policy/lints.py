@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from otel_runtime.policy.checks import Finding
 from otel_runtime.policy.lints_beside import lint_beside
+from otel_runtime.policy.lints_types import lint_types
 from otel_runtime.policy.names import Globs, is_glob
 from otel_runtime.policy.terms import Conditions, Rule, plain
 from otel_runtime.policy.walk import Path, blocks, subjects, tests
@@ -52,6 +53,7 @@ def lint_rule(rule: Rule, path: Path, around: Surroundings) -> Iterator[Finding]
     yield from _unknown_tools(rule, path, around)
     yield from _open_arguments(rule, path, around)
     yield from _loose_urls(rule, path)
+    yield from lint_types(rule, path, around.signatures)
 
 
 def _conditions(rule: Rule) -> set[str]:

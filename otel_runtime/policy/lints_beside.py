@@ -76,7 +76,9 @@ def _bounded(test: Test) -> bool:
 
 def _counts(limit: Rule, argument: str) -> bool:
     # So many calls of so much each are bounded too.
-    return limit.over is not None and (limit.over.calls is not None or limit.over.sum == f"args.{argument}")
+    return limit.over is not None and (
+        limit.over.calls is not None or limit.over.attempts is not None or limit.over.sum == f"args.{argument}"
+    )
 
 
 # --- a rule that leans on one label alone ---

@@ -6,6 +6,7 @@ Nothing here decides: what was found sound becomes `terms`, of which rules are c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, TypeVar
@@ -34,6 +35,7 @@ from otel_runtime.policy.operands import (
     SomeTexts,
     TextOrMany,
     Texts,
+    refusal,
 )
 from otel_runtime.policy.shapes import Origins, OriginTest, Programs, Readers, Runnable, SqlTerms, SqlTest, UrlParts, UrlTest
 from otel_runtime.values.action import Kind
@@ -54,6 +56,10 @@ __all__ = [
     "approval_terms",
     "rule_terms",
 ]
+
+
+_SUMMED: Final = re.compile(r"^args\.[^.|]+$")
+_FUNCTION: Final = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
 
 def _type(text: str) -> str:
@@ -79,6 +85,18 @@ def _given(value: object) -> object:
     return value
 
 
+def _summed(value: str) -> str:
+    if not _SUMMED.search(value):
+        raise refusal("P016", f"expected an argument such as `args.amount`, got `{value}`")
+    return value
+
+
+def _named_function(value: str) -> str:
+    if not _FUNCTION.search(value):
+        raise refusal("P016", f"expected a function such as `package.module:function`, got `{value}`")
+    return value
+
+
 T = TypeVar("T")
 # May be left out; written without a value it is refused, because a forgotten condition is no condition.
 Given: TypeAlias = Annotated[T | None, BeforeValidator(_given)]
@@ -99,6 +117,7 @@ class Test(_Strict):
     # pytest collects classes named Test*; this one is no test.
     __test__ = False
     unknown_key: ClassVar[tuple[str, str]] = ("P014", "operator")
+    example: ClassVar[str] = "{eq: EUR}"
 
     eq: Scalar = Field(None, description='Equal, of the same type; 500 and "500" are not comparable.')
     ne: Scalar = Field(None, description="Not equal, of the same type.")
@@ -138,6 +157,8 @@ class Test(_Strict):
 class After(_Strict):
     """What happened earlier in the session; both must hold where both are written."""
 
+    example: ClassVar[str] = "{label: untrusted}"
+
     label: NameOrMany = Field(None, description="One of these labels is on the session.")
     tool: GlobOrMany = Field(None, description="The body of one of these tools started in the session.")
 
@@ -145,11 +166,15 @@ class After(_Strict):
 class Over(_Strict):
     """A limit this call would pass. Exactly one of calls, attempts, tokens, usd and sum."""
 
+    example: ClassVar[str] = "{calls: 30, by: session, per: 1min}"
+
     calls: Given[int] = Field(None, ge=0, description="Most calls that run in the window.")
     attempts: Given[int] = Field(None, ge=0, description="Most calls that are asked for in the window, refused ones included.")
     tokens: Given[int] = Field(None, ge=0, description="Most tokens in the window, of input and output together.")
     usd: Amount = Field(None, description="Most money in the window, in US dollars.")
-    sum: Given[str] = Field(None, pattern=r"^args\.[^.|]+$", description="Argument that is summed up, such as args.amount; needs max.")
+    sum: Given[Annotated[str, AfterValidator(_summed)]] = Field(
+        None, json_schema_extra={"pattern": _SUMMED.pattern}, description="Argument that is summed up, such as args.amount; needs max."
+    )
     max: Amount = Field(None, description="Most that the sum may reach.")
     by: Literal["session", "user", "agent", "tenant", "all"] = Field(description="Whose calls are counted together.")
     per: str = Field(description="Window: a duration such as 1min (sliding), or day or month (calendar, needs tz).")
@@ -159,6 +184,8 @@ class Over(_Strict):
 
 class Conditions(_Strict):
     """What must hold; everything written together must hold."""
+
+    example: ClassVar[str] = "{args: {amount: {gt: 100}}}"
 
     tool: GlobOrMany = Field(None, description="Tool names or globs, one of which fits.")
     name: FreeGlobOrMany = Field(None, description="The same for another kind than tool, whose names may hold any characters.")
@@ -171,7 +198,9 @@ class Conditions(_Strict):
     args: Given[dict[str, Test]] = Field(None, min_length=1, description='Conditions on arguments; "a|b" pools several into one list.')
     only_args: Given[list[str]] = Field(None, description="Every argument given is one of these.")
     after: Given[After] = Field(None, description="What happened earlier in the session.")
-    when: Given[str] = Field(None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="package.module:function(action, facts) -> bool.")
+    when: Given[Annotated[str, AfterValidator(_named_function)]] = Field(
+        None, json_schema_extra={"pattern": _FUNCTION.pattern}, description="package.module:function(action, facts) -> bool."
+    )
     all_of: Given[list[Conditions]] = Field(None, min_length=1, description="All of these hold.")
     any_of: Given[list[Conditions]] = Field(None, min_length=1, description="One of these holds.")
     not_: Given[Conditions] = Field(None, alias="not", description="This does not hold.")
@@ -180,6 +209,8 @@ class Conditions(_Strict):
 
 class Approval(_Strict):
     """Who must agree, how many, and until when."""
+
+    example: ClassVar[str] = '{approvers: ["role:finance"], expires: 4h}'
 
     approvers: list[Approver] = Field(min_length=1, description="role:NAME, user:NAME, acting-user or anyone.")
     quorum: int = Field(1, ge=1, le=100, description="Distinct people who must agree.")
@@ -191,6 +222,8 @@ class Approval(_Strict):
 class Retry(_Strict):
     """When the call may be tried again."""
 
+    example: ClassVar[str] = "{after: 10s, max_attempts: 3}"
+
     after: Duration = Field(1.0, description="Time to wait.")
     max_attempts: int = Field(3, ge=1, le=1000, description="Attempts in all, the first included.")
     class_: Given[RetryClass] = Field(None, alias="class", description="Why it failed; found out from the rule when left out.")
@@ -198,6 +231,8 @@ class Retry(_Strict):
 
 class Case(_Strict):
     """One call to try a rule on. What is left out: user `case-user`, session `case`, no roles, no labels, nothing called before."""
+
+    example: ClassVar[str] = "{args: {amount: 50}}"
 
     tool: Given[str] = Field(None, description="Name; needed where the rule names several.")
     args: dict[str, Any] = Field(default_factory=dict, description="Arguments by name.")
@@ -219,6 +254,8 @@ class Case(_Strict):
 class Call(_Strict):
     """The call of a case for the whole file."""
 
+    example: ClassVar[str] = "{tool: refund, args: {amount: 50}}"
+
     tool: str = Field(description="Name of the tool, capability, model, agent or workflow.")
     kind: Kind = Field("tool", description="What is called.")
     args: dict[str, Any] = Field(default_factory=dict, description="Arguments by name.")
@@ -227,6 +264,8 @@ class Call(_Strict):
 
 class FileCase(_Strict):
     """A call and what the whole policy must say to it."""
+
+    example: ClassVar[str] = "{call: {tool: refund, args: {amount: 50}}, expect: allow}"
 
     call: Call
     expect: Verdict = Field(description="The decision.")
@@ -247,6 +286,8 @@ class FileCase(_Strict):
 class Rule(Conditions):
     """One rule. The strictest matching one wins; order and names never matter."""
 
+    example: ClassVar[str] = '{id: read, tool: "get_*", decision: allow}'
+
     id: Name = Field(description="Unique name, shown in decisions and traces.")
     kind: Kind = Field("tool", description="What the rule is about.")
     decision: Verdict = Field(description="What follows when all conditions hold.")
@@ -261,6 +302,8 @@ class Rule(Conditions):
 
 class Tool(_Strict):
     """One tool of the catalogue."""
+
+    example: ClassVar[str] = "{args: {amount: number}, tags: [pays]}"
 
     tags: NameOrMany = Field((), description="Words rules can ask for.")
     adds: NameOrMany = Field((), description="Labels that come onto the session when the body starts.")

@@ -68,7 +68,9 @@ def shown(value: object) -> str:
         return "nothing"
     if isinstance(value, dict):
         return "a mapping"
-    return "a list" if isinstance(value, list) else f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
 
 def _ref(value: dict[str, object]) -> Ref:

@@ -261,7 +261,13 @@ class _Builder:
 
     def _syntax(self, error: yaml.MarkedYAMLError) -> ConfigError:
         mark = error.problem_mark or error.context_mark
-        said = ", ".join(part for part in (error.context, error.problem) if part)
+        begun = error.context_mark
+        since = (
+            f" (which begins at {begun.line + 1}:{begun.column + 1})"
+            if begun is not None and mark is not None and begun.line < mark.line
+            else ""
+        )
+        said = ", ".join(part for part in (f"{error.context or ''}{since}", error.problem) if part)
         line, column = (1, 1) if mark is None else (mark.line + 1, mark.column + 1)
         # At the end of the text the parser points below the last line.
         if line > len(self._lines):

@@ -77,8 +77,30 @@ def _message(detail: ErrorDetails, model: type[BaseModel] | None, hints: Mapping
     text = detail["msg"].removeprefix("Value error, ")
     if kind in {"value_error", "assertion_error"} or (detail.get("ctx") or {}).get("code"):
         return text
-    text = text[:1].lower() + text[1:]
-    return f"{text.replace('input should be', 'expected')}, got {_shown(detail['input'])}"
+    expected = _expected(kind, detail, model) or (text[:1].lower() + text[1:]).replace("input should be", "expected")
+    return f"{expected}, got {_shown(detail['input'])}"
+
+
+def _expected(kind: str, detail: ErrorDetails, model: type[BaseModel] | None) -> str:
+    """Our words where pydantic speaks of Python; empty elsewhere."""
+    if kind in {"list_type", "tuple_type"}:
+        return "expected a list"
+    if kind in {"model_type", "model_attributes_type", "dict_type"}:
+        example = "" if model is None or kind == "dict_type" else getattr(_model_at(model, detail["loc"]), "example", "")
+        return f"expected a mapping such as `{example}`" if example else "expected a mapping of names to values"
+    context = detail.get("ctx") or {}
+    words = {
+        "too_short": "expected at least {min_length} entry",
+        "string_too_short": "expected text",
+        "string_type": "expected text",
+        "string_too_long": "expected at most {max_length} characters",
+        "int_type": "expected a whole number",
+        "int_from_float": "expected a whole number",
+        "bool_type": "expected `true` or `false`",
+        "greater_than_equal": "expected {ge} or more",
+        "less_than_equal": "expected {le} or less",
+    }
+    return words.get(kind, "").format_map(context)
 
 
 def _quoted(text: str) -> list[str]:
@@ -88,9 +110,9 @@ def _quoted(text: str) -> list[str]:
 def _shown(value: object) -> str:
     if isinstance(value, dict):
         return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    if value is None:
+    if isinstance(value, list | tuple):
+        return "a list" if value else "an empty list"
+    if value is None or value == "":
         return "nothing"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

@@ -25,6 +25,22 @@ SOME = "  - {id: some, tool: pay, args: {to: {eq: me}, amount: {eq: 5}}, decisio
 HITS: dict[str, tuple[str, str, str]] = {
     "everything": ('  - §{id: a, tool: "*", decision: allow}\n', "P101", "name the tools it is meant for"),
     "everything, unnamed": ("  - §{id: a, decision: allow}\n", "P101", "name the tools it is meant for"),
+    "text asked of a number": (
+        "  - {id: a, tool: pay, args: {amount: {§starts_with: '5'}}, decision: deny}\n",
+        "P116",
+        "denies every such call",
+    ),
+    "a number asked of text": (
+        "  - {id: a, tool: pay, args: {to: {any_of: [{eq: me}, {§gt: 5}]}}, decision: allow}\n",
+        "P116",
+        "never holds",
+    ),
+    "another type": ("  - {id: a, tool: pay, args: {amount: {§eq: '500'}}, decision: deny}\n", "P116", "`amount` is `number`"),
+    "a list asked of text": (
+        "  - {id: a, tool: pay, args: {to: {§every: {email_domain: a.example}}}, decision: allow}\n",
+        "P116",
+        "asks a list",
+    ),
     "no case": ("  - {id: §a, tool: fetch, decision: allow}\n", "P102", "add `match` and `no_match`"),
     "search in the middle": ("  - {id: a, tool: fetch, args: {url: {search: §example}}, decision: allow}\n", "P103", "use `regex`"),
     "search with one end": (
@@ -64,7 +80,7 @@ HITS: dict[str, tuple[str, str, str]] = {
     "amount without a sum": (PAY.replace("amount: {gt", "§amount: {gt"), "P112", "over: {sum: args.amount"),
     "amount with a sum of another": (
         PAY.replace("amount: {gt", "§amount: {gt")
-        + "  - {id: all, tool: pay, over: {sum: args.other, max: 5, by: user, per: 1h}, decision: deny}\n",
+        + "  - {id: all, tool: pay, over: {sum: args.to, max: 5, by: user, per: 1h}, decision: deny}\n",
         "P112",
         "over: {sum: args.amount",
     ),
@@ -99,6 +115,12 @@ HITS: dict[str, tuple[str, str, str]] = {
 
 # What looks alike and is meant so: nothing of this code is said.
 QUIET: dict[str, tuple[str, str]] = {
+    "what the type answers": (
+        "  - {id: a, tool: pay, args: {to: {starts_with: a, length: 3}, amount: {in: [5, x]}}, decision: deny}\n",
+        "P116",
+    ),
+    "one tool of two that answers": ("  - {id: a, tool: [pay, fetch], args: {to: {gt: 5}}, decision: deny}\n", "P116"),
+    "compared with another value": ("  - {id: a, tool: pay, args: {amount: {lte: {ref: args.to}}}, decision: deny}\n", "P116"),
     "one glob is not everything": ('  - {id: a, tool: "get_*", decision: allow}\n', "P101"),
     "everything with a condition": ('  - {id: a, tool: "*", user: ann, decision: allow}\n', "P101"),
     "everything denied": ('  - {id: a, tool: "*", decision: deny}\n', "P101"),
@@ -175,9 +197,9 @@ class TestLints:
         assert [] == [message for found, _, _, message in warnings(rules) if found == code]
 
     def test_every_code_is_tried_both_ways(self) -> None:
-        """Each warning of a rule has a hit and a quiet neighbour here; P109 is about a file and not about rules."""
+        """Each warning of a rule has a hit and a quiet neighbour here; P109 is about a file and P115 about a case."""
         hit, quiet = ({entry[1] for entry in table.values()} for table in (HITS, QUIET))
-        assert hit == quiet == {f"P{number}" for number in range(101, 115)} - {"P109"}
+        assert hit == quiet == {f"P{number}" for number in range(101, 117)} - {"P109", "P115"}
 
     def test_a_label_under_default_allow(self) -> None:
         """Where everything is allowed, a rule that hangs on a label hangs on it alone, whatever other rules say."""

@@ -64,7 +64,7 @@ RULES: list[tuple[str, str, int, str]] = [
     ("{id: a, tool: pay, after: {}, decision: deny}", "P013", 31, "expected `label`"),
     ("{id: a, tool: pay, when: 'no_such_module:f', decision: deny}", "P019", 30, "cannot load"),
     ("{id: a, tool: pay, when: 'sys:maxsize', decision: deny}", "P019", 30, "not a function"),
-    ("{id: a, tool: pay, when: 'x', decision: deny}", "P005", 30, "pattern"),
+    ("{id: a, tool: pay, when: 'x', decision: deny}", "P016", 30, "expected a function such as `package.module:function`"),
     ("{id: a, tool: pay, decision: require-approval}", "P013", 34, "needs `approval`"),
     ("{id: a, tool: pay, decision: require-approval, approval: {approvers: []}}", "P005", 74, "at least 1"),
     ("{id: a, tool: pay, decision: require-approval, approval: {approvers: [finance]}}", "P016", 75, "role:NAME"),
