@@ -47,6 +47,7 @@ from otel_runtime.telemetry.spool import Spool
 from otel_runtime.telemetry.spooled import SpooledSender
 from otel_runtime.telemetry.starting import RECORD_ALL
 from otel_runtime.telemetry.tracing import OtelTracing
+from otel_runtime.telemetry.variables import wrong_values
 
 __all__ = ["assemble"]
 
@@ -89,6 +90,10 @@ def assemble(
     mode, wrong = capture_mode(settings.capture, environ.get(_CAPTURE_VARIABLE))
     if wrong:
         losses.problem(_CAPTURE_VARIABLE, wrong, warn=False)
+    for name, why in wrong_values(environ).items():
+        # What was met on the way says more.
+        if name not in losses.problems:
+            losses.problem(name, why, warn=False)
     scope = {c.CONVENTIONS: c.VERSION}
     tracer = with_own_ids(tracers.get_tracer(c.SCOPE, __version__, attributes=scope))
     meter = None if meters is None else meters.get_meter(c.SCOPE, __version__, attributes=scope)

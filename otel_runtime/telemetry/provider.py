@@ -15,6 +15,7 @@ from otel_runtime.errors import ConfigError
 from otel_runtime.settings.model import Settings
 from otel_runtime.telemetry.noop import NoopTracing
 from otel_runtime.telemetry.protocol import Tracing
+from otel_runtime.telemetry.variables import wrong_values
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -52,4 +53,6 @@ def build_tracing(
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001 - telemetry fails open, whatever the SDK or a plug-in of it does
-        return NoopTracing(f"{type(error).__name__}: {error}", problem=True)
+        # Most of these come from a variable, which the SDK does not always name.
+        bad = "".join(f"; {name}: {why}" for name, why in wrong_values(variables).items())
+        return NoopTracing(f"{type(error).__name__}: {error}{bad}", problem=True)
