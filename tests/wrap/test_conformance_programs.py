@@ -111,7 +111,7 @@ class TestLangChain:
         def program(decorate: Callable[[Any], Any]) -> object:
             @tools.tool
             @decorate
-            def multiply(a: int, b: int = 2) -> int:
+            def multiply(a: int, b: int = 2) -> int:  # type: ignore[untyped-decorator]  # both are any decorator here
                 """Multiply.
 
                 Args:
