@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from otel_runtime.policy.conditions import Condition
 from otel_runtime.policy.rules import CompiledRule
 from otel_runtime.policy.scope import Scope
 
-__all__ = ["doubt_of"]
+__all__ = ["BY_SESSION", "doubt_of"]
+
+BY_SESSION: Final = "the limit by session"
 
 
 def doubt_of(rule: CompiledRule, scope: Scope) -> str:

@@ -6,10 +6,11 @@ something else instead: a missing tag reads as no tag. A rule that asks for one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from otel_runtime.policy.conditions import Condition
+from otel_runtime.policy.doubts import BY_SESSION
 from otel_runtime.policy.index import Plan
 from otel_runtime.policy.recorded import CONTEXT_CUT, NOT_CAPTURED, RecordedCall
 from otel_runtime.policy.rules import CompiledRule
@@ -47,6 +48,8 @@ class Gaps:
     def __init__(self, call: RecordedCall, plan: Plan, *, caller_told: bool) -> None:
         self._plan = plan
         self._lost = call.gaps
+        # That there was none is told: a limit by session is then unknown in the running program too.
+        self._sessionless = call.session is None
         self._found: set[str] = set()
         self._untold: set[str] = set() if caller_told else set(_OF_CALLER)
         if call.agents is None:
@@ -80,19 +83,21 @@ class Gaps:
         sure = [match.verdict for match in decision.matched if match.outcome == "true" and not match.shadow and match.rule not in unsure]
         base = _strictest(sure) if sure else default
         turned = (stricter(base, rule.verdict) if sure else rule.verdict for rule in unsure.values())
-        return () if all(verdict == base for verdict in turned) else self._reasons(unsure.values())
+        return () if all(verdict == base for verdict in turned) else self._reasons(unsure.values(), decision)
 
     def _unsure(self, decision: Decision) -> dict[str, CompiledRule]:
-        unknown = {match.rule for match in decision.matched if match.outcome == "unknown"}
+        told = {BY_SESSION} if self._sessionless else set()
+        unknown = {match.rule for match in decision.matched if match.outcome == "unknown" and match.why not in told}
         rules = (rule for rule in self._plan.rules if not rule.shadow)
         return {rule.id: rule for rule in rules if rule.id in unknown or not self._blind.isdisjoint(_topics(rule))}
 
-    def _reasons(self, unsure: Iterable[CompiledRule]) -> tuple[str, ...]:
+    def _reasons(self, unsure: Collection[CompiledRule], decision: Decision) -> tuple[str, ...]:
         asked = {topic for rule in unsure for topic in _topics(rule)}
         of_arguments = not asked.isdisjoint({_ONE, _EVERY, _PREDICATE})
         lost = {gap for gap in self._lost if (bool(asked & {"context", _PREDICATE}) if gap == CONTEXT_CUT else of_arguments)}
         found = self._found | lost | {f"{topic} not recorded" for topic in self._untold & asked}
-        return tuple(sorted(found)) or ("what a predicate asks is not recorded",)
+        ids = {rule.id for rule in unsure}
+        return tuple(sorted(found or {f"{match.why} is not known" for match in decision.matched if match.rule in ids}))
 
 
 def _strictest(verdicts: Iterable[Verdict]) -> Verdict:

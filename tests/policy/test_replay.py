@@ -220,6 +220,11 @@ class TestGaps:
         rules = f"  - {{id: who, tool: pay, {condition}, decision: deny}}\n"
         assert [(gap,)] == verdicts(rules, call(caller=None, args={"amount": 5}), default="allow")
 
+    def test_a_call_without_a_session(self) -> None:
+        """That there was no session is told: a limit by session refuses such a call in the replay as it would have then."""
+        rules = "  - {id: pace, tool: pay, over: {calls: 300, by: session, per: 1h}, decision: retryable-failure, retry: {max_attempts: 3}}\n"
+        assert ["deny"] == verdicts(rules, call(session=None, args=None, gaps=frozenset({NOT_CAPTURED}), caller=None), default="allow")
+
     def test_a_context_in_parts(self) -> None:
         """A fact that was redacted or cut leaves open the rules that ask for it."""
         rules = "  - {id: risky, tool: pay, context: {risk: {eq: high}}, decision: deny}\n"
