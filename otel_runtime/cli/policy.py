@@ -18,7 +18,9 @@ _EPILOG = (
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands."""
-    parser = commands.add_parser("policy", help="check, test, explain, try and begin rules", description="Work with policy files.", epilog=_EPILOG)
+    parser = commands.add_parser(
+        "policy", help="check, test, explain, try and begin rules", description="Work with policy files.", epilog=_EPILOG
+    )
     inner = parser.add_subparsers(metavar="COMMAND", required=True)
     for module in (policy_check, policy_try, policy_explain, policy_replay, policy_init, policy_pack):
         module.register(inner)
