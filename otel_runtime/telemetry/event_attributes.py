@@ -147,17 +147,14 @@ def attributes_of(event: TraceEvent, said: Attributes = _NOTHING, mask: Mask | N
         if place is None or value is None:
             continue
         name, known, accept = place
-        if not name:
-            # Content: not even looked at.
-            omitted.append(_short(key))
-            continue
         if type(value) is str and accept is _ID:
             # Compared as it came: most of what an end says, its start said word for word.
             if said and name in said and said[name] == value:
                 continue
             plain: Value | None = value if len(value) <= _MAX_TEXT and value.isascii() else sanitize.text(value, _MAX_TEXT)
         else:
-            plain = _plain(value, accept, mask)
+            # Content is not even looked at.
+            plain = _plain(value, accept, mask) if name else None
         if plain is None:
             omitted.append(_short(key))
         elif (known or len(found) < _MAX_OWN) and (not said or said.get(name) != plain):

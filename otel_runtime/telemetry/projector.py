@@ -6,9 +6,10 @@ Theory of operation
 - Order. A source may announce its runs (`run.announced`): then what comes before the start is held for a window, sorted by time and
   replayed; a run that was only accepted waits for its start as long as it must, and its span starts there, with the time in the queue.
   The end of a step without its start is held for the same window. A terminal event ends its run at once, unless something says that
-  more belongs before it (an end without a start, a completed run with open steps, `invocation.error`): then the run lingers for the
-  window. `settle()` and the end of a stream cut every window short.
-- After its end a run takes late steps as children, flagged; it is opened again only by a later start, and never when announced.
+  more belongs before it (an end without a start, a completed run with open steps, `invocation.error`, a run that may be a sub-agent's):
+  then the run lingers for the window. `settle()` and the end of a stream cut every window short.
+- After its end a run takes late steps as children, flagged; it is opened again only by a later start, and one that is announced only by
+  the word that it was a sub-agent's, when nobody had said so in time.
 - Deltas are counted, not recorded; the same event object again costs one comparison. Everything is bounded.
 
 Telemetry fails open: `observe` never raises; what it could not do is counted in `problems`.
@@ -25,13 +26,15 @@ from typing import Final
 
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry import sanitize
-from otel_runtime.telemetry.event_attributes import LATE, ORPHAN, QUEUED, Attributes, Mask, attributes_of
+from otel_runtime.telemetry.event_attributes import ORPHAN, Attributes, Mask, attributes_of
 from otel_runtime.telemetry.event_signals import LogSignals, Signals
-from otel_runtime.telemetry.projector_order import Known, began, ending_of_run, is_overdue, is_queued, parent_of
+from otel_runtime.telemetry.projector_late import Latecomers
+from otel_runtime.telemetry.projector_order import Known, began, begins_again, ending_of_run, parent_of
 from otel_runtime.telemetry.projector_spans import Spans
 from otel_runtime.telemetry.projector_steps import RunWriter
 from otel_runtime.telemetry.projector_telling import Teller
 from otel_runtime.telemetry.projector_units import Ending, Held, Run, Unit
+from otel_runtime.telemetry.projector_waiting import Waiting
 from otel_runtime.telemetry.run_view import Seen, nanoseconds, see
 from otel_runtime.telemetry.worker import Worker
 from otel_runtime.values.trace import TraceEvent
@@ -40,8 +43,6 @@ __all__ = ["Projector"]
 
 Clock = Callable[[], int]
 _REASONS: Final = 64
-_HELD: Final = 256
-_LATE: Final = 64
 _SWEEP_NS: Final = 200_000_000
 
 
@@ -86,10 +87,11 @@ class Projector:
         self._max_runs = max_runs
         self._window_ns, self._idle_ns = int(window_s * 1e9), int(idle_s * 1e9)
         self._runs: OrderedDict[str, Run] = OrderedDict()
-        self._waiting: OrderedDict[str, list[Held]] = OrderedDict()
+        self._waiting = Waiting()
         self._ended: OrderedDict[str, Run] = OrderedDict()
         self._known = Known(max_seen)
         self._problems: Counter[str] = Counter()
+        self._late = Latecomers(self._writer, self._note, mask)
         self._lock = threading.RLock()
         self._closed = False
         self._sweep_at = 0
@@ -144,7 +146,7 @@ class Projector:
             self._closed = True
             if self._worker is not None:
                 self._worker.stop()
-            for run_id in list(self._waiting):
+            for run_id in self._waiting.every():
                 self._release(run_id)
             self._settle()
             for run in list(self._runs.values()):
@@ -246,45 +248,35 @@ class Projector:
         """The run of an event that belongs to none that is open; None when the event was held or came too late."""
         ended = self._ended.get(run_id)
         if ended is not None:
-            if ended.announced or not seen.opens or now < ended.last_ns:
-                self._late(ended, seen, event, now, clock)
+            if not begins_again(ended, seen, event, now):
+                self._late.take(ended, seen, event, now, clock)
                 return None
             del self._ended[run_id]
         if not seen.announced:
             return self._open(run_id, event, seen, now, {})
-        waiting = self._waiting.setdefault(run_id, [])
-        waiting.append(Held(event, now, clock))
+        enough = self._waiting.add(run_id, Held(event, now, clock))
         self._watch()
-        if (seen.opens and not is_queued(event) and "run.perhaps_child" not in event.attributes) or len(waiting) >= _HELD:
+        if enough:
             self._release(run_id)
         elif len(self._waiting) > self._max_runs:
-            self._release(next(iter(self._waiting)))
+            self._release(self._waiting.oldest())
         return None
 
     def _release(self, run_id: str) -> None:
         """Open a run with what was held of it, in the order of time, terminal events last."""
-        waiting = self._waiting.pop(run_id)
-        waiting.sort(key=lambda held: (see(held.event).outcome is not None, held.at_ns))
-        accepted = next((held for held in waiting if is_queued(held.event)), None)
-        start = next((held for held in waiting if see(held.event).opens and not is_queued(held.event)), None)
-        first = start or accepted or waiting[0]
-        flags: dict[str, str | bool | int | float | tuple[str, ...]] = {}
-        if start is None and accepted is None:
-            flags[ORPHAN] = True
-        if start is not None and accepted is not None:
-            flags[QUEUED] = max(0, start.at_ns - accepted.at_ns) / 1e9
-        # Whose child it is may be told by another event than the one it began with.
-        placed = next((held.event for held in waiting if "parent.run.id" in held.event.attributes), first.event)
+        first, placed, flags, held = self._waiting.take(run_id)
         run = self._open(run_id, first.event, see(first.event), began(first), flags, placed)
-        for held in waiting:
+        for each in held:
             if run_id in self._runs:
-                self._apply(run, see(held.event), held.event, held.at_ns, held.since_ns)
+                self._apply(run, see(each.event), each.event, each.at_ns, each.since_ns)
             else:
-                self._late(run, see(held.event), held.event, held.at_ns, held.since_ns)
+                self._late.take(run, see(each.event), each.event, each.at_ns, each.since_ns)
 
     def _open(self, run_id: str, event: TraceEvent, seen: Seen, now: int, flags: Attributes, placed: TraceEvent | None = None) -> Run:
-        parent, more = parent_of(self._runs, self._ended, run_id, placed or event)
+        placed = placed or event
+        parent, more = parent_of(self._runs, self._ended, run_id, placed)
         run = self._runs[run_id] = self._writer.open(run_id, event, seen, now, parent, {**flags, **more})
+        run.alone = "parent.run.id" not in placed.attributes
         self._watch()
         if len(self._runs) > self._max_runs:
             self._close(next(iter(self._runs.values())), "evicted")
@@ -310,29 +302,11 @@ class Projector:
         else:
             self._end(run, ending)
 
-    def _late(self, run: Run, seen: Seen, event: TraceEvent, now: int, clock: int) -> None:
-        """An event of a run that has ended: a whole step still becomes a span."""
-        facts = attributes_of(event, mask=self._mask)
-        if seen.step is None or seen.often or len(run.late) >= _LATE:
-            if facts.get(names.DECISION) not in (None, "allow"):
-                self._writer.decide(run, seen, {**facts, LATE: True}, now)
-            else:
-                self._note("late")
-            return
-        which = "start" if seen.effect == "running" else "end"
-        other = run.late.pop((seen.step, "end" if which == "start" else "start"), None)
-        held = Held(event, now, clock)
-        if other is None:
-            run.late[seen.step, which] = held
-        else:
-            start, end = (held, other) if which == "start" else (other, held)
-            self._writer.start_late(run, start, see(start.event), end, {LATE: True})
-
     def _sweep(self, clock: int) -> None:
         self._sweep_at = clock + _SWEEP_NS
         self._teller.speak()
         since = clock - self._window_ns
-        for run_id in [run_id for run_id, held in self._waiting.items() if is_overdue(held, since, clock - self._idle_ns)]:
+        for run_id in self._waiting.overdue(since, clock - self._idle_ns):
             self._release(run_id)
         for run in list(self._runs.values()):
             if run.ending is not None and run.ending.since_ns < since:
@@ -342,33 +316,22 @@ class Projector:
                 self._close(run, "idle")
             elif run.early:
                 self._writer.release_early(run, since)
-        self._settle_late(since)
+        self._late.settle(self._ended.values(), since)
 
     def _settle(self) -> None:
-        for run_id in [run_id for run_id, held in self._waiting.items() if not all(is_queued(each.event) for each in held)]:
+        for run_id in self._waiting.started():
             self._release(run_id)
         for run in list(self._runs.values()):
             if run.ending is not None:
                 self._end(run, run.ending)
             else:
                 self._writer.release_early(run, self._clock())
-        self._settle_late(self._clock())
-
-    def _settle_late(self, since: int) -> None:
-        for run in self._ended.values():
-            for (step, which), held in list(run.late.items()):
-                if held.since_ns <= since:
-                    del run.late[step, which]
-                    if which == "start":
-                        self._writer.start_late(run, held, see(held.event), None, {LATE: True})
-                    else:
-                        self._note("late")
+        self._late.settle(self._ended.values(), self._clock())
 
     def _close_session(self, seen: Seen, event: TraceEvent, now: int, clock: int) -> None:
         """Every run of the session ends with it; where there is none, the event is counted and logged, and makes no span."""
-        for run_id, held in list(self._waiting.items()):
-            if seen.session is not None and any(see(each.event).session == seen.session for each in held):
-                self._release(run_id)
+        for run_id in [] if seen.session is None else self._waiting.of_session(seen.session):
+            self._release(run_id)
         for run in [run for run in self._runs.values() if seen.session is not None and run.session == seen.session]:
             if run.ending is None:
                 self._apply(run, seen, event, now, clock)
@@ -390,8 +353,10 @@ class Projector:
         if len(self._ended) > self._max_runs:
             self._ended.popitem(last=False)
         for child in run.children:
-            if child in self._runs:
-                self._end(self._runs[child], Ending(ending.at_ns, ending.error, ending.outcome or "closed", ending.since_ns))
+            if (below := self._runs.get(child)) is not None:
+                # One that lingers has an end of its own.
+                shared = Ending(ending.at_ns, ending.error, ending.outcome or "closed", ending.since_ns)
+                self._end(below, below.ending or shared)
         run.last_ns = max(ending.at_ns, run.unit.started_ns)
         self._writer.finish(run, ending)
 

@@ -13,7 +13,7 @@ from otel_runtime.telemetry.projector_units import Ending, Held, Run
 from otel_runtime.telemetry.run_view import Seen, see
 from otel_runtime.values.trace import TraceEvent, TraceRef
 
-__all__ = ["Known", "began", "ending_of_run", "is_overdue", "is_queued", "parent_of"]
+__all__ = ["Known", "began", "begins_again", "ending_of_run", "is_overdue", "is_queued", "parent_of"]
 
 
 class Known:
@@ -63,6 +63,14 @@ def began(first: Held) -> int:
     return first.at_ns - int(took * 1e6) if isinstance(took, int | float) and 0 <= took < 1e10 else first.at_ns
 
 
+def begins_again(ended: Run, seen: Seen, event: TraceEvent, now: int) -> bool:
+    """True when the event opens a run of that id once more."""
+    if not seen.opens:
+        return False
+    # An announced run starts once; only, whose child it was may have been told too late.
+    return ended.alone and "parent.run.id" in event.attributes if ended.announced else now >= ended.last_ns
+
+
 def ending_of_run(run: Run, seen: Seen, event: TraceEvent, now: int, clock: int) -> Ending:
     """How a terminal event ends its run."""
     if seen.outcome == "failed":
@@ -72,7 +80,8 @@ def ending_of_run(run: Run, seen: Seen, event: TraceEvent, now: int, clock: int)
         return Ending(now, None, "cancelled", clock)
     if seen.outcome == "closed":
         return Ending(now, run.failure or (run.tentative[1] if run.tentative else None), "closed", clock)
-    return Ending(now, run.failure, None, clock)
+    # The end of a sub-agent's own stream; whether it succeeded is told by who started it.
+    return Ending(now, run.failure, None, clock, final="run.perhaps_child" not in event.attributes)
 
 
 def parent_of(

@@ -342,5 +342,6 @@ def _early_end(run: Run, step: str, tool: str) -> Held | None:
 def ending_of(seen: Seen, event: TraceEvent) -> tuple[str | None, str | None]:
     """`error.type` and outcome of a step that ends with this event."""
     if seen.effect == "failed":
-        return error_type(event), None
+        # Ended by a decision: what had begun to be a call never ran.
+        return error_type(event), "denied" if event.type == "policy" else None
     return ("cancelled", "cancelled") if seen.effect == "cancelled" else (None, None)

@@ -164,6 +164,7 @@ class Run:
         totalled: True when the source told the sums itself.
         names_seen: Span events so far, by name.
         named: True once its span has the name of an agent or workflow.
+        alone: True when no event said under which run it stands.
     """
 
     id: str
@@ -189,6 +190,7 @@ class Run:
     totalled: bool = False
     names_seen: dict[str, int] = field(default_factory=dict)
     named: bool = False
+    alone: bool = True
 
     def enough(self, name: str, limit: int) -> bool:
         """True when so many events of this name were recorded that further ones are only counted."""

@@ -163,7 +163,7 @@ class TestDreadnode:
         assert expected == stage.tree()
 
     def test_a_judge_that_failed_denies_the_call(self) -> None:
-        """The call did not run: a decision, and a tool span that failed at once."""
+        """The call did not run: a decision, and the tool span that its start had opened, which failed at once and says that it was denied."""
         reaction = {"type": "Finish", "reason": "process judge unreachable"}
         stage = Stage("dreadnode").feed(
             envelope("turn.started", 0), inner("generationstart", 1, step=1), inner("toolstart", 2, tool_call=call())
@@ -175,6 +175,7 @@ class TestDreadnode:
             spans["execute_tool sh"].status.status_code,
             milliseconds(spans["execute_tool sh"]),
         )
+        assert {"error.type": "PolicyDenied", "otel_runtime.outcome": "denied"}.items() <= facts(spans["execute_tool sh"]).items()
 
     def test_a_refused_call_says_nothing_more(self) -> None:
         """What still comes of a refused call is no execution; the same id may run later."""
@@ -390,6 +391,47 @@ class TestA3S:
         stage.feed(a3s("subagent_end", **SUB, success=True), a3s("turn_end", turn=1, session_id="main"), a3s("end", session_id="main"))
         expected = {"invoke_agent": None, "turn": "invoke_agent", "invoke_agent sub": "turn", "execute_tool q": "invoke_agent sub"}
         assert expected == stage.tree()
+
+    @pytest.mark.parametrize("success", [True, False])
+    def test_a_whole_sub_agent_before_it_is_announced(self, success: bool) -> None:
+        """Its Start, its work and its End come before SubagentStart: one run under the step that started it, as failed as SubagentEnd says."""
+        stage = Stage("a3s").feed(a3s("start", session_id="main"), a3s("turn_start", turn=1, session_id="main"), *self.CHILD)
+        stage.feed(a3s("subagent_start", **SUB, timestamp=at(20)), a3s("subagent_end", **SUB, success=success, timestamp=at(30)))
+        stage.feed(a3s("turn_end", turn=1, session_id="main"), a3s("end", session_id="main"))
+        expected = {"invoke_agent": None, "turn": "invoke_agent", "invoke_agent sub": "turn", "execute_tool q": "invoke_agent sub"}
+        assert (expected, 4) == (stage.tree(), len(stage.spans()))
+        run = stage.one("invoke_agent sub")
+        assert (UNSET if success else ERROR, 25.0, "child") == (
+            run.status.status_code,
+            milliseconds(run),
+            facts(run)["gen_ai.conversation.id"],
+        )
+
+    def test_a_sub_agent_announced_after_its_window(self) -> None:
+        """What it did is a run of its own by then; that it was started is a run under the step that started it."""
+        stage = Stage("a3s").feed(a3s("start", session_id="main"), a3s("turn_start", turn=1, session_id="main"), *self.CHILD).wait(3).wait(3)
+        assert ["execute_tool q", "invoke_agent"] == sorted(span.name for span in stage.spans())
+        stage.feed(a3s("subagent_start", **SUB), a3s("subagent_end", **SUB, success=False))
+        stage.feed(a3s("turn_end", turn=1, session_id="main"), a3s("end", session_id="main"))
+        assert "turn" == stage.tree()["invoke_agent sub"]
+        assert ERROR is stage.one("invoke_agent sub").status.status_code
+
+    def test_a_sub_agent_that_ended_before_its_parent(self) -> None:
+        """Though SubagentEnd never comes, the sub-agent ends when its own End said, not when its parent ends."""
+        stage = Stage("a3s").feed(a3s("start", session_id="main"), *self.CHILD, a3s("subagent_start", **SUB, timestamp=at(20)))
+        stage.feed(a3s("end", session_id="main", timestamp=at(90)))
+        assert (10.0, UNSET) == (
+            milliseconds(stage.one("invoke_agent sub")),
+            stage.one("invoke_agent sub").status.status_code,
+        )
+
+    # A whole sub-agent, as its own session tells it.
+    CHILD = (
+        a3s("start", session_id="child", timestamp=at(5)),
+        a3s("tool_start", id="z", name="q", session_id="child", timestamp=at(6)),
+        a3s("tool_end", id="z", name="q", session_id="child", timestamp=at(8)),
+        a3s("end", session_id="child", timestamp=at(15)),
+    )
 
     def test_two_sessions_of_one_stream(self) -> None:
         """A start that nobody announces is a run of its own once the window has passed, with its own time."""
