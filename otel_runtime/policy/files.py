@@ -10,7 +10,7 @@ from typing import Final
 from otel_runtime.errors import ConfigError, Fault
 from otel_runtime.policy.packs import resolved
 
-__all__ = ["files_of", "read_file", "writable_by_all"]
+__all__ = ["files_of", "folders_beside", "read_file", "writable_by_all"]
 
 # As `settings.documents.MAX_BYTES`, whose module is not needed to name files; a test compares them.
 _MAX_BYTES: Final = 4 << 20
@@ -27,12 +27,15 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     faults: list[Fault] = []
     for path in map(resolved, paths):
         if path.is_dir():
-            inside = sorted(
-                one for one in path.iterdir() if one.suffix in _SUFFIXES and one.is_file() and not one.name.endswith("schema.json")
-            )
-            if not inside:
+            inside, odd = _inside(path)
+            if not inside and not odd:
                 faults.append(Fault("P001", "the policy directory holds no *.yaml file; a policy needs at least one rule", str(path)))
+            # A rule that is not read could be the one that denies.
+            faults.extend(Fault("P001", f"{_oddity(one)}; mend or remove it", str(one)) for one in odd)
             found.extend(inside)
+        elif path.is_fifo() or path.is_socket():
+            # To open one may wait for ever.
+            faults.append(Fault("P001", f"{_oddity(path)}; write it into a file", str(path)))
         elif path.exists():
             found.append(path)
         else:
@@ -42,6 +45,39 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     if faults:
         raise ConfigError(faults)
     return list(dict.fromkeys(found))
+
+
+def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Files of a folder that is a policy, and what is named like one and cannot be read as one."""
+    named = sorted(one for one in folder.iterdir() if one.suffix in _SUFFIXES and not one.name.endswith("schema.json") and not one.is_dir())
+    # Editors lay hidden links beside what they edit, which lead nowhere.
+    odd = [one for one in named if not one.is_file() and not one.name.startswith(".")]
+    return [one for one in named if one.is_file()], odd
+
+
+def _oddity(path: Path) -> str:
+    return (
+        "this link leads nowhere" if path.is_symlink() and not path.exists() else "this is no plain file, so it cannot be read as a policy"
+    )
+
+
+def folders_beside(paths: Sequence[Path]) -> list[Path]:
+    """Folders inside of policy folders that hold files named like policies; those are not read."""
+    found: list[Path] = []
+    for folder in (path for path in map(resolved, paths) if path.is_dir()):
+        found += [
+            one
+            for one in sorted(folder.iterdir())
+            if not one.name.startswith(".") and one.is_dir() and not one.is_symlink() and _holds(one)
+        ]
+    return found
+
+
+def _holds(folder: Path) -> bool:
+    try:
+        return any(one.suffix in _SUFFIXES for one in folder.iterdir())
+    except OSError:
+        return True
 
 
 def read_file(path: Path) -> bytes:

@@ -95,7 +95,7 @@ def compile_rule(rule: Rule, order: int = 0, place: str = "") -> CompiledRule:
         ValueError: A window, time zone or predicate does not exist.
     """
     parts = [block for block, _ in blocks(rule, ())]
-    patterns = rule.patterns
+    patterns, origin = rule.patterns, uses_origin(rule)
     return CompiledRule(
         id=rule.id,
         kind=rule.kind,
@@ -110,9 +110,9 @@ def compile_rule(rule: Rule, order: int = 0, place: str = "") -> CompiledRule:
         approval=None if rule.approval is None else approval_terms(rule.id, rule.approval, rule.reason),
         retry=_retry_terms(rule) if rule.decision == "retryable-failure" else None,
         uses_agent=any("agent" in part.written for part in parts),
-        uses_session=uses_origin(rule) or any(part.written & {"after", "when"} for part in parts),
+        uses_session=origin or any(part.written & {"after", "when"} for part in parts),
         history=tuple(history_of(rule)),
-        uses_origin=uses_origin(rule),
+        uses_origin=origin,
     )
 
 

@@ -209,8 +209,9 @@ class TestFaults:
 
     def test_a_decision_that_does_not_come(self, here: Path) -> None:
         """Before the host stops waiting, and would let the tool run, the call is blocked."""
-        (here / "policy.yaml").unlink()
-        os.mkfifo(here / "policy.yaml")
+        (here / "slow.py").write_text("import time\ntime.sleep(600)\n")
+        with (here / "policy.yaml").open("a") as file:
+            file.write('  - {id: slow, tool: Bash, when: "slow:answer", decision: deny}\n')
         program = (
             "import sys; from otel_runtime.cli import hook, main; hook._DEADLINE_S = 0.5; sys.exit(main.main(['hook', 'claude-code']))"
         )

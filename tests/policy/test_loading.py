@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,33 @@ class TestPaths:
             load_policy([tmp_path])
         assert [("P011", 2), ("P010", 3), ("P010", 3), ("P010", 6)] == [(fault.code, fault.line) for fault in caught.value.faults]
         assert {str(tmp_path / "b.yaml")} == {fault.source for fault in caught.value.faults}
+
+    def test_what_cannot_be_read_is_not_passed_over(self, tmp_path: Path) -> None:
+        """A link that leads nowhere and a pipe are faults, in a directory and by name: a rule that is not read could be the one that denies."""
+        (tmp_path / "a.yaml").write_text(HEAD + "  - {id: a, tool: pay, decision: allow}\n")
+        (tmp_path / "b.yaml").symlink_to(tmp_path / "gone.yaml")
+        os.mkfifo(tmp_path / "c.yaml")
+        # As editors leave them.
+        (tmp_path / ".#a.yaml").symlink_to("ann@host.17")
+        with pytest.raises(ConfigError) as caught:
+            load_policy([tmp_path])
+        found = [(Path(fault.source).name, fault.code, fault.message.partition(";")[0]) for fault in caught.value.faults]
+        assert [
+            ("b.yaml", "P001", "this link leads nowhere"),
+            ("c.yaml", "P001", "this is no plain file, so it cannot be read as a policy"),
+        ] == found
+        with pytest.raises(ConfigError, match="no plain file"):
+            load_policy([tmp_path / "c.yaml"])
+
+    def test_folders_inside_are_not_read(self, tmp_path: Path) -> None:
+        """Files in a folder of the directory do not count, and that is said; hidden folders and those of other files are not spoken of."""
+        (tmp_path / "a.yaml").write_text(HEAD + "  - {id: a, tool: pay, decision: allow}\n")
+        for name, file in (("more", "b.yaml"), (".git", "b.yaml"), ("notes", "b.txt")):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / file).write_text("nonsense")
+        found = load_policy([tmp_path])
+        assert [("more", "P117")] == [(Path(fault.source).name, fault.code) for fault in found.warnings if fault.code != "P102"]
+        assert 1 == found.rules
 
     def test_missing(self, tmp_path: Path) -> None:
         """A missing path, an empty directory and no path at all are refused."""
