@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -279,7 +280,18 @@ class TestUwsgi:
         (here / "site_app.py").write_text(f"{program}\napplication = app\n")
         port = free_port()
         words = ["--http-socket", f"127.0.0.1:{port}", "--wsgi-file", "site_app.py", "--need-app", "--die-on-term", "-p", "2", *options]
-        return begin(here, receiver, "uwsgi", *words), port
+        self.stats = free_port()
+        return begin(here, receiver, "uwsgi", *words, "--stats", f"127.0.0.1:{self.stats}"), port
+
+    def until_idle(self, here: Path) -> None:
+        """A worker is busy for a moment after its client has the answer, and uWSGI lets a busy one that is stopped say nothing."""
+        for _ in range(600):
+            with socket.create_connection(("127.0.0.1", self.stats), timeout=30) as asked, asked.makefile() as answer:
+                workers = json.load(answer)["workers"]
+            if {"idle"} == {worker["status"] for worker in workers}:
+                return
+            time.sleep(0.05)
+        raise AssertionError((here / "log.txt").read_text())
 
     def until_loaded(self, here: Path, process: subprocess.Popen[str], workers: int) -> None:
         """One that is stopped while it loads has nothing to send."""
@@ -297,6 +309,7 @@ class TestUwsgi:
         process, port = self.started(here, receiver, "--master", "--lazy-apps", "--enable-threads")
         self.until_loaded(here, process, 2)
         assert [b"ok"] * 6 == [fetch(port) for _ in range(6)]
+        self.until_idle(here)
         process.send_signal(stop)
         process.wait(timeout=60)
         assert ["execute_tool serve"] * 6 == receiver.names(), (here / "log.txt").read_text()
@@ -312,6 +325,7 @@ class TestUwsgi:
         assert ["execute_tool serve"] * 4 == [span.name for span in receiver.wait_for(4, timeout=60)], (here / "log.txt").read_text()
         self.until_loaded(here, process, 4)
         assert b"ok" == fetch(port)
+        self.until_idle(here)
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
         assert ["execute_tool serve"] * 5 == receiver.names(), (here / "log.txt").read_text()
@@ -325,6 +339,7 @@ class TestUwsgi:
         os.kill(int(pid), signal.SIGKILL)
         self.until_loaded(here, process, 2)
         assert [b"ok"] * 3 == [fetch(port) for _ in range(3)]
+        self.until_idle(here)
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
         assert ["execute_tool serve"] * 3 == receiver.names(), (here / "log.txt").read_text()
