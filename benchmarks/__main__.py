@@ -17,7 +17,7 @@ from benchmarks.startup import hooks, render_hooks, startup
 
 __all__ = ["main"]
 
-NAMES = ("off", "traced", "guarded", "sampled out", "decisions")
+NAMES = ("off", "traced", "captured", "guarded", "sampled out", "decisions")
 # `policy_NAME.py` beside this file measures one side of the policy engine.
 POLICY = tuple(sorted(path.stem.removeprefix("policy_") for path in Path(__file__).parent.glob("policy_*.py")))
 

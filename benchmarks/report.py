@@ -59,6 +59,12 @@ def _call(row: Row, found: Found) -> str:
     return f"{row.text:<42}{spent:>9.2f} us {reference:>9.2f} us {spent / reference:>7.2f}x   {row.aim}"
 
 
+def _argument(text: str, found: Found, scenario: str, aim: str) -> str:
+    figures = found[scenario]
+    spent, whole = figures["large argument"] - figures["small argument"], figures["json.dumps"]
+    return f"{text:<42}{spent:>9.2f} us {whole:>9.2f} us {spent / whole:>7.2f}x   {aim}"
+
+
 def _start(name: str, startup: Mapping[str, Mapping[str, float]], aim: str) -> str:
     bare, sdk, this = startup["bare interpreter"], startup["import opentelemetry.sdk.trace"], startup[name]
     times = [one["ms"] - bare["ms"] for one in (this, sdk)]
@@ -80,6 +86,11 @@ def render(found: Found) -> str:
             "",
             f"{'':<42}{'overhead':>12}{'raw span':>13}{'ratio':>9}   aim",
             *(_call(row, found) for row in ROWS),
+            "",
+            "What an argument of 10 kB costs above a small one, beside one json.dumps of it",
+            "",
+            _argument("capture off", found, "traced", "nothing"),
+            _argument("capture on", found, "captured", "<= 2x"),
             "",
             "A fresh interpreter, above a bare one; CPU time and resident memory, beside the SDK's",
             "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -34,6 +35,18 @@ RESPONSE: Mapping[str, object] = {
     "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "ok"}}],
     "usage": {"prompt_tokens": 1200, "completion_tokens": 34, "total_tokens": 1234, "prompt_tokens_details": {"cached_tokens": 1000}},
 }
+
+
+# Ten kilobytes as JSON: what a retrieval hands to a tool.
+LARGE: Mapping[str, object] = {
+    "question": "Where is my order?",
+    "documents": [{"id": f"doc-{at}", "score": at / 64, "tags": ["order", "refund"], "text": f"{at:04d} " * 35} for at in range(40)],
+}
+
+
+def search(given: Mapping[str, object]) -> int:
+    """A tool that is handed much and does next to nothing."""
+    return 1
 
 
 def ask(prompt: str) -> Mapping[str, object]:
@@ -149,6 +162,18 @@ def wrapped(between: Callable[[], object]) -> list[Case]:
     ]
 
 
+def large(between: Callable[[], object]) -> list[Case]:
+    """A small argument and one of ten kilobytes, and what turning that into JSON costs."""
+    if not 9_500 < len(json.dumps(LARGE)) < 10_500:
+        raise RuntimeError(f"expected an argument of ten kilobytes, got {len(json.dumps(LARGE))} bytes")
+    tool, small = rt.tool(search), {"question": "Where is my order?"}
+    return [
+        Case("small argument", repeated(lambda: tool(small)), between=between),
+        Case("large argument", repeated(lambda: tool(LARGE)), between=between),
+        Case("json.dumps", repeated(lambda: json.dumps(LARGE))),
+    ]
+
+
 def configure(provider: Any, **settings: Any) -> None:
     """A runtime that prints nothing and keeps its state out of the way."""
     # That nothing is guarded is meant here, and said by the row's name.
@@ -167,7 +192,14 @@ def traced() -> list[Case]:
     """Configured without a policy: spans and metrics only."""
     provider = tracer_provider()
     configure(provider)
-    return [plain_case(), raw_case(provider), *wrapped(provider.force_flush)]
+    return [plain_case(), raw_case(provider), *wrapped(provider.force_flush), *large(provider.force_flush)]
+
+
+def captured() -> list[Case]:
+    """The same with content captured."""
+    provider = tracer_provider()
+    configure(provider, capture="SPAN_ONLY")
+    return [plain_case(), raw_case(provider), *large(provider.force_flush)]
 
 
 def guarded() -> list[Case]:
@@ -207,6 +239,7 @@ def decisions() -> list[Case]:
 SCENARIOS: Mapping[str, Callable[[], list[Case]]] = {
     "off": off,
     "traced": traced,
+    "captured": captured,
     "guarded": guarded,
     "sampled out": sampled_out,
     "decisions": decisions,

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, MutableMapping
@@ -343,6 +344,64 @@ class TestUwsgi:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
         assert ["execute_tool serve"] * 3 == receiver.names(), (here / "log.txt").read_text()
+
+    SLOW = """
+import os, time
+@rt.tool
+def slow(seconds):
+    open("begun", "w").close()
+    time.sleep(seconds)
+    return b"ok"
+
+def app(environ, start_response):
+    body = slow(float(environ["PATH_INFO"].strip("/"))) if environ["PATH_INFO"] != "/" else serve()
+    start_response("200 OK", [("Content-Length", "2")])
+    return [body]
+"""
+
+    def in_flight(
+        self, here: Path, receiver: OtlpReceiver, seconds: float, *options: str
+    ) -> tuple[subprocess.Popen[str], threading.Thread, list[object]]:
+        """A worker that has served one request and is in the middle of another."""
+        process, port = self.started(here, receiver, "--master", "--lazy-apps", "--enable-threads", "-p", "1", *options, earlier=self.SLOW)
+        self.until_loaded(here, process, 1)
+        assert b"ok" == fetch(port)
+        answers: list[object] = []
+
+        def ask() -> None:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/{seconds}", timeout=60) as answer:
+                    answers.append(answer.read())
+            except OSError as error:
+                answers.append(error)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        for _ in range(600):
+            if (here / "begun").exists():
+                return process, asking, answers
+            time.sleep(0.05)
+        raise AssertionError((here / "log.txt").read_text())
+
+    def test_a_request_in_flight_at_a_graceful_stop(self, here: Path, receiver: OtlpReceiver) -> None:
+        """It is served to its end, and its span arrives like every other."""
+        process, asking, answers = self.in_flight(here, receiver, 2, "--hook-master-start", "unix_signal:1 gracefully_kill_them_all")
+        process.send_signal(signal.SIGHUP)
+        asking.join(60)
+        process.wait(timeout=60)
+        assert [b"ok"] == answers, (here / "log.txt").read_text()
+        assert ["execute_tool serve", "execute_tool slow"] == receiver.names(), (here / "log.txt").read_text()
+
+    def test_a_request_in_flight_at_a_stop(self, here: Path, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Stopped at once, uWSGI breaks the request off and asks nobody in the busy worker: what had left by its schedule is all there is."""
+        monkeypatch.setitem(LATE, "OTEL_BSP_SCHEDULE_DELAY", "200")
+        process, asking, answers = self.in_flight(here, receiver, 30)
+        assert ["execute_tool serve"] == [span.name for span in receiver.wait_for(1, timeout=40)]
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        asking.join(60)
+        assert [b"ok"] != answers
+        assert ["execute_tool serve"] == receiver.names(), (here / "log.txt").read_text()
 
     @pytest.mark.parametrize(("options", "missing"), [(["--enable-threads"], "lazy-apps"), (["--lazy-apps"], "enable-threads")])
     def test_what_cannot_work_is_refused(self, here: Path, receiver: OtlpReceiver, options: list[str], missing: str) -> None:

@@ -109,9 +109,9 @@ class TestLangChain:
         world = start(make_world, state)
 
         def program(decorate: Callable[[Any], Any]) -> object:
-            @tools.tool
+            @tools.tool  # type: ignore[untyped-decorator]  # any decorator here
             @decorate
-            def multiply(a: int, b: int = 2) -> int:  # type: ignore[untyped-decorator]  # both are any decorator here
+            def multiply(a: int, b: int = 2) -> int:
                 """Multiply.
 
                 Args:
