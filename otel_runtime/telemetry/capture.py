@@ -33,6 +33,8 @@ _MAX_SECONDS = 0.01
 _MARK = 32
 _CLOSING = 64
 _EDGE = 256
+_LABEL = 128
+_as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _HIDDEN = frozenset({"self", "cls"})
 _MODES = ("NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT")
 _OLDER = {"true": "SPAN_ONLY", "1": "SPAN_ONLY", "false": "NO_CONTENT", "0": "NO_CONTENT", "": "NO_CONTENT"}
@@ -107,9 +109,7 @@ class Capture:
         mask = self._redactor.always
         for _ in range(7):
             try:
-                found = json.dumps(
-                    self._show(given, _Budget(room, deadline, mask), 0, ()), ensure_ascii=False, allow_nan=False, separators=(",", ":")
-                )
+                found = _as_json(self._show(given, _Budget(room, deadline, mask), 0, ()))
             except Exception:  # noqa: BLE001 - changed under our hands by another thread, or stranger: the call goes on
                 return json.dumps(f"<{type_name(given)}: not captured>")
             if not mask and self._redactor.suspicious(found):
@@ -126,6 +126,8 @@ class Capture:
         kind = type(given)
         if kind is str:
             return self._string(given, budget)  # type: ignore[arg-type]  # its type has just been looked at
+        if kind is dict or kind is list:
+            return self._container(given, budget, depth, seen)  # type: ignore[arg-type]  # as above
         if given is None or kind is bool:
             budget.room -= 6
             return given
@@ -140,6 +142,10 @@ class Capture:
     def _string(self, given: str, budget: _Budget) -> str:
         size = str.__len__(given)
         room = max(16, budget.room - _MARK)
+        if size <= room and type(given) is str and not budget.mask and given.isascii():
+            # Nearly every text: nothing to clean. What is escaped in JSON is rare enough to be guessed.
+            budget.room -= size + given.count('"') + given.count("\n") + 3
+            return given
         if size <= room:
             shown = text(given, room)
             shown = self._redactor.mask(shown) if budget.mask else shown
@@ -175,12 +181,13 @@ class Capture:
 
     def _mapping(self, items: Iterable[tuple[object, object]], size: int, budget: _Budget, depth: int, seen: tuple[int, ...]) -> object:
         shown: dict[str, object] = {}
+        show, secret = self._show, self._redactor.secret
         for key, value in islice(items, _MAX_ITEMS):
             if budget.room <= 0:
                 break
-            label = _key(key)
-            budget.room -= _cost(label) + 2
-            shown[label] = MASK if self._redactor.secret(label, value) else self._show(value, budget, depth + 1, seen)
+            label = key if type(key) is str and key.isascii() and len(key) <= _LABEL else _key(key)
+            budget.room -= len(label) + 5 if label is key else _cost(label) + 2
+            shown[label] = MASK if secret(label, value) else show(value, budget, depth + 1, seen)
         if len(shown) < size:
             shown["…"] = f"({size} entries)"
         else:
@@ -256,10 +263,8 @@ def _cost(shown: str) -> int:
 
 
 def _key(key: object) -> str:
-    if type(key) is str and len(key) <= 128 and key.isascii():
-        return key
     if isinstance(key, str):
-        return text(key, 128)
+        return text(key, _LABEL)
     if key is None or isinstance(key, bool | float) or (isinstance(key, int) and int.bit_length(key) < 64):
         return text(str(key), 64)
     return f"<{type_name(key)}>"
