@@ -12,7 +12,8 @@ records of `session.run_events(run_id)`. With `respond=` or `decide=True` its co
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
 from otel_runtime.runtime.ingesting import Feed, feed
@@ -52,32 +53,20 @@ def watch(
         respond: As for `otel_runtime.feed`.
         decide: As for `otel_runtime.feed`.
     """
-    own = _feed(session, respond, decide=decide) if into is None else None
-    target, name = own or into, _id_of(session)
-    try:
+    with _taking(session, into, respond, decide=decide) as take:
         for event in events:
-            if target is not None:
-                target.push(wire(event, session=name))
+            take(event)
             yield event
-    finally:
-        if own is not None:
-            own.close()
 
 
 async def awatch(
     events: AsyncIterable[E], *, session: object = None, into: Feed | None = None, respond: Responder | None = None, decide: bool = False
 ) -> AsyncIterator[E]:
     """`watch` for asynchronous streams."""
-    own = _feed(session, respond, decide=decide) if into is None else None
-    target, name = own or into, _id_of(session)
-    try:
+    with _taking(session, into, respond, decide=decide) as take:
         async for event in events:
-            if target is not None:
-                target.push(wire(event, session=name))
+            take(event)
             yield event
-    finally:
-        if own is not None:
-            own.close()
 
 
 def wire(event: object, *, session: str | None = None) -> Mapping[str, object]:
@@ -108,6 +97,17 @@ def responder(session: Confirmations) -> Responder:
         session.confirm_tool_use(question.call_id or question.id.removeprefix("confirm-"), verdict == "approved", reason)
 
     return respond
+
+
+@contextmanager
+def _taking(session: object, into: Feed | None, respond: Responder | None, *, decide: bool) -> Iterator[Callable[[object], None]]:
+    """What takes each event of a stream; a feed of our own is closed with it."""
+    target, name = _feed(session, respond, decide=decide) if into is None else into, _id_of(session)
+    try:
+        yield lambda event: target.push(wire(event, session=name))
+    finally:
+        if into is None:
+            target.close()
 
 
 def _feed(session: Any, respond: Responder | None, *, decide: bool) -> Feed:

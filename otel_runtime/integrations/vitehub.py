@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -26,8 +26,8 @@ from otel_runtime.sources.asking import Question, Responder, Verdict
 from otel_runtime.sources.vitehub import ViteHub
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry.event_attributes import Attributes
-from otel_runtime.telemetry.event_signals import LogSignals
-from otel_runtime.telemetry.otlp_json import Json, resource_spans
+from otel_runtime.telemetry.event_signals import Signals
+from otel_runtime.telemetry.otlp_json import Json, resource_spans, typed_attributes
 from otel_runtime.telemetry.projector import Projector
 from otel_runtime.telemetry.projector_spans import TracerSpans
 from otel_runtime.telemetry.run_view import see
@@ -62,7 +62,7 @@ def otlp_logs(events: Iterable[object], *, service: str = "vitehub") -> Json:
     spans, records = _projected(events, service)
     resource = spans[0].resource if spans else _resource(service)
     scope = {"scope": {"name": names.SCOPE}, "logRecords": records}
-    whole = {"resource": {"attributes": _typed(resource.attributes)}, "scopeLogs": [scope]}
+    whole = {"resource": {"attributes": typed_attributes(resource.attributes)}, "scopeLogs": [scope]}
     return {"resourceLogs": [whole] if records else []}
 
 
@@ -122,7 +122,7 @@ class _Kept(SpanProcessor):
         self.spans.append(span)
 
 
-class _Records(LogSignals):
+class _Records(Signals):
     """Every event as a log record of OTLP/JSON."""
 
     def __init__(self) -> None:
@@ -137,7 +137,7 @@ class _Records(LogSignals):
             "severityText": text,
             "eventName": name,
             "body": {"stringValue": name},
-            "attributes": _typed(facts),
+            "attributes": typed_attributes(facts),
         }
         if place.is_valid:
             record |= {"traceId": format(place.trace_id, "032x"), "spanId": format(place.span_id, "016x")}
@@ -175,20 +175,3 @@ def _logged(event: TraceEvent) -> TraceEvent:
 
 def _resource(service: str) -> Resource:
     return Resource({SERVICE_NAME: service})
-
-
-def _typed(attributes: Mapping[str, Any]) -> list[Json]:
-    return [{"key": key, "value": _value(value)} for key, value in attributes.items()]
-
-
-def _value(given: object) -> Json:
-    if isinstance(given, bool):
-        return {"boolValue": given}
-    if isinstance(given, int):
-        # 64-bit integers are text in OTLP/JSON.
-        return {"intValue": str(given)}
-    if isinstance(given, float):
-        return {"doubleValue": given}
-    if isinstance(given, tuple | list):
-        return {"arrayValue": {"values": [_value(part) for part in given]}}
-    return {"stringValue": str(given)}

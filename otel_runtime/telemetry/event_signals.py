@@ -1,10 +1,10 @@
-"""What foreign events say besides spans: the metrics of decorated code, and log records. A protocol, logs only, and the real one."""
+"""What foreign events say besides spans: the metrics of decorated code, and log records. One that only logs, and the real one."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple
 
 from opentelemetry.context import Context
 
@@ -16,7 +16,7 @@ from otel_runtime.telemetry.meters import Meters
 from otel_runtime.telemetry.metrics import Labels, Recorder
 from otel_runtime.values.usage import TokenUsage, UsageRecord
 
-__all__ = ["COMPONENT_GAUGE", "EVENT_COUNTER", "Component", "EventSignals", "LogSignals", "Operation", "Signals"]
+__all__ = ["COMPONENT_GAUGE", "EVENT_COUNTER", "Component", "EventSignals", "Operation", "Signals"]
 
 EVENT_COUNTER: Final = "otel_runtime.events"
 COMPONENT_GAUGE: Final = "otel_runtime.component.state"
@@ -41,79 +41,42 @@ class Component(NamedTuple):
     name: str
 
 
-class Signals(Protocol):
-    """Where the projector sends what is no span."""
+class Signals:
+    """Where the projector sends what is no span. This one measures nothing; log records go to the logger `otel_runtime.events`.
 
-    @property
-    def measures(self) -> bool:
-        """True when durations go anywhere; else nobody need say them."""
-        ...
-
-    def events(self, counts: Mapping[tuple[str, str], int]) -> None:
-        """Count events by vocabulary and kind."""
-        ...
-
-    def tokens(self, model: str | None, input_tokens: int | None, output_tokens: int | None, where: Context) -> None:
-        """Count what one model call used."""
-        ...
-
-    def ended(self, operation: Operation, name: str, seconds: float, error: str | None, where: Context) -> None:
-        """Measure how long something took."""
-        ...
-
-    def decided(self, decision: str, tool: str, rule: str | None, where: Context) -> None:
-        """Count a decision; `rule` is one of ours, None where a foreign system decided."""
-        ...
-
-    def asked(self, tool: str, where: Context) -> None:
-        """Count a question to people."""
-        ...
-
-    def answered(self, outcome: str, seconds: float, where: Context) -> None:
-        """Measure how long a question was open."""
-        ...
-
-    def component(self, component: Component, status: str) -> None:
-        """Keep the state of a component."""
-        ...
-
-    def log(self, level: str, name: str, facts: Attributes, at_ns: int, where: Context) -> None:
-        """Write a log record."""
-        ...
-
-
-class LogSignals:
-    """No metrics; log records go to the logger `otel_runtime.events`."""
+    Attributes:
+        measures: True when durations go anywhere; else nobody need say them.
+    """
 
     measures: bool = False
 
     def events(self, counts: Mapping[tuple[str, str], int]) -> None:
-        """Nothing."""
+        """Count events by vocabulary and kind."""
 
     def tokens(self, model: str | None, input_tokens: int | None, output_tokens: int | None, where: Context) -> None:
-        """Nothing."""
+        """Count what one model call used."""
 
     def ended(self, operation: Operation, name: str, seconds: float, error: str | None, where: Context) -> None:
-        """Nothing."""
+        """Measure how long something took."""
 
     def decided(self, decision: str, tool: str, rule: str | None, where: Context) -> None:
-        """Nothing."""
+        """Count a decision; `rule` is one of ours, None where a foreign system decided."""
 
     def asked(self, tool: str, where: Context) -> None:
-        """Nothing."""
+        """Count a question to people."""
 
     def answered(self, outcome: str, seconds: float, where: Context) -> None:
-        """Nothing."""
+        """Measure how long a question was open."""
 
     def component(self, component: Component, status: str) -> None:
-        """Nothing."""
+        """Keep the state of a component."""
 
     def log(self, level: str, name: str, facts: Attributes, at_ns: int, where: Context) -> None:
         """Write a log record with the event's attributes beside it; content is not among them."""
         _log.log(_LEVELS.get(level, logging.INFO), "%s", name, extra={"otel_runtime_event": dict(facts)})
 
 
-class EventSignals(LogSignals):
+class EventSignals(Signals):
     """The metrics of decorated code; log records for Python's logging and for OpenTelemetry's.
 
     Args:

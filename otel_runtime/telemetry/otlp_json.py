@@ -16,7 +16,7 @@ from opentelemetry.trace import Link, SpanContext, StatusCode
 
 from otel_runtime.telemetry.span_view import EventView, SpanView
 
-__all__ = ["IS_REMOTE", "Json", "plain_attributes", "resource_spans", "views"]
+__all__ = ["IS_REMOTE", "Json", "plain_attributes", "resource_spans", "typed_attributes", "views"]
 
 _STATUS_CODES = {StatusCode.UNSET: 0, StatusCode.OK: 1, StatusCode.ERROR: 2}
 _STATUS_NAMES = {0: "unset", 1: "ok", 2: "error"}
@@ -39,7 +39,7 @@ def resource_spans(spans: Sequence[ReadableSpan]) -> list[Json]:
 
 def _entry(first: ReadableSpan, scopes: Mapping[str, Sequence[ReadableSpan]]) -> Json:
     found = [{"scope": _scope(members[0]), "spans": [_span(span) for span in members]} for members in scopes.values()]
-    return {"resource": {"attributes": _attributes(first.resource.attributes)}, "scopeSpans": found}
+    return {"resource": {"attributes": typed_attributes(first.resource.attributes)}, "scopeSpans": found}
 
 
 def _scope(span: ReadableSpan) -> Json:
@@ -48,7 +48,7 @@ def _scope(span: ReadableSpan) -> Json:
         return {}
     found: Json = {"name": scope.name, "version": scope.version or ""}
     if scope.attributes:
-        found["attributes"] = _attributes(scope.attributes)
+        found["attributes"] = typed_attributes(scope.attributes)
     return found
 
 
@@ -66,7 +66,7 @@ def _span(span: ReadableSpan) -> Json:
         "kind": span.kind.value + 1,
         "startTimeUnixNano": str(span.start_time or 0),
         "endTimeUnixNano": str(span.end_time or span.start_time or 0),
-        "attributes": _attributes(span.attributes or {}),
+        "attributes": typed_attributes(span.attributes or {}),
         "events": [_event(event) for event in span.events],
         "links": [_link(link) for link in span.links],
         "status": {"code": _STATUS_CODES[span.status.status_code], "message": span.status.description or ""},
@@ -85,15 +85,16 @@ def _flags(place: SpanContext, parent: SpanContext | None) -> int:
 
 
 def _event(event: Event) -> Json:
-    return {"timeUnixNano": str(event.timestamp or 0), "name": event.name, "attributes": _attributes(event.attributes or {})}
+    return {"timeUnixNano": str(event.timestamp or 0), "name": event.name, "attributes": typed_attributes(event.attributes or {})}
 
 
 def _link(link: Link) -> Json:
     ids = {"traceId": format(link.context.trace_id, "032x"), "spanId": format(link.context.span_id, "016x")}
-    return {**ids, "attributes": _attributes(link.attributes or {}), "flags": _flags(link.context, link.context)}
+    return {**ids, "attributes": typed_attributes(link.attributes or {}), "flags": _flags(link.context, link.context)}
 
 
-def _attributes(given: Mapping[str, object]) -> list[Json]:
+def typed_attributes(given: Mapping[str, object]) -> list[Json]:
+    """Attributes as OTLP/JSON writes them: key and typed value, whole numbers as text."""
     return [{"key": key, "value": _value(value)} for key, value in given.items()]
 
 
@@ -110,7 +111,7 @@ def _value(given: object) -> Json:
     if isinstance(given, bytes):
         return {"bytesValue": base64.b64encode(given).decode("ascii")}
     if isinstance(given, Mapping):
-        return {"kvlistValue": {"values": _attributes(given)}}
+        return {"kvlistValue": {"values": typed_attributes(given)}}
     return {"stringValue": given if isinstance(given, str) else f"<{type(given).__name__}>"}
 
 

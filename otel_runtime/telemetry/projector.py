@@ -27,7 +27,7 @@ from typing import Final
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry import sanitize
 from otel_runtime.telemetry.event_attributes import ORPHAN, Attributes, Mask, attributes_of
-from otel_runtime.telemetry.event_signals import LogSignals, Signals
+from otel_runtime.telemetry.event_signals import Signals
 from otel_runtime.telemetry.projector_late import Latecomers
 from otel_runtime.telemetry.projector_order import Known, began, begins_again, ending_of_run, parent_of
 from otel_runtime.telemetry.projector_spans import Spans
@@ -79,7 +79,7 @@ class Projector:
         mask: Mask | None = None,
     ) -> None:
         self._spans = spans
-        signals = signals or LogSignals()
+        signals = signals or Signals()
         self._teller = Teller(spans, signals, mask)
         self._mask = mask
         self._writer = RunWriter(spans, signals, max_steps, max_events, mask)
