@@ -76,6 +76,8 @@ def _explain(arguments: argparse.Namespace) -> int:
     explanation = (
         ours if settings is None and ours is not None else _with_others(engine.decide(action, facts, now, arguments.attempt), ours)
     )
+    if not action.registered:
+        explanation = explanation._replace(hints=(*explanation.hints, *_meant(action.name, known_tools(arguments.app))))
     if arguments.json:
         print(json.dumps(_spelled(explanation), indent=2, default=_plain))
     else:
@@ -83,6 +85,13 @@ def _explain(arguments: argparse.Namespace) -> int:
 
         print_explanation(console(), action, explanation, told=arguments.session_facts is not None)
     return OK
+
+
+def _meant(name: str, known: Mapping[str, ToolSignature]) -> tuple[str, ...]:
+    from otel_runtime.settings.nearest import did_you_mean
+
+    hint = did_you_mean(name, known)
+    return (f"the program decorates no tool `{name}`{hint}",) if hint else ()
 
 
 def _joined(settings: Settings | None, loaded: LoadedPolicy | None) -> Engine:

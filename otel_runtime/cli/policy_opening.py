@@ -85,7 +85,10 @@ def _configured() -> tuple[list[Path], frozenset[str] | None]:
     beside = Path("policy")
     if beside.is_dir():
         return [beside], roles
-    raise ConfigError.of("P001", "no policy is configured and there is no directory `policy/` here; name a file or directory", "policy")
+    hint = (
+        "name a file or directory, or begin one with `otel-runtime policy init MODULE` or `otel-runtime policy pack copy careful-default`"
+    )
+    raise ConfigError.of("P001", f"no policy is configured and there is no directory `policy/` here; {hint}", "policy")
 
 
 def configured_engines() -> Settings | None:
@@ -147,7 +150,8 @@ def read_json(path: Path, known: frozenset[str]) -> dict[str, object]:
     try:
         told = json_object(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError.of("P001", f"cannot read the facts: {error}", str(path)) from None
+        why = error.strerror.lower() if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
+        raise ConfigError.of("P001", f"cannot read the facts: {why}; check the path and its permissions", str(path)) from None
     for key in told:
         if key not in known:
             hint = did_you_mean(key, known) or f"; known keys: {', '.join(sorted(known))}"
