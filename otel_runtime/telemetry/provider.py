@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from otel_runtime.errors import ConfigError
 from otel_runtime.settings.model import Settings
+from otel_runtime.telemetry.log_masking import mask_logs
 from otel_runtime.telemetry.noop import NoopTracing
 from otel_runtime.telemetry.protocol import Tracing
 from otel_runtime.telemetry.variables import wrong_values
@@ -43,6 +44,7 @@ def build_tracing(
         ConfigError: The trace file cannot be written, or a redaction pattern is no RE2 expression.
     """
     variables = os.environ if environ is None else environ
+    mask_logs(settings.redact_keys, settings.redact_patterns)
     if variables.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return NoopTracing("OTEL_SDK_DISABLED is true")
     try:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import otel_runtime
 from otel_runtime.telemetry.capture import Capture
 from otel_runtime.telemetry.message_capture import MessageCapture
 from otel_runtime.telemetry.protocol import SpanStart
@@ -120,6 +124,37 @@ class TestEverywhere:
         event = span.events[0].attributes
         assert (after, f"ValueError: {after}") == (event["exception.message"], span.message)
         assert f"ValueError: {after}" in event["exception.stacktrace"]
+
+    @pytest.mark.parametrize(("before", "after"), TABLE)
+    @pytest.mark.parametrize("name", ["otel_runtime", "otel_runtime.wrap"])
+    def test_logs(self, bench: Any, caplog: pytest.LogCaptureFixture, name: str, before: str, after: str) -> None:
+        """Our own log records: the message and the traceback of whatever failed."""
+        log = logging.getLogger(name)
+        log.warning("it failed: %s", before)
+        try:
+            raise ValueError(before)  # noqa: TRY301  # a traceback is wanted
+        except ValueError:
+            log.exception("it failed")
+        assert f"it failed: {after}\n" in caplog.text
+        assert f"ValueError: {after}" in caplog.text
+        assert before == after or before not in caplog.text.replace("ValueError(before)", "")
+
+    def test_every_logger_is_masked(self, bench: Any) -> None:
+        """No module of ours has a logger that the masking does not know."""
+        package = Path(otel_runtime.__file__).parent
+        asked: set[str] = set()
+        for path in package.rglob("*.py"):
+            own = ".".join(("otel_runtime", *path.relative_to(package).with_suffix("").parts))
+            for name in re.findall(r"getLogger\((__name__|\"otel_runtime[a-z_.]*\")\)", path.read_text()):
+                asked.add(own if name == "__name__" else name.strip('"'))
+        assert len(asked) > 5
+        assert [] == sorted(name for name in asked if not any("mask" in repr(type(one)).lower() for one in logging.getLogger(name).filters))
+
+    def test_logs_with_own_patterns(self, make_bench: Any, caplog: pytest.LogCaptureFixture) -> None:
+        """The settings' own patterns count for logs too; arguments that do not fit the message are logging's to complain of."""
+        make_bench(redact_patterns=(r"order-\d+",))
+        logging.getLogger("otel_runtime").warning("of %s", "order-77")
+        assert "of [redacted]" in caplog.text
 
     def test_a_secret_on_the_edge_of_a_cut(self) -> None:
         """A secret that begins before a cut and ends behind it leaves no part of itself."""
