@@ -22,7 +22,7 @@ from opentelemetry.trace import (
 
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry.direct_span import DirectSpan
-from otel_runtime.telemetry.event_attributes import SYNTHETIC, Attributes, Value
+from otel_runtime.telemetry.event_attributes import SYNTHETIC, Attributes
 from otel_runtime.telemetry.places import with_span
 from otel_runtime.telemetry.run_view import otel_ids
 from otel_runtime.telemetry.starting import Spans as FastSpans
@@ -146,22 +146,19 @@ class _TracerSpan:
 
     def update(self, attributes: Attributes, name: str | None = None) -> None:
         if attributes:
-            self._add(attributes if type(attributes) is dict else dict(attributes))
+            given, span = attributes if type(attributes) is dict else dict(attributes), self.span
+            if type(span) is DirectSpan:
+                span.add_own(given)
+            else:
+                span.set_attributes(given)
         if name is not None:
             self.span.update_name(name)
 
     def end(self, at_ns: int, error: str | None) -> None:
         if error is not None:
-            self._add({names.ERROR_TYPE: error})
+            self.update({names.ERROR_TYPE: error})
             self.span.set_status(_FAILED)
         self.span.end(at_ns)
-
-    def _add(self, attributes: dict[str, Value]) -> None:
-        span = self.span
-        if isinstance(span, DirectSpan):
-            span.add_own(attributes)
-        else:
-            span.set_attributes(attributes)
 
 
 def _remote(parent: TraceRef) -> Span:
