@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from otel_runtime.integrations.claude_code_facts import decide_with_facts
 from otel_runtime.policy.engine_cedar import load_cedar
 from otel_runtime.policy.engine_joint import JointEngine
 from otel_runtime.policy.facts_memory import MemoryFacts
@@ -20,6 +21,8 @@ from otel_runtime.policy.facts_sql import SqlFacts
 from otel_runtime.policy.loading import LoadedPolicy, load_policy_text
 from otel_runtime.policy.preserving import ruleset_from, ruleset_json
 from otel_runtime.policy.protocol import Engine, Hold, Needs, Ruling, Spent
+from otel_runtime.policy.recorded import Caller, RecordedCall
+from otel_runtime.policy.replay import replay
 from otel_runtime.storage.sqlite import Database
 from otel_runtime.storage.sqlite_transactions import SqliteTransactions
 from otel_runtime.values.action import Action
@@ -161,6 +164,33 @@ class TestAttempts:
         joint = JointEngine(self.loaded.engine, never)
         names = ["eve", "eve", "ann", "ann"]
         assert ["deny", "deny", "allow", "deny"] == [attempt(joint, facts, login(name)) for name in names]
+
+    def test_over_processes_of_a_host(self, tmp_path: Path) -> None:
+        """Hooks of a host, each a process of its own, count what they refuse too."""
+        names = ["root", "root", "boss", "ann"]
+        rulings = [decide_with_facts(self.loaded.engine, login(name), NOW, tmp_path / "facts.jsonl") for name in names]
+        assert ["deny", "deny", "require-approval", "deny"] == [ruling.decision.value for ruling in rulings]
+        assert "guesses" == rulings[-1].decision.rule
+
+    def test_replayed(self) -> None:
+        """Calls that were refused when they were recorded count on a limit of attempts under trial."""
+        names = ["root", "root", "root", "ann"]
+        calls = [
+            RecordedCall(
+                "tool",
+                "login",
+                NOW + timedelta(seconds=at),
+                {"name": name},
+                caller=Caller(),
+                agents=(),
+                session="s",
+                decided="deny",
+                ran=name == "ann",
+            )
+            for at, name in enumerate(names)
+        ]
+        found = replay(calls, [], self.loaded.engine, {})
+        assert [("deny", "root")] * 3 + [("deny", "guesses")] == [(one.verdict, one.decision.rule) for one in found]
 
     def test_kept_in_json(self) -> None:
         """A compiled policy that is written down and read again has the same limits."""
