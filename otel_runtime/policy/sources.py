@@ -20,9 +20,12 @@ __all__ = ["SourceFile", "parse_source"]
 
 MAX_RULES: Final = 10_000
 _MOST: Final = {"rules": (MAX_RULES, "P002", f"more than {MAX_RULES} rules; write patterns instead of one rule per value")}
-_LATER: Final = {name: f"`{name}` is not available in this version" for name in ("on_expiry", "scope")}
+_NEVER: Final = {
+    "on_expiry": "there is no `on_expiry`: what nobody approves in time never runs; remove it",
+    "scope": "there is no `scope`: an approval covers one execution; remove it",
+}
 _HINTS: Final = {
-    **_LATER,
+    **_NEVER,
     "effect": "unknown key `effect`; write `decision: allow | deny | require-approval | retryable-failure`",
     "include": "unknown key `include`; put the files into one directory, which is one policy",
 }

@@ -96,7 +96,7 @@ RULES: list[tuple[str, str, int, str]] = [
     ("{id: a, tool: pay, context: {risk: {eq: x}}, decision: deny, match: [{args: {amount: 5}}]}", "P020", 74, "is unknown"),
     ("{id: a, tool: pay, context: {risk: {eq: x}}, decision: deny, no_match: [{args: {amount: 5}}]}", "P020", 77, "is unknown"),
     ("{id: a, tool: 'p*', decision: deny, match: [{args: {amount: 5}}]}", "P020", 49, "say which `tool`"),
-    ("{id: a, tool: pay, decision: deny, match: [{scope: hi}]}", "P003", 49, "not available in this version"),
+    ("{id: a, tool: pay, decision: deny, match: [{scope: hi}]}", "P003", 49, "an approval covers one execution"),
 ]
 
 
