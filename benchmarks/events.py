@@ -30,7 +30,7 @@ DELTAS = 1_000
 # Pairs made beforehand: more events than the projector remembers, so that each is a new one again by the time it comes round.
 POOL = 8_192
 _MOMENT = datetime(2026, 11, 20, 8, tzinfo=UTC)
-# What the span of a pair has from its start, and what its end adds (`tests/telemetry_projector/test_event_page.py` counts them).
+# As many as the span of an a3s pair has from its start, and as its end adds.
 AT_START: dict[str, str | int] = {f"otel_runtime.attr.known_{number}": "some value" for number in range(9)}
 AT_END: dict[str, str | int | tuple[str, ...]] = {"otel_runtime.attr.exit_code": 0, "otel_runtime.content.omitted": ("output",)}
 

@@ -456,6 +456,7 @@ class TestSeen:
 
     def doctor(self) -> dict[str, str]:
         done = subprocess.run([sys.executable, "-m", "otel_runtime", "doctor", "--json"], capture_output=True, text=True, check=False)
+        assert done.stdout, done.stderr
         return {finding["what"]: finding["detail"] for finding in json.loads(done.stdout)}
 
     def test_metric(self, here: Path) -> None:
