@@ -11,7 +11,7 @@ MOVED := moved
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-jaeger test test-random check bench bench-agentdojo backends docs wheel clean lint types moved foreign
+.PHONY: help demo demo-jaeger test test-random check bench bench-agentdojo backends docs wheel clean lint types moved foreign lowest
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -26,6 +26,15 @@ demo-jaeger: .venv/.stamp ## run the demo into a Jaeger and leave it open until 
 test: .venv/.stamp-dev ## run the tests (one folder: make test ARGS=tests/policy)
 	@echo "pytest: running the tests"
 	@$(BIN)/python -m pytest $(ARGS)
+
+# The rooms that touch other libraries. The warning is of the oldest uvicorn about the oldest websockets.
+LOWEST_TOOLS := celery check-jsonschema gunicorn httpx hypothesis pytest pytest-timeout pyuwsgi trio
+LOWEST := tests/telemetry tests/telemetry_projector tests/usage tests/settings tests/storage tests/web tests/hooks
+
+lowest: .venv-lowest/.stamp ## test with the oldest versions of other libraries that pyproject.toml allows (other tests: make lowest ARGS=tests/wrap)
+	@echo "pytest: with the versions of .ci/lowest.txt"
+	@PATH="$(HERE)/.venv-lowest/bin:$$PATH" .venv-lowest/bin/python -m pytest -p no:cacheprovider -W 'ignore:remove second argument of ws_handler:DeprecationWarning' \
+		$(or $(ARGS),$(LOWEST))
 
 test-random: .venv/.stamp-dev ## compare the policy engine with the reference on 100,000 random pairs (another seed: make test-random SEED=7)
 	@OTEL_RUNTIME_RANDOM_PAIRS=100000 OTEL_RUNTIME_RANDOM_SEED=$(or $(SEED),11) $(BIN)/python -m pytest -s --show-capture=no --durations=5 tests/policy/test_random.py
@@ -66,7 +75,7 @@ wheel: .venv/.stamp-dev ## build sdist and wheel, and test the wheel where the s
 	@$(BIN)/python .ci/wheel.py
 
 clean: ## remove .venv and everything that was built
-	rm -rf .venv .venv-agentdojo .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-agentdojo .venv-lowest .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the environment ------------------------------------------------------------------------------------------------------------------
@@ -88,6 +97,15 @@ clean: ## remove .venv and everything that was built
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 .venv-agentdojo/bin/python -m pip install --quiet 'agentdojo==0.1.35' . \
 		|| { echo "pip could not install agentdojo; the lines above say why (is there a network?)"; exit 1; }
 	@touch $@
+
+# Editable, so its stamp holds the folder as well.
+.venv-lowest/.stamp: pyproject.toml .ci/lowest.txt $(if $(filter-out $(HERE),$(shell cat .venv-lowest/.stamp 2>/dev/null)),moved)
+	@echo "Setting up .venv-lowest (about a minute the first time)"
+	@$(PYTHON) -m venv --clear .venv-lowest
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 .venv-lowest/bin/python -m pip install --quiet \
+		--editable '.[cedar,openai,postgres,reload,sql,web]' --constraint .ci/lowest.txt $(LOWEST_TOOLS) \
+		|| { echo "pip could not install the oldest versions; the lines above say why (is there a network?)"; exit 1; }
+	@printf '%s' '$(HERE)' > $@
 
 .venv/.stamp-dev: .venv/.stamp
 	@echo "Installing the checkers and test tools"

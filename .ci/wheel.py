@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # These read the source tree itself.
 NOT_FOR_WHEELS = ("tests/project", "tests/typing")
-NEVER_COPIED = shutil.ignore_patterns("otel_runtime", ".git", ".venv", "__pycache__", "build", "dist", ".*_cache", ".hypothesis", ".demo")
+NEVER_COPIED = shutil.ignore_patterns("otel_runtime", ".git", ".venv*", "__pycache__", "build", "dist", ".*_cache", ".hypothesis", ".demo")
 
 # A source tree still in sight would make the tests prove nothing about the wheel.
 SOURCE_IS_HIDDEN = """

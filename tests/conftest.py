@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from otel_runtime.testing.receiver import OtlpReceiver
 from otel_runtime.wrap import active
@@ -24,6 +25,11 @@ from otel_runtime.wrap import active
 SETTINGS = ("OTEL_", "OPENAI_", "TRACEPARENT", "TRACESTATE")
 # Says where recordings lie; it sets nothing in the library.
 KEPT = "OTEL_RUNTIME_RECORDINGS"
+
+
+# No test goes by the clock; the rest stays as hypothesis has it here or in CI.
+settings.register_profile("untimed", settings(), deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from otel_runtime.telemetry.quiet import Listener, quietly
 if TYPE_CHECKING:
     from otel_runtime.telemetry.otlp_watch import Watch
 
-__all__ = ["Collector", "Protocol", "QuietMetrics", "metric_exporter", "protocol_of", "span_exporter", "timeout_given", "timeout_of"]
+__all__ = ["Collector", "Protocol", "QuietMetrics", "metric_exporter", "protocol_of", "span_exporter", "timeout_of"]
 
 Protocol = Literal["grpc", "http/protobuf"]
 _PORTS: Mapping[Protocol, int] = {"grpc": 4317, "http/protobuf": 4318}
@@ -50,20 +50,14 @@ def protocol_of(environ: Mapping[str, str], signal: str, losses: Losses) -> Prot
 
 def timeout_of(environ: Mapping[str, str]) -> float:
     """Seconds that one export may take, as the exporter reads them; a bad value is the exporter's to report."""
-    return timeout_given(environ, "TRACES") or _TIMEOUT_S
-
-
-def timeout_given(environ: Mapping[str, str], signal: str) -> float | None:
-    """Seconds that one export of a signal (`TRACES`, `METRICS`, `LOGS`) may take; None when none are given, or none that are any."""
-    # Handed to the exporters, which before 1.35 took whole seconds only.
-    for name in (f"OTEL_EXPORTER_OTLP_{signal}_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"):
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"):
         try:
             found = float(environ.get(name) or 0)
         except ValueError:
-            return None
+            continue
         if math.isfinite(found) and found > 0:
             return found
-    return None
+    return _TIMEOUT_S
 
 
 def span_exporter(protocol: Protocol, watch: Watch) -> SpanExporter:
@@ -72,12 +66,11 @@ def span_exporter(protocol: Protocol, watch: Watch) -> SpanExporter:
     Raises:
         ValueError: A variable it reads has a bad value.
     """
-    timeout = timeout_given(os.environ, "TRACES")
     # Imported here: both pull in a network stack that a program without a collector never needs.
     if protocol == "grpc":
         from otel_runtime.telemetry.otlp_grpc import WatchedGrpc
 
-        return WatchedGrpc(watch, timeout)
+        return WatchedGrpc(watch)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
 
     from otel_runtime.telemetry.otlp_watch import watched_session
@@ -85,10 +78,8 @@ def span_exporter(protocol: Protocol, watch: Watch) -> SpanExporter:
     # A credential provider brings a session of its own, which the exporter only uses when it is given none.
     if any(os.environ.get(name) for name in _CREDENTIAL_PROVIDERS):
         watch.blind = True
-        return Http(timeout=timeout)
-    # Before 1.35 it slept up to a minute between its tries, and nothing could wake it.
-    watch.once = hasattr(Http, "_MAX_RETRY_TIMEOUT")
-    return Http(timeout=timeout, session=watched_session(watch))
+        return Http()
+    return Http(session=watched_session(watch))
 
 
 def metric_exporter(protocol: Protocol) -> MetricExporter:
@@ -97,14 +88,13 @@ def metric_exporter(protocol: Protocol) -> MetricExporter:
     Raises:
         ValueError: A variable it reads has a bad value.
     """
-    timeout = timeout_given(os.environ, "METRICS")
     if protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as Grpc
 
-        return Grpc(timeout=timeout)
+        return Grpc()
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as Http
 
-    return Http(timeout=timeout)
+    return Http()
 
 
 class Collector:

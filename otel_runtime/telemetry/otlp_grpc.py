@@ -33,20 +33,17 @@ class WatchedGrpc(OTLPSpanExporter):
 
     Args:
         watch: What is told.
-        timeout: Seconds that one export may take; None for what the SDK takes.
     """
 
-    def __init__(self, watch: Watch, timeout: float | None = None) -> None:
+    def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        super().__init__(timeout=timeout)
+        super().__init__()
         client = getattr(self, "_client", None)
         if client is not None and not isinstance(client, _Stub):
             # Before 1.40 the stub is made once, and not by the method below.
             self._client = _Stub(client, watch)  # type: ignore[assignment]  # stands in for the stub
         # A version of the SDK that keeps no stub there is not watched.
         watch.blind = client is None
-        # Before 1.36 it slept between its tries, up to a minute with its lock held, and nothing could wake it.
-        watch.once = hasattr(self, "_export_lock")
 
     def _initialize_channel_and_stub(self) -> None:
         # The SDK makes channel and stub here, also when it reconnects, and has no public place for the answer.
@@ -68,9 +65,6 @@ class _Stub:
             code = error.code() if isinstance(error, grpc.Call) else None
             if code in _REFUSALS and not _is_busy(error):
                 self._watch.answer = Answer(_REFUSALS[code], message=str(code))
-            if self._watch.once:
-                # No RpcError: those are what the SDK tries again.
-                raise ConnectionError(f"the collector answered {code}") from error
             raise
         self._watch.heard_message(found)
         return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from otel_runtime.telemetry import otlp
 from otel_runtime.telemetry.losses import Losses
 from otel_runtime.telemetry.quiet import quietly
 
-__all__ = ["log_exporter", "log_provider"]
+__all__ = ["log_provider"]
 
 
 def log_provider(
@@ -37,7 +36,7 @@ def log_provider(
         if name == "console":
             found.append(_Quiet(_console(), losses))
         elif collector is None or collector.listens():
-            found.append(_Quiet(log_exporter(protocol), losses))
+            found.append(_Quiet(_otlp(protocol), losses))
     if not found:
         return None
     # Imported here: a program without foreign events needs none of it.
@@ -78,17 +77,11 @@ def _console() -> Any:
     return kind(out=sys.stdout)
 
 
-def log_exporter(protocol: otlp.Protocol) -> Any:
-    """The SDK's exporter, which reads OTEL_EXPORTER_OTLP_* itself.
-
-    Raises:
-        ValueError: A variable it reads has a bad value.
-    """
-    timeout = otlp.timeout_given(os.environ, "LOGS")
+def _otlp(protocol: otlp.Protocol) -> Any:
     if protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as Grpc
 
-        return Grpc(timeout=timeout)
+        return Grpc()
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as Http
 
-    return Http(timeout=timeout)
+    return Http()

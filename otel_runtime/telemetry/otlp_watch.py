@@ -47,13 +47,11 @@ class Watch:
     Attributes:
         answer: The answer to the last attempt; None when there was none.
         blind: True when attempts cannot be seen, so that none must be concluded from seeing none.
-        once: True when the exporter must not try again by itself, because nothing could stop it.
     """
 
     def __init__(self) -> None:
         self.answer: Answer | None = None
         self.blind: bool = False
-        self.once: bool = False
         self._attempts = 0
         self._is_cut = False
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
@@ -172,11 +170,7 @@ def watched_session(watch: Watch) -> requests.Session:
             # A client that followed would ask for a page; no span would be delivered.
             kwargs["allow_redirects"] = False
             try:
-                found = super().request(*args, **kwargs)
-                if watch.once:
-                    # Raised, because what is returned the exporter may try again.
-                    found.raise_for_status()
-                return found
+                return super().request(*args, **kwargs)
             except requests.RequestException:
                 if watch.answer is None or watch.answer.status not in SUCCESSES:
                     raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import inspect
 import json
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from otel_runtime.web import receiver as receiver_module
 from otel_runtime.web.receiver import BODY_LIMIT, EventReceiver
+
+# Before 15, websockets knew no proxies.
+DIRECT: dict[str, Any] = {"proxy": None} if "proxy" in inspect.signature(connect).parameters else {}
 
 
 class Taker:
@@ -33,7 +37,8 @@ class Bench:
 
     def open(self, token: str | None = None, **headers: str) -> ClientConnection:
         named = {"authorization": f"Bearer {token or self.receiver.token}", **headers}
-        return connect(self.receiver.socket_url, additional_headers=named, max_size=None, proxy=None)
+        found: ClientConnection = connect(self.receiver.socket_url, additional_headers=named, max_size=None, **DIRECT)
+        return found
 
     def post(self, **headers: str) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", self.receiver.port, timeout=10)

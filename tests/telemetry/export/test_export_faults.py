@@ -19,8 +19,6 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otel_runtime.settings.model import Settings
-from otel_runtime.telemetry.otlp import metric_exporter, span_exporter, timeout_given
-from otel_runtime.telemetry.otlp_logs import log_exporter
 from otel_runtime.telemetry.otlp_watch import Answer, Watch, watched_session
 from otel_runtime.telemetry.protocol import SpanStart, Tracing
 from otel_runtime.telemetry.provider import build_tracing
@@ -225,39 +223,7 @@ class TestGrpc:
         assert {"shutdown": 5} == lost(telemetry)
 
 
-class TestTimeout:
-    @pytest.mark.parametrize(
-        ("given", "expected"),
-        [
-            ({}, None),
-            ({"OTEL_EXPORTER_OTLP_TIMEOUT": "0.5"}, 0.5),
-            ({"OTEL_EXPORTER_OTLP_TIMEOUT": "0.5", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "2"}, 2.0),
-            ({"OTEL_EXPORTER_OTLP_TIMEOUT": "0.5", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": ""}, 0.5),
-            ({"OTEL_EXPORTER_OTLP_TIMEOUT": "0.5", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "soon"}, None),
-            ({"OTEL_EXPORTER_OTLP_TIMEOUT": "nan"}, None),
-            ({"OTEL_EXPORTER_OTLP_TIMEOUT": "-1"}, None),
-            ({"OTEL_EXPORTER_OTLP_METRICS_TIMEOUT": "3"}, None),
-        ],
-    )
-    def test_given(self, given: dict[str, str], expected: float | None) -> None:
-        """The signal's own variable wins; what is no time is left for the exporter to report."""
-        assert expected == timeout_given(given, "TRACES")
-
-    @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
-    @pytest.mark.parametrize("signal", ["TRACES", "METRICS", "LOGS"])
-    def test_parts_of_a_second(self, protocol: Any, signal: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Every exporter keeps a timeout of less than a second, also where the SDK would only read whole ones."""
-        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal}_TIMEOUT", "0.5")
-        if signal == "TRACES":
-            made: Any = span_exporter(protocol, Watch())
-        else:
-            made = metric_exporter(protocol) if signal == "METRICS" else log_exporter(protocol)
-        try:
-            # The SDK has no public place for it.
-            assert 0.5 == (made._timeout if hasattr(made, "_timeout") else made._client._timeout)
-        finally:
-            made.shutdown()
-
+class TestCut:
     def test_cut_is_cut(self) -> None:
         """An export that was cut cannot connect again; the next export can."""
         watch = Watch()
