@@ -108,7 +108,7 @@ class Dreadnode(Reader):
             common["agent.name"] = agent
         if row.often:
             common["event.often"] = True
-        if not ends_run and (inner := turn.other_agent(optional_text(raw, "agent_id"), kind)):
+        if not ends_run and raw.get("agent_id") != turn.agent and (inner := turn.other_agent(optional_text(raw, "agent_id"), kind)):
             run = common.get("run.id", self._stream)
             common |= {"run.id": f"{run}:{inner}", "parent.run.id": run, **present(parent__id=turn.place())}
             turn, ends_run = self._turns.of(str(common["run.id"])), True
@@ -121,7 +121,10 @@ class Dreadnode(Reader):
         if kind == "reactstep":
             before = (*before, *_stopped_by_judge(moment, common, data, turn))
         turn.starting = None
-        event = _unit(kind, row, moment, common, data, turn, ends_run=ends_run)
+        if row.step == "tool":
+            event = _tool(row, moment, common, data, turn)
+        else:
+            event = _unit(kind, row, moment, common, data, turn, ends_run=ends_run)
         if kind == "agentend" and ends_run:
             self._turns.forget(str(common.get("run.id", self._stream)))
         return (*before, event) if before else (event,)
@@ -157,8 +160,6 @@ def _lower(kind: str) -> str:
 def _unit(
     kind: str, row: AgentEvent, moment: datetime | None, base: dict[str, object], data: Fields, turn: Turn, *, ends_run: bool
 ) -> TraceEvent:
-    if row.step == "tool":
-        return _tool(row, moment, base, data, turn)
     if row.step == "model":
         return _generation(kind, row, moment, base, data, turn)
     if kind == "userinputrequired":

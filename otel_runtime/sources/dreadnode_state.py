@@ -14,7 +14,7 @@ _CALLS: Final = 1024
 class Turn:
     """One turn, or one agent where there are no turns."""
 
-    __slots__ = ("_agent", "_counted", "_refused", "asking", "calls", "generation", "starting", "thinking")
+    __slots__ = ("_counted", "_refused", "agent", "asking", "calls", "generation", "starting", "thinking")
 
     def __init__(self) -> None:
         self.generation: str | None = None
@@ -25,16 +25,17 @@ class Turn:
         self.calls: OrderedDict[str, None] = OrderedDict()
         self._refused = Bounded()
         self._counted = Bounded()
-        self._agent: str | None = None
+        # Id of the agent that the turn began with.
+        self.agent: str | None = None
 
     def other_agent(self, agent: str | None, kind: str) -> str | None:
         """The agent's id when it is not the one that the turn began with."""
         if agent is None:
             return None
-        if self._agent is None:
-            self._agent = agent
+        if self.agent is None:
+            self.agent = agent
         # Reactions of hooks carry ids of their own; they start nothing.
-        return None if agent == self._agent or kind == "reactstep" else agent
+        return None if agent == self.agent or kind == "reactstep" else agent
 
     def place(self) -> str | None:
         """The step under which another agent works: the last open call, else the generation."""

@@ -37,8 +37,10 @@ class Teller:
         source, kind = facts.get("event.source"), facts.get("event.kind")
         key = (source if type(source) is str else "", kind if type(kind) is str and kind else event.name)
         tally = self._tally
-        if key in tally or len(tally) < _KINDS:
-            tally[key] = tally.get(key, 0) + times
+        if key in tally:
+            tally[key] += times
+        elif len(tally) < _KINDS:
+            tally[key] = times
         else:
             tally["", "other"] = tally.get(("", "other"), 0) + times
 
