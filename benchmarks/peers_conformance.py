@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,10 +75,11 @@ def tried(name: str, peer: Peer) -> Result:
         return Result(missing=missing)
     known = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
     command = [str(python), "-m", "benchmarks.peer_decorators", name]
+    environ = {**known, "PYTHONPATH": str(TOP)}
     try:
-        done = subprocess.run(
-            command, cwd=TOP, env={**known, "PYTHONPATH": str(TOP)}, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
-        )
+        # Somewhere else: some leave logs and databases where they run.
+        with tempfile.TemporaryDirectory() as cwd:
+            done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return Result(missing=f"the checks did not end within {RUN_SECONDS} s")
     try:
