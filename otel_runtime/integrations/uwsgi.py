@@ -11,6 +11,7 @@ from otel_runtime.runtime.endings import end_process
 
 __all__ = ["flush_at_exit"]
 
+
 def flush_at_exit() -> None:
     """Have uWSGI send a worker's spans when the worker leaves; an exit function of the application's own is called first.
 
