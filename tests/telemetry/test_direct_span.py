@@ -183,6 +183,13 @@ def as_block(span: trace.Span) -> None:
 ACTIONS = (nothing, foreign_attributes, too_many_attributes, events, links, status_and_name, looks, ended_by_somebody, as_block)
 
 
+def sets_the_random_flag() -> bool:
+    """True for the SDK 1.42, which sets the flag of a trace anew at each child; W3C Trace Context has it carried on, as we do."""
+    context, _ = around(PLACES["local"])
+    flags = provider(ALWAYS_OFF).get_tracer("t").start_span("x", context).get_span_context().trace_flags
+    return bool(flags & int(getattr(TraceFlags, "RANDOM_TRACE_ID", 0)))
+
+
 def lived(
     spans: Callable[[SdkTracer], Spans], sampler: Sampler, parent: SpanContext | None, act: Callable[[trace.Span], None]
 ) -> tuple[Any, ...]:
@@ -222,6 +229,8 @@ class TestLikeTheSdk:
     @pytest.mark.parametrize("parent", PLACES)
     def test_started(self, sampler: str, parent: str) -> None:
         """Under any sampler and any parent the place, the flags, the state and the record are those of the public API."""
+        if sets_the_random_flag() and "random" not in parent and PLACES[parent] is not None:
+            pytest.skip("this SDK calls ids random that the parent did not; pip install -U opentelemetry-sdk")
         chosen = SAMPLERS[sampler], PLACES[parent], nothing
         assert lived(PublicSpans, *chosen) == lived(DirectSpans, *chosen)
 
