@@ -114,7 +114,8 @@ def print_explanation(out: Console, action: Action, explanation: Explanation, *,
     for rule in explanation.rules:
         out.print(_rule(rule))
     if explanation.others:
-        out.print(Text(f"{explanation.others} rules are about other names", style="dim"))
+        many = f"{explanation.others} rules are about other names" if explanation.others > 1 else "1 rule is about other names"
+        out.print(Text(many, style="dim"))
     for hint in explanation.hints:
         out.print(Text(f"hint: {hint}", style="cyan"), soft_wrap=not out.is_terminal)
     if not told and any(_asks_session(rule) for rule in explanation.rules):

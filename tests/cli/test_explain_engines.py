@@ -57,10 +57,12 @@ class TestExplain:
 
     def test_a_tool_that_is_misspelt(self, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         """With the program at hand, the name that may have been meant is said."""
-        (here / "till_of_explain.py").write_text("import otel_runtime as rt\n\n@rt.tool\ndef pay(amount: int) -> None:\n    pass\n")
+        (here / "till_of_explain.py").write_text(
+            "import otel_runtime as rt\n\n@rt.tool\ndef reimburse_in_full(amount: int) -> None:\n    pass\n"
+        )
         monkeypatch.syspath_prepend(str(here))
-        assert 0 == main(["policy", "explain", "--policy", "ours.yaml", "--tool", "pey", "--app", "till_of_explain"])
-        assert "the program decorates no tool `pey`; did you mean `pay`?" in capsys.readouterr().out
+        assert 0 == main(["policy", "explain", "--policy", "ours.yaml", "--tool", "reimburse_in_ful", "--app", "till_of_explain"])
+        assert "the program decorates no tool `reimburse_in_ful`; did you mean `reimburse_in_full`?" in capsys.readouterr().out
 
     def test_opa_that_does_not_answer(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Without an answer the call would be denied, and that is what is explained."""
