@@ -222,7 +222,9 @@ class TestGaps:
 
     def test_a_call_without_a_session(self) -> None:
         """That there was no session is told: a limit by session refuses such a call in the replay as it would have then."""
-        rules = "  - {id: pace, tool: pay, over: {calls: 300, by: session, per: 1h}, decision: retryable-failure, retry: {max_attempts: 3}}\n"
+        rules = (
+            "  - {id: pace, tool: pay, over: {calls: 300, by: session, per: 1h}, decision: retryable-failure, retry: {max_attempts: 3}}\n"
+        )
         assert ["deny"] == verdicts(rules, call(session=None, args=None, gaps=frozenset({NOT_CAPTURED}), caller=None), default="allow")
 
     def test_a_context_in_parts(self) -> None:
