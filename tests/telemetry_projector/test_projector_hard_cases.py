@@ -409,7 +409,9 @@ class TestA3S:
 
     def test_a_sub_agent_announced_after_its_window(self) -> None:
         """What it did is a run of its own by then; that it was started is a run under the step that started it."""
-        stage = Stage("a3s").feed(a3s("start", session_id="main"), a3s("turn_start", turn=1, session_id="main"), *self.CHILD).wait(3).wait(3)
+        stage = (
+            Stage("a3s").feed(a3s("start", session_id="main"), a3s("turn_start", turn=1, session_id="main"), *self.CHILD).wait(3).wait(3)
+        )
         assert ["execute_tool q", "invoke_agent"] == sorted(span.name for span in stage.spans())
         stage.feed(a3s("subagent_start", **SUB), a3s("subagent_end", **SUB, success=False))
         stage.feed(a3s("turn_end", turn=1, session_id="main"), a3s("end", session_id="main"))
