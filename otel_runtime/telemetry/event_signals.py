@@ -85,7 +85,7 @@ class EventSignals(Signals):
     """
 
     def __init__(self, recorder: Recorder, logs: EventLogs | None = None) -> None:
-        self.measures = recorder.on
+        self.measures: bool = recorder.on
         self._recorder = recorder
         self._logs = logs
         self._meters = Meters(recorder)
