@@ -96,7 +96,7 @@ $ git commit -am "Remove helpers nobody uses"
 cho | Upgrade the HTTP client to the new major version.
 R pyproject.toml
 $ pip index versions httpclient
-F https://pypi.org/project/httpx/
+F https://packaging.python.org/en/latest/
 F https://www.python-httpx.org/compatibility/
 F https://github.com/encode/httpx/blob/master/CHANGELOG.md
 S "httpx" src
