@@ -8,6 +8,7 @@ from typing import Any
 import re2
 
 from otel_runtime.policy.truth import Tri
+from otel_runtime.values.re2_gate import through, watch_exit
 
 __all__ = ["MAX_INPUT", "Regex", "compile_regex", "quote"]
 
@@ -38,12 +39,12 @@ class Regex:
     def full(self, text: str) -> Tri:
         """Whether the whole text fits."""
         encoded = _encoded(text, self.most)
-        return None if encoded is None else self.compiled.fullmatch(encoded) is not None
+        return None if encoded is None else through(self.compiled.fullmatch, encoded) is not None
 
     def search(self, text: str) -> Tri:
         """Whether a part of the text fits."""
         encoded = _encoded(text, self.most)
-        return None if encoded is None else self.compiled.search(encoded) is not None
+        return None if encoded is None else through(self.compiled.search, encoded) is not None
 
 
 def compile_regex(pattern: str) -> Regex:
@@ -52,11 +53,12 @@ def compile_regex(pattern: str) -> Regex:
     Raises:
         ValueError: RE2 does not take it; the message says why.
     """
+    watch_exit()
     options = re2.Options()
     options.max_mem = _MAX_MEMORY
     options.log_errors = False
     try:
-        compiled = re2.compile(pattern.encode(), options)
+        compiled = through(re2.compile, pattern.encode(), options)
     except re2.error as error:
         said = error.args[0] if error.args else "not accepted"
         text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)

@@ -25,6 +25,7 @@ from typing import Protocol
 
 from otel_runtime.errors import RuntimeStateError
 from otel_runtime.runtime.forking import import_early, wait_for_imports
+from otel_runtime.values.re2_gate import watch_exit
 from otel_runtime.wrap.interrupting import interrupt_calls
 
 __all__ = ["Stoppable", "end_process", "flush_all", "flush_aside", "handle_sigterm", "shutdown_all", "stopping", "unwatch", "watch"]
@@ -78,6 +79,8 @@ def watch(runtime: Stoppable) -> None:
         _process.running = (*_process.running, runtime)
         hooked, _process.hooked = _process.hooked, True
     if not hooked:
+        # Before ours, so that it comes after ours: what is flushed may be masked.
+        watch_exit()
         atexit.register(end_process)
         if hasattr(os, "register_at_fork"):
             import_early()

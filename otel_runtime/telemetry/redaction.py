@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import re2
 
 from otel_runtime.errors import ConfigError, Fault
 from otel_runtime.telemetry.sanitize import text
+from otel_runtime.values.re2_gate import through, watch_exit
 from otel_runtime.values.secret_text import ANY, ASSIGNED, COOKIE, HEADER, SIGNED_URL, URL_LOGIN, WHOLE
 
 __all__ = ["MASK", "Redactor"]
@@ -45,10 +47,9 @@ class Redactor:
         self._known: dict[str, bool] = {}
         own = tuple(patterns)
         _refuse_bad(own)
-        self._suspicious: Callable[[str], object] = re2.compile(ANY).search
-        shapes: Callable[[str, str], str] = re2.compile(WHOLE).sub
-        header, cookie, login, signed = (re2.compile(part).sub for part in (HEADER, COOKIE, URL_LOGIN, SIGNED_URL))
-        assigned = re2.compile(ASSIGNED).sub
+        watch_exit()
+        self._suspicious: Callable[[str], object] = partial(through, re2.compile(ANY).search)
+        shapes, header, cookie, login, signed, assigned = map(_replacing, (WHOLE, HEADER, COOKIE, URL_LOGIN, SIGNED_URL, ASSIGNED))
         self._steps: tuple[Callable[[str], str], ...] = (
             lambda given: shapes(rf"\1{MASK}", given),
             lambda given: header(_after, given),
@@ -116,8 +117,12 @@ def _value(match: Any) -> str:
     return match.group(0) if counted or value.startswith(MASK[:-1]) else f"{prefix}{word}{between}{MASK}"
 
 
+def _replacing(pattern: str) -> Callable[[Any, str], str]:
+    return partial(through, re2.compile(pattern).sub)
+
+
 def _masking(pattern: str) -> Callable[[str], str]:
-    sub = re2.compile(pattern).sub
+    sub = _replacing(pattern)
     return lambda given: str(sub(MASK, given))
 
 

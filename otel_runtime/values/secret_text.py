@@ -7,8 +7,10 @@ concealed: letters, digits and the signs of a token, never what a shell or a que
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
+
+from otel_runtime.values.re2_gate import through, watch_exit
 
 __all__ = ["ANY", "ASSIGNED", "COOKIE", "HEADER", "SHAPES", "SIGNED_URL", "URL_LOGIN", "WHOLE", "concealed_in"]
 
@@ -108,5 +110,10 @@ _STEPS: tuple[tuple[str, _Split], ...] = (
 def _compiled() -> tuple[Any, Any, Any]:
     import re2  # only who shows a question pays for it
 
-    steps = tuple((re2.compile(pattern).sub, split) for pattern, split in _STEPS)
-    return re2.compile(ANY).search, steps, re2.compile(f"(?:{_WORD}|{_PEM}|{_SCHEMES})").fullmatch
+    watch_exit()
+
+    def method(pattern: str, name: str) -> Any:
+        return partial(through, getattr(through(re2.compile, pattern), name))
+
+    steps = tuple((method(pattern, "sub"), split) for pattern, split in _STEPS)
+    return method(ANY, "search"), steps, method(f"(?:{_WORD}|{_PEM}|{_SCHEMES})", "fullmatch")
