@@ -7,6 +7,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import re
 import socket
 import subprocess
@@ -47,10 +48,19 @@ def binary(name: str) -> Path:
     return path
 
 
+# Each port once, and none that the system gives to outgoing connections: one of those may take it before its server does.
+PORTS = iter(random.sample(range(20_000, 32_000), 4_000))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    for port in PORTS:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port is left")
 
 
 def get(url: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
