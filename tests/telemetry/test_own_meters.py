@@ -16,6 +16,18 @@ from otel_runtime.telemetry.own_meters import interval_from
 
 HEAD = """
 import os, sys, threading, time
+
+class Output:
+    # Measurements are printed. Standard output has a lock of Python's, which a child may find taken: none is forked in the middle of a line.
+    def __init__(self, real):
+        self.real, self.lock = real, threading.RLock()
+        os.register_at_fork(before=self.lock.acquire, after_in_parent=self.lock.release, after_in_child=self.lock.release)
+    def write(self, text):
+        with self.lock: return self.real.write(text)
+    def flush(self):
+        with self.lock: self.real.flush()
+
+sys.stdout = Output(sys.stdout)
 os.environ.update(OTEL_TRACES_EXPORTER="none", OTEL_METRICS_EXPORTER="console", OTEL_METRIC_EXPORT_INTERVAL="PERIOD")
 import otel_runtime as rt
 runtime = rt.configure(otlp="on")
