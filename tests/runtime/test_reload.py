@@ -98,6 +98,8 @@ class TestFilesThatChange:
         assert runs()
         (here / "policy" / "main.yaml").write_text(DENY)
         until(lambda: not runs())
+        # It is counted when everybody was told, which is after it is in force.
+        until(lambda: report(runtime)["loaded"] == 1, "the count")
         assert (1, 0, runtime.policy and runtime.policy.engine.digest) == (
             report(runtime)["loaded"],
             report(runtime)["rejected"],
@@ -161,7 +163,7 @@ class TestFaults:
         assert any("keeps its last good policy" in record.message and record.levelno == logging.ERROR for record in caplog.records)
         path.write_text(DENY)
         until(lambda: not runs())
-        assert "" == report(runtime)["last_fault"]
+        until(lambda: report(runtime)["last_fault"] == "", "the fault forgotten")
 
     def test_its_own_cases(self, here: Path) -> None:
         """A policy that fails its own cases is refused."""
