@@ -275,14 +275,16 @@ class TestUwsgi:
     LOADED = "rt.configure(otlp='on')\nEARLIER\nfrom otel_runtime.integrations.uwsgi import flush_at_exit\nflush_at_exit()\n"
 
     def started(self, here: Path, receiver: OtlpReceiver, *options: str, earlier: str = "") -> tuple[subprocess.Popen[str], int]:
-        if shutil.which("uwsgi") is None:
+        # Beside this interpreter first: an environment need not be on the path.
+        command = shutil.which("uwsgi", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
+        if command is None:
             pytest.skip("uWSGI is missing, so its workers' ends were not tested; pip install pyuwsgi")
         program = WSGI.replace("CONFIGURE", self.LOADED.replace("EARLIER", earlier))
         (here / "site_app.py").write_text(f"{program}\napplication = app\n")
         port = free_port()
         words = ["--http-socket", f"127.0.0.1:{port}", "--wsgi-file", "site_app.py", "--need-app", "--die-on-term", "-p", "2", *options]
         self.stats = free_port()
-        return begin(here, receiver, "uwsgi", *words, "--stats", f"127.0.0.1:{self.stats}"), port
+        return begin(here, receiver, command, *words, "--stats", f"127.0.0.1:{self.stats}"), port
 
     def until_idle(self, here: Path) -> None:
         """A worker is busy for a moment after its client has the answer, and uWSGI lets a busy one that is stopped say nothing."""
