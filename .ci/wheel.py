@@ -55,6 +55,9 @@ def main() -> None:
         python = install(build(scratch / "dist"), scratch / "venv")
         tree = scratch / "tree"
         shutil.copytree(ROOT, tree, ignore=NEVER_COPIED)
+        # The recordings and cases that lie beside a checkout, for the tests that read them there.
+        if (shared := ROOT.parent / "shared").is_dir():
+            (scratch / "shared").symlink_to(shared.resolve())
         run(python, "-c", SOURCE_IS_HIDDEN, cwd=tree)
         print("wheel: running the tests without the source", flush=True)
         ignored = [f"--ignore={path}" for path in NOT_FOR_WHEELS]

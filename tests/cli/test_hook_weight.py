@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+import otel_runtime
+
 ROOT = Path(__file__).parents[2]
 EVENTS: list[dict[str, Any]] = [
     json.loads(line) for line in (ROOT / "tests/integrations/data/claude_code/session.jsonl").read_text().splitlines()
@@ -72,7 +74,7 @@ STORE = {"sqlite3", "otel_runtime.approvals.schema", "otel_runtime.storage.sqlit
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package that nobody edits while the tests run."""
     top = tmp_path_factory.mktemp("package")
-    shutil.copytree(ROOT / "otel_runtime", top / "otel_runtime", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(otel_runtime.__file__).parent, top / "otel_runtime", ignore=shutil.ignore_patterns("__pycache__"))
     return top
 
 

@@ -20,7 +20,7 @@ from otel_runtime.sources.asking import Question
 from otel_runtime.sources.registry import source
 
 HOW = "make foreign"
-TOP = Path(__file__).parents[2]
+PROGRAM = Path(__file__).parent / "a3s_bridge.py"
 POLICY = """version: 1
 default: allow
 rules:
@@ -33,15 +33,15 @@ rules:
 
 
 @functools.cache
-def bridged(folder: Path) -> dict[str, Any]:
+def bridged(folder: Path, package: Path) -> dict[str, Any]:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     told = os.environ.get("OTEL_RUNTIME_FOREIGN")
     where = Path(told) if told else cache / "otel-runtime" / "foreign"
     if not (where / ".complete-1").is_file():
         pytest.skip(f"the package `a3s-code` is not in {where}: run `{HOW}`")
     (folder / "a3s.yaml").write_text(POLICY, encoding="utf-8")
-    words: list[str | Path] = [where / "bin" / "python", TOP / "tests/integrations/a3s_bridge.py", folder / "a3s.yaml", folder / "a3s.db"]
-    environ = {**os.environ, "PYTHONPATH": str(TOP), "HOME": str(folder)}
+    words: list[str | Path] = [where / "bin" / "python", PROGRAM, folder / "a3s.yaml", folder / "a3s.db"]
+    environ = {**os.environ, "PYTHONPATH": str(package), "HOME": str(folder)}
     done = subprocess.run(words, env=environ, cwd=folder, capture_output=True, text=True, check=False, timeout=170)
     found = [line.removeprefix("BRIDGED ") for line in done.stdout.splitlines() if line.startswith("BRIDGED ")]
     assert found, done.stderr[-3000:]
@@ -50,9 +50,9 @@ def bridged(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def live(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def live(tmp_path_factory: pytest.TempPathFactory, package_alone: Path) -> dict[str, Any]:
     """Two real sessions: one whose command our policy allows, one whose it refuses."""
-    return bridged(tmp_path_factory.getbasetemp())
+    return bridged(tmp_path_factory.getbasetemp(), package_alone)
 
 
 class TestLive:

@@ -16,7 +16,7 @@ from otel_runtime.errors import RuntimeStateError
 from otel_runtime.integrations import dreadnode
 
 HOW = "make foreign"
-TOP = Path(__file__).parents[2]
+PROGRAM = Path(__file__).parent / "dreadnode_bridge.py"
 POLICY = """version: 1
 default: allow
 rules:
@@ -39,11 +39,11 @@ def python() -> Path:
 
 
 @functools.cache
-def bridged(how: str, folder: Path) -> dict[str, Any]:
+def bridged(how: str, folder: Path, package: Path) -> dict[str, Any]:
     """What one of the two ways of reading the bus made of the same turns."""
     (folder / "policy.yaml").write_text(POLICY, encoding="utf-8")
-    environ = {**os.environ, "PYTHONPATH": str(TOP), "HOME": str(folder), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    words: list[str | Path] = [python(), TOP / "tests/integrations/dreadnode_bridge.py", how, folder / "policy.yaml", folder / f"{how}.db"]
+    environ = {**os.environ, "PYTHONPATH": str(package), "HOME": str(folder), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    words: list[str | Path] = [python(), PROGRAM, how, folder / "policy.yaml", folder / f"{how}.db"]
     done = subprocess.run(words, env=environ, cwd=folder, capture_output=True, text=True, check=False, timeout=170)
     found = [line.removeprefix("BRIDGED ") for line in done.stdout.splitlines() if line.startswith("BRIDGED ")]
     assert found, done.stderr[-3000:]
@@ -52,10 +52,10 @@ def bridged(how: str, folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(params=["worker", "follow"])
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, package_alone: Path) -> dict[str, Any]:
     """A turn that asks twice, one whose tool failed uncaught, one whose session was closed, one that went well."""
     python()
-    return bridged(request.param, tmp_path_factory.getbasetemp())
+    return bridged(request.param, tmp_path_factory.getbasetemp(), package_alone)
 
 
 class TestLive:

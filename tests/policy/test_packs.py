@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
-import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -153,38 +150,3 @@ class TestPackCommand:
         """A name that is none is exit code 2, with what there is."""
         assert 2 == main(["policy", "pack", "show", "zzz"])
         assert "there are `" in capsys.readouterr().err
-
-
-class TestInstalled:
-    def test_from_a_wheel(self, tmp_path: Path) -> None:
-        """A wheel without the checkout beside it lists, checks and copies packs."""
-        built = subprocess.run(
-            [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert 0 == built.returncode, built.stderr
-        with zipfile.ZipFile(next((tmp_path / "dist").glob("*.whl"))) as wheel:
-            wheel.extractall(tmp_path / "site")
-        environ = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-        for words in (["pack", "list"], ["check", "pack:careful-default", "--strict"], ["pack", "copy", "mcp-client", "rules"]):
-            done = subprocess.run(
-                [sys.executable, "-m", "otel_runtime", "policy", *words],
-                cwd=tmp_path,
-                env=environ,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert 0 == done.returncode, done.stderr
-        where = subprocess.run(
-            [sys.executable, "-c", "from otel_runtime.policy.packs import packs; print(packs()[0].path)"],
-            cwd=tmp_path,
-            env=environ,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert where.stdout.startswith(str(tmp_path / "site"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -56,3 +57,16 @@ class TestWheel:
         required = Parser().parsestr(wheel.read(f"{info}/METADATA").decode()).get_all("Requires-Dist") or []
         assert len(required) > 5
         assert [] == [line for line in required if "==" in line.partition(";")[0] or "~=" in line or "<0." in line]
+
+    def test_works_without_the_checkout(self, wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+        """Its packs are listed, checked and copied, and they are its own and not those of the tree."""
+        site = tmp_path / "site"
+        wheel.extractall(site)
+        environ = {**os.environ, "PYTHONPATH": str(site)}
+        for words in (["pack", "list"], ["check", "pack:careful-default", "--strict"], ["pack", "copy", "mcp-client", "rules"]):
+            command = [sys.executable, "-m", "otel_runtime", "policy", *words]
+            done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+            assert 0 == done.returncode, done.stderr
+        program = "from otel_runtime.policy.packs import packs; print(packs()[0].path)"
+        where = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+        assert where.stdout.startswith(str(site))
