@@ -66,8 +66,13 @@ def _among(value: object, options: object) -> Tri:
     if not isinstance(options, list | tuple):
         return None
     results = [equal(value, option) for option in options]
+    if True in results:
+        return True
+    # A reference that leads to nothing plain could be the very value.
+    if any(option is not None and not isinstance(option, str | bool | int | float | Decimal) for option in options):
+        return None
     # One comparable option settles it: "a" is provably not 1 and not "b" when both stand in the list.
-    return True if True in results else False if False in results else None
+    return False if False in results else None
 
 
 def _membership(*, wanted: bool) -> Callable[[object], ValueCheck]:

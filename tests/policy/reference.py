@@ -442,8 +442,11 @@ class Reference:
         options = self.operand(operand)
         if not isinstance(options, list):
             return None
-        results = [same(value, self.operand(option)) for option in options]
-        found = True if True in results else False if False in results else None
+        read = [self.operand(option) for option in options]
+        results = [same(value, option) for option in read]
+        # What a reference does not tell could be the value itself.
+        hidden = any(option in (ABSENT, UNKNOWN, INAPPLICABLE) or isinstance(option, Opaque | list | dict) for option in read)
+        found = True if True in results else None if hidden else False if False in results else None
         return found if name == "in" else invert(found)
 
     def on_text(self, name: str, operand: Any, value: str) -> Tri:

@@ -215,6 +215,12 @@ VALUES: list[tuple[str, dict[str, Any], bool | None]] = [
     ("{currency: {eq: {ref: args.data}}}", {"currency": "x", "data": "x"}, True),
     ("{currency: {eq: {ref: args.data}}}", {"currency": "x"}, None),
     ("{currency: {in: [a, {ref: session.user}]}}", {"currency": "carla"}, True),
+    # A reference that leads nowhere could be the very value, whatever stands beside it.
+    ("{currency: {in: [a, {ref: session.tenant}]}}", {"currency": "b"}, None),
+    ("{currency: {in: [a, {ref: session.tenant}]}}", {"currency": "a"}, True),
+    ("{currency: {not_in: [a, {ref: session.tenant}]}}", {"currency": "b"}, None),
+    ("{currency: {not_in: [a, {ref: args.data}]}}", {"currency": "b"}, None),
+    ("{currency: {not_in: [a, {ref: args.data}]}}", {"currency": "b", "data": ["b"]}, None),
 ]
 
 
