@@ -56,7 +56,8 @@ class A3S(Reader):
 
     def read(self, raw: Fields) -> Iterable[TraceEvent]:
         """The TraceEvents of one AgentEvent."""
-        tag, fields = _unwrap(raw)
+        told = raw.get("type")
+        tag, fields = (told, raw) if type(told) is str and told in _WAYS else _unwrap(raw)
         way = _WAYS.get(tag) or _way(tag, Variant(f"a3s.{tag}", "lifecycle"))
         if tag in _SUBAGENT:
             return (self._subagent(tag, way, raw, fields),)

@@ -215,7 +215,7 @@ def _tool(row: AgentEvent, moment: datetime | None, base: dict[str, object], dat
     elif not row.often:
         turn.calls.pop(call_id, None)
     base["tool.id"] = call_id
-    errors = _errors(data)
+    errors = _errors(data) if "error" in data or "error_type" in data else None
     if errors:
         base.update(errors)
     return TraceEvent("tool.failed" if errors and not row.often else row.name, row.type, moment, None, base)

@@ -67,23 +67,22 @@ def mapping(value: object, field: str) -> Mapping[str, object]:
     return {key: value[key] for key in value if isinstance(key, str)}
 
 
-def optional_text(raw: Mapping[str, object], *names: str) -> str | None:
+def optional_text(raw: Mapping[str, object], name: str, *others: str) -> str | None:
     """The first non-empty text among the fields, cut to 256 characters; None when there is none."""
-    for name in names:
-        value = raw.get(name)
-        if value and isinstance(value, str):
-            return value[:_ID_LENGTH]
-    return None
+    value = raw.get(name)
+    if value and isinstance(value, str):
+        return value[:_ID_LENGTH]
+    return optional_text(raw, *others) if others else None
 
 
-def text(raw: Mapping[str, object], *names: str) -> str:
+def text(raw: Mapping[str, object], name: str, *others: str) -> str:
     """The first non-empty text among the fields."""
-    value = raw.get(names[0])
+    value = raw.get(name)
     if type(value) is str and value:
         return value[:_ID_LENGTH]
-    found = optional_text(raw, *names)
+    found = optional_text(raw, name, *others)
     if found is None:
-        raise Malformed(f"{names[0]}: expected a text")
+        raise Malformed(f"{name}: expected a text")
     return found
 
 
@@ -110,31 +109,23 @@ def instant(value: object) -> datetime | None:
     """A time as UTC: a datetime, ISO 8601 text, or milliseconds since 1970; a naive one is taken as UTC; None when it is no time."""
     if value is None:
         return None
-    moment = _moment(value)
-    if moment is None:
-        return None
-    if moment.tzinfo is UTC:
-        return moment
     try:
+        moment = datetime.fromisoformat(value) if type(value) is str else _moment(value)
+        if moment is None or moment.tzinfo is UTC:
+            return moment
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (OverflowError, ValueError):
-        # A year at the edge of the calendar that falls off it in UTC says nothing useful.
+    except (ValueError, OverflowError, OSError):
+        # Not a time, or one at the edge of the calendar that falls off it in UTC: the projector then uses the time of arrival.
         return None
 
 
 def _moment(value: object) -> datetime | None:
-    try:
-        if type(value) is str:
-            return datetime.fromisoformat(value)
-        if isinstance(value, datetime):
-            return value
-        if isinstance(value, str):
-            return datetime.fromisoformat(str.__str__(value))
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        # Not a time: the projector then uses the time of arrival.
-        return None
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, str):
+        return datetime.fromisoformat(str.__str__(value))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return datetime.fromtimestamp(value / 1000, UTC)
     return None
 
 

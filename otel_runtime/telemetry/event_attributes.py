@@ -149,7 +149,7 @@ def attributes_of(event: TraceEvent, said: Attributes = _NOTHING, mask: Mask | N
         name, known, accept = place
         if type(value) is str and accept is _ID:
             # Compared as it came: most of what an end says, its start said word for word.
-            if said and name in said and said[name] == value:
+            if said and said.get(name) == value:
                 continue
             plain: Value | None = value if len(value) <= _MAX_TEXT and value.isascii() else sanitize.text(value, _MAX_TEXT)
         else:
@@ -207,17 +207,17 @@ def run_name(event: TraceEvent, current: str) -> str:
     return current or "invoke_agent"
 
 
-def label_step(event: TraceEvent, kind: StepKind, facts: dict[str, Value]) -> tuple[str, str]:
+def label_step(event: TraceEvent, kind: StepKind, facts: dict[str, Value], tool: str) -> tuple[str, str]:
     """Span name of a step, and what tells two steps of one id apart (empty when nothing does).
 
     Args:
         event: The event it starts with.
         kind: What sort of step it is.
         facts: Its attributes; what the operation must carry from its start is added.
+        tool: The tool that it names.
     """
     match kind:
         case "tool":
-            tool = tool_of(event)
             facts[names.OPERATION] = "execute_tool"
             facts[names.TOOL_TYPE] = "function"
             if tool:
@@ -229,7 +229,7 @@ def label_step(event: TraceEvent, kind: StepKind, facts: dict[str, Value]) -> tu
             facts[names.OPERATION] = "chat"
             return _span_name("chat", _text(event, "model.name")), ""
         case "approval":
-            return _span_name(f"approval {_text(event, 'approval.outcome') or 'requested'}", tool_of(event)), ""
+            return _span_name(f"approval {_text(event, 'approval.outcome') or 'requested'}", tool), ""
         case "agent":
             facts[names.OPERATION] = "invoke_agent"
             return _span_name("invoke_agent", _text(event, "agent.name")), ""

@@ -46,7 +46,7 @@ def span_in(around: Context) -> Span:
 
 def with_span(span: Span, around: Context) -> Context:
     """A context like the given one, in which the span is current."""
-    return Context(around, **{_SPAN: span})
+    return Context(around, **{_SPAN: span}) if around else Context({_SPAN: span})
 
 
 def detach(token: object) -> None:

@@ -85,7 +85,7 @@ class RunWriter:
     def start_late(self, run: Run, start: Held, seen: Seen, end: Held | None, flags: Attributes) -> None:
         """A whole step of a run that has ended."""
         facts = self._facts(start.event)
-        name, label = label_step(start.event, seen.kind, facts)
+        name, label = label_step(start.event, seen.kind, facts, tool_of(start.event))
         facts.update(flags)
         parent = run.places.get(seen.parent or "", run.unit.span)
         span = self._spans.start(name, facts, start.at_ns, parent, client=seen.kind == "model")
@@ -177,8 +177,9 @@ class RunWriter:
             run.failure = error_type(event)
 
     def _step(self, run: Run, seen: Seen, step: str, event: TraceEvent, now: int) -> None:
-        tool = tool_of(event) if seen.kind == "tool" else ""
-        unit = run.find(step, tool)
+        tool = tool_of(event)
+        label = tool if seen.kind == "tool" else ""
+        unit = run.find(step, label)
         if unit is None:
             if "approval.answer" in event.attributes:
                 # Their own word of our answer was faster.
@@ -186,13 +187,13 @@ class RunWriter:
             if seen.effect != "running" and (seen.kind != "step" or event.name.endswith(_ENDS)):
                 self._hold_end(run, step, event, now)
                 return
-            unit = self._open_step(run, seen, step, event, now)
+            unit = self._open_step(run, seen, step, event, now, tool)
             self._use(unit, run, unit.said, event)
             if "step.ended_at" in event.attributes:
                 unit.ended_hint_ns = nanoseconds(event.attributes["step.ended_at"]) or unit.ended_hint_ns
             if seen.effect != "running":
                 self._end_step(run, step, unit, seen, event, now)
-            elif run.early and (early := _early_end(run, step, tool)) is not None:
+            elif run.early and (early := _early_end(run, step, label)) is not None:
                 self._say_and_end(run, step, unit, see(early.event), early.event, early.at_ns)
             return
         if seen.effect != "running":
@@ -220,10 +221,10 @@ class RunWriter:
             unit.ended_hint_ns = nanoseconds(event.attributes["step.ended_at"]) or unit.ended_hint_ns
         self._end_step(run, step, unit, seen, event, now, facts)
 
-    def _open_step(self, run: Run, seen: Seen, step: str, event: TraceEvent, now: int, flags: Attributes = _NOTHING) -> Unit:
+    def _open_step(self, run: Run, seen: Seen, step: str, event: TraceEvent, now: int, tool: str, flags: Attributes = _NOTHING) -> Unit:
         kind = seen.kind
         facts = attributes_of(event, _NOTHING, self._mask)
-        name, label = label_step(event, kind, facts)
+        name, label = label_step(event, kind, facts, tool)
         if flags:
             facts.update(flags)
         parent = run.unit.span
@@ -293,7 +294,7 @@ class RunWriter:
     def _orphan_end(self, run: Run, held: Held) -> None:
         seen = see(held.event)
         step = seen.step or ""
-        unit = self._open_step(run, seen, step, held.event, held.at_ns, {ORPHAN: True})
+        unit = self._open_step(run, seen, step, held.event, held.at_ns, tool_of(held.event), {ORPHAN: True})
         self._use(unit, run, unit.said, held.event)
         if seen.kind == "approval":
             self._resolve(unit, held.event.attributes.get("approval.outcome"), {})

@@ -125,8 +125,8 @@ def see(event: TraceEvent) -> Seen:
     outcome: Outcome | None = None
     step: str | None = None
     for known in _STEP_IDS:
-        if known in facts and (step := _text(facts, known)) is not None:
-            kind, opens = kind or _KIND_BY_ID[known], False
+        if known in facts and isinstance(its_id := facts[known], str) and its_id:
+            step, kind, opens = its_id, kind or _KIND_BY_ID[known], False
             break
     else:
         told, tentative = facts.get("run.outcome"), facts.get("run.tentative") is True
@@ -136,8 +136,10 @@ def see(event: TraceEvent) -> Seen:
             outcome = terminal
         failure = fails_run and not tentative and facts.get("error.recoverable") is not True
         opens = opens and not often
-    session = _text(facts, "session.id") if "session.id" in facts else None
-    parent = (_text(facts, "parent.id") if "parent.id" in facts else None) or (trace.parent_id if trace else None)
+    session = facts.get("session.id")
+    session = session if isinstance(session, str) and session else None
+    parent = facts.get("parent.id")
+    parent = parent if isinstance(parent, str) and parent else (trace.parent_id if trace else None)
     announced = facts.get("run.announced") is True
     # Past the constructor's keyword handling: this is made for every event.
     return _new(Seen, (run, step, kind or "step", effect, outcome, final, failure, session, parent, opens, announced, often or counted))
