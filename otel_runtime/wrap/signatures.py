@@ -10,12 +10,15 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+from otel_runtime.policy.argtypes import parse_type
 from otel_runtime.values.action import Parameter, ToolSignature
 
 __all__ = ["tool_signature"]
 
 # A float parameter takes an int as well (PEP 484, "The numeric tower").
 _PLAIN: dict[object, str] = {str: "str", int: "int", float: "number", Decimal: "number", bool: "bool", dict: "dict", list: "list"}
+# Of defaults only plain data enters a decision (`Binder`).
+_DEFAULTS: dict[object, str] = {**_PLAIN, tuple: "list", bytes: "any"}
 
 
 def tool_signature(fn: Callable[..., Any], signature: inspect.Signature, *, skip_first: bool) -> ToolSignature:
@@ -40,7 +43,7 @@ def tool_signature(fn: Callable[..., Any], signature: inspect.Signature, *, skip
             parameters.append(Parameter(parameter.name, "any", required=False))
         else:
             declared, nullable = _declared(hints.get(parameter.name, Any))
-            nullable = nullable or parameter.default is None
+            declared, nullable = _with_default(declared, parameter.default), nullable or parameter.default is None
             parameters.append(Parameter(parameter.name, declared, parameter.default is parameter.empty, nullable))
     description = (inspect.getdoc(fn) or "").split("\n\n", 1)[0]
     return ToolSignature(tuple(parameters), opened, variadic, description)
@@ -51,6 +54,12 @@ def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
         return typing.get_type_hints(inspect.unwrap(fn))
     except Exception:  # noqa: BLE001  # an annotation that cannot be evaluated here declares nothing; the call itself is unharmed
         return {}
+
+
+def _with_default(declared: str, default: object) -> str:
+    """The type, and the default's own where its author gave another kind (`def find(year: int = "any")`): leaving it out is no misuse."""
+    kind = _DEFAULTS.get(type(default))
+    return declared if kind is None or parse_type(declared).check(default) is not False else f"{declared}|{kind}"
 
 
 def _declared(hint: Any) -> tuple[str, bool]:
@@ -66,7 +75,9 @@ def _declared(hint: Any) -> tuple[str, bool]:
         names = list(dict.fromkeys(_PLAIN.get(type(value), "any") for value in typing.get_args(hint)))
         return ("any" if "any" in names else "|".join(names)), False
     if origin is list:
-        return f"list[{_declared(typing.get_args(hint)[0])[0]}]", False
+        # A bare `typing.List` has no element; null among the elements has no word in a catalogue.
+        element, nullable = _declared(next(iter(typing.get_args(hint)), Any))
+        return f"list[{'any' if nullable else element}]", False
     if origin in (dict, collections.abc.Mapping, collections.abc.MutableMapping) or typing.is_typeddict(hint):
         return "dict", False
     return _PLAIN.get(hint, "any") if isinstance(hint, collections.abc.Hashable) else "any", hint is type(None)
