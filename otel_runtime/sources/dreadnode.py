@@ -41,6 +41,9 @@ class Dreadnode(Reader):
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self._turns = Turns()
+        # Kind, turn and session of the last envelope that named all three, and what they say: thousands in a row have the same.
+        self._place: tuple[object, object, object] | None = None
+        self._said: dict[str, object] = {}
 
     def read(self, raw: Fields) -> Iterable[TraceEvent]:
         """The TraceEvents of one envelope or agent event."""
@@ -51,14 +54,12 @@ class Dreadnode(Reader):
         return self._agent_event(raw, _lower(text(raw, "type")), raw.get("timestamp"), common, self._turns.of(run), ends_run=True)
 
     def _envelope(self, raw: Fields) -> Iterable[TraceEvent]:
-        kind, payload = text(raw, "kind"), raw.get("payload") or {}
+        payload = raw.get("payload") or {}
         if type(payload) is not dict:
             payload = mapping(payload, "payload")
-        # Only what speaks of a turn opens one; a heartbeat that names it belongs to whatever its session has open.
-        of_turn = kind.startswith(("turn.", "prompt."))
-        run = (optional_text(raw, "turn_id") or optional_text(payload, "turn_id")) if of_turn else None
-        common = self._common(kind, raw, payload, run)
-        turn = self._turns.of(run or self._stream)
+        common = self._common(raw, payload)
+        kind, run = str(common["event.kind"]), common.get("run.id")
+        turn = self._turns.of(str(run or self._stream))
         if kind == "turn.event":
             inner, kind, when = _opened(raw, payload)
             return self._agent_event(inner, kind, when, common, turn, ends_run=False)
@@ -69,19 +70,32 @@ class Dreadnode(Reader):
         if kind in LAGS:
             facts |= {"stream.lost": integer(payload, "lost") or 1, "log.level": "warning"}
         if row.outcome and run:
-            self._turns.forget(run)
+            self._turns.forget(str(run))
         moment = instant(raw.get("timestamp"))
         return (*self._end_of_thinking(kind, moment, common, turn), TraceEvent(row.name, row.type, moment, None, {**common, **facts}))
 
-    def _common(self, kind: str, raw: Fields, payload: Fields, run: str | None) -> dict[str, object]:
-        found: dict[str, object] = {"event.source": self.name, "event.kind": kind}
+    def _common(self, raw: Fields, payload: Fields) -> dict[str, object]:
+        """What is said of every event: where it comes from, its number, its session and its turn."""
+        place = raw.get("kind"), raw.get("turn_id"), raw.get("session_id")
+        if place == self._place:
+            found = self._said.copy()
+        else:
+            found = self._placed(raw, payload)
+            if all(type(part) is str and part for part in place):
+                self._place, self._said = place, found.copy()
         if event_id := optional_text(raw, "event_id"):
             found["event.id"] = event_id
         if "seq" in raw and (number := integer(raw, "seq")) is not None:
             found["event.seq"] = number
+        return found
+
+    def _placed(self, raw: Fields, payload: Fields) -> dict[str, object]:
+        kind = text(raw, "kind")
+        found: dict[str, object] = {"event.source": self.name, "event.kind": kind}
         if session := optional_text(raw, "session_id") or optional_text(payload, "session_id"):
             found["session.id"] = session
-        if run:
+        # Only what speaks of a turn opens one; a heartbeat that names it belongs to whatever its session has open.
+        if kind.startswith(("turn.", "prompt.")) and (run := optional_text(raw, "turn_id") or optional_text(payload, "turn_id")):
             found["run.id"] = run
             found["run.announced"] = True
         return found
