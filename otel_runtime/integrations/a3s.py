@@ -146,10 +146,17 @@ def _object(event: object) -> dict[str, object]:
             found[field] = value
     data = getattr(event, "data", None)
     if isinstance(data, str) and len(data) <= _DATA_LIMIT:
-        more = json.loads(data)
-        if isinstance(more, dict):
-            found = {**more, **found}
+        found = {**_told(data), **found}
     total = getattr(event, "total_tokens", None)
     if total is not None and "usage" not in found:
         found["usage"] = {"total_tokens": total}
     return found
+
+
+def _told(data: str) -> dict[str, object]:
+    """What the event's own JSON says; nothing when it cannot be read, for the attributes say what happened without it."""
+    try:
+        more = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return more if isinstance(more, dict) else {}

@@ -7,6 +7,7 @@ the connection, the request and the last byte of the answer. Redirects are answe
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
@@ -90,11 +91,9 @@ class OpaClient:
     def _asked(self, body: bytes, deadline: float) -> Any:
         kept = self._taken()
         if kept is not None:
-            try:
+            # Closed while nobody used it: a question changes nothing, so it can be asked again.
+            with contextlib.suppress(http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
                 return self._over(kept, body, deadline)
-            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
-                # Closed while nobody used it; a question changes nothing, so it can be asked again.
-                pass
         return self._over(self._connected(deadline), body, deadline)
 
     def _taken(self) -> http.client.HTTPConnection | None:

@@ -112,10 +112,11 @@ class TestWire:
         assert expected == dict(wire(event))
         assert 1 == len(source("a3s", "s").translate(wire(event)))
 
-    @pytest.mark.parametrize("data", ["{", "[1]", '"x"', "9" * 5000])
+    @pytest.mark.parametrize("data", ["{", "[1]", '"x"', "9" * 5000, "[" * 50_000])
     def test_data_that_is_no_object(self, data: str) -> None:
-        """It is left out, or counted as malformed; nothing is raised."""
-        source("a3s", "s").translate(wire(thing("turn_start", turn=1, data=data)))
+        """It is left out, and the event is what its attributes say."""
+        (event,) = source("a3s", "s").translate(wire(thing("turn_start", turn=1, data=data)))
+        assert ("turn.start", 1) == (event.name, event.attributes["turn"])
 
     def test_a_hostile_object(self) -> None:
         """Its failure stays with it."""

@@ -63,7 +63,9 @@ class TestSpans:
         """The protobuf's own parser of OTLP/JSON reads both bodies."""
         for body, message in ((otlp_spans(RUN), ExportTraceServiceRequest()), (otlp_logs(RUN), ExportLogsServiceRequest())):
             # Fields that an older protobuf does not know are to be ignored, as the specification says.
-            json_format.ParseDict(body, message, ignore_unknown_fields=True)
+            read = json_format.MessageToDict(json_format.ParseDict(body, message, ignore_unknown_fields=True))
+            assert list(body) == list(read)
+            assert json.dumps(body).count('"key"') == json.dumps(read).count('"key"') > 0
 
     def test_the_same_events_have_the_same_ids(self) -> None:
         """Twice sent is one span twice, and another run has others."""
