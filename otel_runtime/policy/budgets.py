@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
-from typing import Literal
+from typing import Final, Literal
 
 from otel_runtime.policy.numbers import number
 from otel_runtime.policy.protocol import CounterKey, Reservation, Use
@@ -16,8 +16,10 @@ from otel_runtime.policy.truth import Tri, any_of
 from otel_runtime.settings.durations import parse_duration
 from otel_runtime.values.action import Action
 
-__all__ = ["NO_LIMIT", "Budget", "Charge", "compile_over", "kind_of", "passes", "window_of"]
+__all__ = ["MAX_SECONDS", "NO_LIMIT", "Budget", "Charge", "compile_over", "kind_of", "passes", "window_of"]
 
+# Ten years: moments further off than that could leave what a calendar can name.
+MAX_SECONDS: Final = 3650 * 86400
 NO_LIMIT = Decimal("Infinity")
 _RATE_S = 60.0
 # Units of which a call counts one, and units whose real figure is known after the call.
@@ -71,6 +73,8 @@ def _seconds(per: str) -> float:
         raise ValueError(f"expected a duration such as `1min`, or `day` or `month`, got `{per}`") from None
     if seconds <= 0:
         raise ValueError(f"expected a duration above zero, got `{per}`")
+    if seconds > MAX_SECONDS:
+        raise ValueError(f"expected at most ten years, `{MAX_SECONDS // 86400}d`, got `{per}`")
     return seconds
 
 

@@ -20,6 +20,7 @@ from otel_runtime.policy.rules import CompiledRule
 from otel_runtime.policy.terms import Rule
 from otel_runtime.policy.truth import Tri, all_of, any_of, spell
 from otel_runtime.policy.walk import Path
+from otel_runtime.settings.nearest import did_you_mean
 from otel_runtime.values.action import Action, Kind, Parameter, ToolSignature
 
 __all__ = ["UNTRIED", "CaseReport", "Coverage", "Trial", "assumed_signature", "check_file_cases", "check_rule_cases"]
@@ -89,6 +90,7 @@ def check_rule_cases(rule: Rule, compiled: CompiledRule, path: Path, trial: Tria
     findings: list[Finding] = []
     for key, cases, wanted in (("match", rule.match, True), ("no_match", rule.no_match, False)):
         for at, case in enumerate(cases):
+            findings.extend(_undeclared(case, (*path, key, at), trial))
             findings.extend(_tried(rule, compiled, case, (*path, key, at), trial, wanted=wanted))
     return CaseReport(tuple(findings), {rule.id: len(rule.match)}, {rule.id: len(rule.no_match)}, len(rule.match) + len(rule.no_match))
 
@@ -101,6 +103,7 @@ def check_file_cases(cases: Iterable[FileCase], path: Path, trial: Trial) -> Cas
     tried = 0
     for at, case in enumerate(cases):
         tried += 1
+        findings.extend(_undeclared(case, (*path, at), trial))
         action = _action(case, case.call, case.call.kind, case.call.tool, trial)
         decision = decide(action, trial.policy, _facts(case, action, trial), _NOW).decision
         hit = {match.rule for match in decision.matched if match.outcome == "true"}
@@ -114,6 +117,15 @@ def check_file_cases(cases: Iterable[FileCase], path: Path, trial: Trial) -> Cas
             message = f"case fails: expected `{case.expect}`, got `{got}` by {by}: {decision.reason}"
             findings.append(Finding((*path, at, "expect"), "P020", message))
     return CaseReport(tuple(findings), hits, misses, tried)
+
+
+def _undeclared(case: Case | FileCase, path: Path, trial: Trial) -> Iterator[Finding]:
+    """Facts that no rule could read: a slip of the pen would leave the real one unknown."""
+    known = trial.policy.context_types
+    for name in case.context:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"; declare it, such as `context: {{{name}: str}}`"
+            yield Finding((*path, "context", name), "P017", f"`{name}` is not declared under `context`{hint}", "key")
 
 
 def _tried(rule: Rule, compiled: CompiledRule, case: Case, path: Path, trial: Trial, *, wanted: bool) -> Iterator[Finding]:

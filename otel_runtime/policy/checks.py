@@ -62,6 +62,8 @@ def check_rule(rule: Rule, path: Path, known: Known) -> Iterator[Finding]:
         if rule.over.sum is not None:
             # What no tool has would never be summed up, and the limit never reached.
             yield from _declared(rule, (rule.over.sum.removeprefix("args."),), (*path, "over", "sum"), known, "value")
+    for at, name in enumerate(rule.approval.edit if rule.approval is not None else ()):
+        yield from _declared(rule, (name,), (*path, "approval", "edit", at), known, "value")
     for block, at in blocks(rule, path):
         yield from _block(rule, block, at, known, top=block is rule)
 
@@ -106,7 +108,8 @@ def _over(rule: Rule, over: Over, path: Path) -> Iterator[Finding]:
     try:
         window_of(over.per, over.tz)
     except ValueError as error:
-        yield Finding((*path, "tz" if over.tz is not None and "zone" in str(error) else "per"), "P022", str(error))
+        of_zone = over.tz is not None and ("zone" in str(error) or "`tz`" in str(error))
+        yield Finding((*path, "tz" if of_zone else "per"), "P022", str(error))
 
 
 def _block(rule: Rule, block: Conditions, path: Path, known: Known, *, top: bool) -> Iterator[Finding]:
@@ -189,7 +192,10 @@ def _declared(rule: Rule, names: tuple[str, ...], path: Path, known: Known, on: 
     declared |= {signature.variadic for signature in signatures if signature.variadic is not None}
     if any(signature.open for signature in signatures):
         return
-    for name in names:
-        if name not in declared:
-            hint = did_you_mean(name, declared) or f"; it has {', '.join(f'`{one}`' for one in sorted(declared)) or 'none'}"
-            yield Finding(path, "P018", f"`{'`, `'.join(rule.tool)}` has no argument `{name}`{hint}", on)
+    unknown = [name for name in names if name not in declared]
+    # Of several pooled names one that the tool lacks adds nothing, as long as it is no slip of the pen.
+    spare = declared.difference(names)
+    slips = unknown if len(unknown) == len(names) else [name for name in unknown if did_you_mean(name, spare)]
+    for name in slips:
+        hint = did_you_mean(name, spare) or f"; it has {', '.join(f'`{one}`' for one in sorted(declared)) or 'none'}"
+        yield Finding(path, "P018", f"`{'`, `'.join(rule.tool)}` has no argument `{name}`{hint}", on)

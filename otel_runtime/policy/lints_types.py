@@ -1,4 +1,7 @@
-"""Warnings about conditions that ask of an argument what its declared type never answers: such a condition is unknown in every call."""
+"""Warnings about conditions that ask of an argument what its declared type never answers: such a condition is unknown in every call.
+
+And about one of several pooled arguments that no tool of the rule has, which adds nothing to the pool.
+"""
 
 from __future__ import annotations
 
@@ -40,11 +43,34 @@ def lint_types(rule: Rule, path: Path, signatures: Mapping[str, ToolSignature]) 
     """
     if rule.kind != "tool" or not rule.tool or any(is_glob(name) or name not in signatures for name in rule.tool):
         return
+    yield from _summed(rule, path, signatures)
     for block, at in blocks(rule, path):
         for root, name, test, where in subjects(block, at):
+            if root == "args" and "|" in name:
+                yield from _spare(rule.tool, name, where, signatures)
             types = _types(rule.tool, name, signatures) if root == "args" and "|" not in name else None
             if types is not None:
                 yield from _unfit(rule, name, test, where, types)
+
+
+def _summed(rule: Rule, path: Path, signatures: Mapping[str, ToolSignature]) -> Iterator[Finding]:
+    if rule.over is None or rule.over.sum is None:
+        return
+    name = rule.over.sum.removeprefix("args.")
+    types = _types(rule.tool or (), name, signatures)
+    if types and not {_kind(text) for text in types} & {None, "a number"}:
+        follows = _FOLLOWS.get(rule.decision, "stops every such call")
+        message = f"`sum` adds up numbers, and `{name}` is `{'|'.join(types)}`: the sum is never known, so this rule {follows}"
+        yield Finding((*path, "over", "sum"), "P116", message)
+
+
+def _spare(tools: tuple[str, ...], names: str, path: Path, signatures: Mapping[str, ToolSignature]) -> Iterator[Finding]:
+    if any(signatures[tool].open for tool in tools):
+        return
+    has = {parameter.name for tool in tools for parameter in signatures[tool].parameters} | {signatures[tool].variadic for tool in tools}
+    for name in names.split("|"):
+        if name not in has:
+            yield Finding(path, "P118", f"`{'`, `'.join(tools)}` has no argument `{name}`, so it adds nothing to `{names}`", "key")
 
 
 def _types(tools: tuple[str, ...], name: str, signatures: Mapping[str, ToolSignature]) -> tuple[str, ...] | None:

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from otel_runtime.policy import terms
 from otel_runtime.policy.argtypes import parse_type
+from otel_runtime.policy.names import is_name
 from otel_runtime.policy.operands import (
     Amount,
     Approver,
@@ -25,6 +26,7 @@ from otel_runtime.policy.operands import (
     Folders,
     FreeGlobOrMany,
     GlobOrMany,
+    Lasting,
     Name,
     NameOrMany,
     Number,
@@ -36,6 +38,7 @@ from otel_runtime.policy.operands import (
     TextOrMany,
     Texts,
     refusal,
+    shown,
 )
 from otel_runtime.policy.shapes import Origins, OriginTest, Programs, Readers, Runnable, SqlTerms, SqlTest, UrlParts, UrlTest
 from otel_runtime.values.action import Kind
@@ -72,9 +75,28 @@ def _type(text: str) -> str:
 
 def _length(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | dict) or (isinstance(value, int) and value < 0):
-        shown = {"text": "expected a length such as `3` or a condition on it such as `{lte: 10}`", "code": "P016"}
-        raise PydanticCustomError("policy", "{text}", shown)
+        raise refusal("P016", f"expected a length such as `3` or a condition on it such as `{{lte: 10}}`, got {shown(value)}")
     return {"eq": value} if isinstance(value, int) else value
+
+
+def _one(value: object) -> object:
+    # To Python true and 1.0 are equal to 1.
+    if type(value) is not int:
+        raise refusal("P005", f"expected 1, got {shown(value)}")
+    return value
+
+
+def _window(value: object) -> object:
+    if not isinstance(value, str):
+        raise refusal("P016", f"expected a duration with its unit such as `1min`, or `day` or `month`, got {shown(value)}")
+    return value
+
+
+def _source(value: str) -> str:
+    kind, _, name = value.partition(":")
+    if value not in {"user", "config"} and not (kind == "tool" and is_name(name)):
+        raise refusal("P016", f"expected `user`, `config` or `tool:NAME`, got `{value}`")
+    return value
 
 
 def _given(value: object) -> object:
@@ -177,7 +199,9 @@ class Over(_Strict):
     )
     max: Amount = Field(None, description="Most that the sum may reach.")
     by: Literal["session", "user", "agent", "tenant", "all"] = Field(description="Whose calls are counted together.")
-    per: str = Field(description="Window: a duration such as 1min (sliding), or day or month (calendar, needs tz).")
+    per: Annotated[str, BeforeValidator(_window)] = Field(
+        description="Window: a duration such as 1min (sliding), or day or month (calendar, needs tz)."
+    )
     tz: Given[str] = Field(None, description="Time zone of a calendar window, such as UTC or Europe/Berlin.")
     reserve: Amount = Field(None, description="Money or tokens held for a call until it is known what it used.")
 
@@ -214,8 +238,8 @@ class Approval(_Strict):
 
     approvers: list[Approver] = Field(min_length=1, description="role:NAME, user:NAME, acting-user or anyone.")
     quorum: int = Field(1, ge=1, le=100, description="Distinct people who must agree.")
-    expires: Duration = Field(3600.0, description="Time in which people can answer.")
-    use_within: Duration = Field(None, description="Time in which the call must run once approved.")
+    expires: Lasting = Field(3600.0, description="Time in which people can answer.")
+    use_within: Lasting = Field(None, description="Time in which the call must run once approved.")
     edit: list[str] = Field([], description="Arguments an approver may change.")
 
 
@@ -247,7 +271,9 @@ class Case(_Strict):
     history: SomeTexts = Field((), description="Tools whose body started in the session.")
     used: Amount = Field(Decimal(0), description="What every counter of the rules stands at.")
     user_said: SomeTexts = Field((), description="What the user said in the session; for `origin`.")
-    seen: dict[str, Any] = Field(default_factory=dict, description="What else was seen, by source such as tool:find_contact; for `origin`.")
+    seen: dict[Annotated[str, AfterValidator(_source)], Any] = Field(
+        default_factory=dict, description="What else was seen, by source such as tool:find_contact; for `origin`."
+    )
     tags: SomeTexts = Field((), description="Tags the decorator gives.")
 
 
@@ -280,7 +306,9 @@ class FileCase(_Strict):
     history: SomeTexts = Field((), description="Tools whose body started in the session.")
     used: Amount = Field(Decimal(0), description="What every counter of the rules stands at.")
     user_said: SomeTexts = Field((), description="What the user said in the session; for `origin`.")
-    seen: dict[str, Any] = Field(default_factory=dict, description="What else was seen, by source such as tool:find_contact; for `origin`.")
+    seen: dict[Annotated[str, AfterValidator(_source)], Any] = Field(
+        default_factory=dict, description="What else was seen, by source such as tool:find_contact; for `origin`."
+    )
 
 
 class Rule(Conditions):
@@ -314,7 +342,7 @@ class Tool(_Strict):
 class PolicyFile(_Strict):
     """A policy, or one file of a directory that is one policy."""
 
-    version: Literal[1] = Field(description="Version of the file format.")
+    version: Annotated[Literal[1], BeforeValidator(_one)] = Field(description="Version of the file format.")
     name: str = Field("", max_length=128, description="Name for people.")
     default: Given[Literal["allow", "deny", "require-approval"]] = Field(None, description="For tools and capabilities no rule matches.")
     approval: Given[Approval] = Field(None, description="Who must agree where the default is require-approval.")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, Literal, get_args
+import re
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from otel_runtime.policy.budgets import MAX_SECONDS
 from otel_runtime.policy.names import NAME_HINT, is_name
 from otel_runtime.policy.regexes import compile_regex
 from otel_runtime.policy.terms import Ref
@@ -23,6 +26,7 @@ __all__ = [
     "Folders",
     "FreeGlobOrMany",
     "GlobOrMany",
+    "Lasting",
     "Name",
     "NameOrMany",
     "Number",
@@ -40,6 +44,8 @@ __all__ = [
     "shown",
 ]
 
+# Amounts in quotes keep every digit; other digits than these, grouping and exponents mean different things to different readers.
+_DIGITS: Final = re.compile(r"[0-9]{1,30}(\.[0-9]{1,30})?")
 SessionField = Literal["id", "user", "tenant", "run", "call_id"]
 SESSION_FIELDS: tuple[str, ...] = get_args(SessionField)
 _ROOTS = ("args", "session", "context")
@@ -54,10 +60,16 @@ _REF_SCHEMA: dict[str, Any] = {
 _SCALAR_SCHEMA: dict[str, Any] = {"anyOf": [{"type": ["string", "number", "boolean"]}, _REF_SCHEMA]}
 
 
-def refusal(code: str, message: str) -> PydanticCustomError:
-    """A mistake in an operand, with its code."""
+def refusal(code: str, message: str, at: int | None = None) -> PydanticCustomError:
+    """A mistake in an operand, with its code.
+
+    Args:
+        code: Stable code.
+        message: As in `Fault`.
+        at: Which item of a list it is; None for the operand itself.
+    """
     # Braces are pydantic's template syntax; the text is already complete.
-    return PydanticCustomError("policy", "{text}", {"code": code, "text": message})
+    return PydanticCustomError("policy", "{text}", {"code": code, "text": message, **({} if at is None else {"at": at})})
 
 
 def shown(value: object) -> str:
@@ -116,7 +128,7 @@ def _scalars(value: object) -> object:
         return _ref(value)
     if not isinstance(value, list) or not value:
         raise refusal("P016", f"expected a list with at least one value, got {shown(value)}")
-    return tuple(_scalar(item) for item in value)
+    return tuple(_each(value, _scalar))
 
 
 def _texts(value: object) -> object:
@@ -125,16 +137,28 @@ def _texts(value: object) -> object:
     many = value if isinstance(value, list) else [value]
     if not many:
         raise refusal("P016", "expected text or a list of texts, got an empty list, which nothing can satisfy")
-    return tuple(_text(item) for item in many)
+    return tuple(_each(many, _text))
+
+
+def _each(items: list[object], read: Callable[[object], object]) -> Iterator[object]:
+    """Every item, read; what is wrong with one is told at its place."""
+    for at, item in enumerate(items):
+        try:
+            yield read(item)
+        except PydanticCustomError as error:
+            context = error.context or {}
+            raise refusal(context["code"], context["text"], at) from None
 
 
 def plain_texts(value: object) -> tuple[str, ...]:
     """One text or a list of them; empty ones are refused."""
     many = value if isinstance(value, list) else [value]
-    texts = tuple(item for item in many if isinstance(item, str) and item)
-    if not texts or len(texts) != len(many):
+    if not many:
         raise refusal("P016", f"expected text or a list of texts, got {shown(value)}")
-    return texts
+    for at, item in enumerate(many):
+        if not isinstance(item, str) or not item:
+            raise refusal("P016", f"expected text{'' if isinstance(value, list) else ' or a list of texts'}, got {shown(item)}", at)
+    return tuple(many)
 
 
 def _some_texts(value: object) -> tuple[str, ...]:
@@ -143,59 +167,59 @@ def _some_texts(value: object) -> tuple[str, ...]:
 
 def _patterns(value: object) -> tuple[str, ...]:
     texts = plain_texts(value)
-    for text in texts:
+    for at, text in enumerate(texts):
         try:
             compile_regex(text)
         except ValueError as error:
-            raise refusal("P015", f"`{text}` is {error}") from None
+            raise refusal("P015", f"`{text}` is {error}", at) from None
     return texts
 
 
 def _domains(value: object) -> tuple[str, ...]:
     texts = plain_texts(value)
-    for text in texts:
+    for at, text in enumerate(texts):
         if "@" in text or "*" in text or not text.isascii() or "." not in text.strip("."):
-            raise refusal("P016", f"expected a whole domain such as `corp.example`, got `{text}`")
+            raise refusal("P016", f"expected a whole domain such as `corp.example`, got `{text}`", at)
     return tuple(text.lower() for text in texts)
 
 
 def _folders(value: object) -> tuple[str, ...]:
     texts = plain_texts(value)
-    for text in texts:
+    for at, text in enumerate(texts):
         inner = text.removeprefix("workspace:")
         anchored = not inner.startswith("/") if inner != text else text.startswith(("/", "~/"))
         if not anchored or ".." in text.split("/") or "*" in text or any(char < " " for char in text):
             raise refusal(
-                "P016", f"expected a folder such as `workspace:data`, `~/notes` or `/srv/data`, without `..` and `*`, got `{text}`"
+                "P016", f"expected a folder such as `workspace:data`, `~/notes` or `/srv/data`, without `..` and `*`, got `{text}`", at
             )
     return texts
 
 
 def _file_names(value: object) -> tuple[str, ...]:
     texts = plain_texts(value)
-    for text in texts:
+    for at, text in enumerate(texts):
         if "/" in text or "\\" in text or text in {".", ".."} or not text.strip("*"):
             raise refusal(
-                "P016", f"expected the last part of a path such as `.env` or `*.pem`, got `{text}`; folders are asked with `under`"
+                "P016", f"expected the last part of a path such as `.env` or `*.pem`, got `{text}`; folders are asked with `under`", at
             )
     return texts
 
 
 def _names(value: object) -> tuple[str, ...]:
     texts = plain_texts(value)
-    for text in texts:
+    for at, text in enumerate(texts):
         if not is_name(text):
-            raise refusal("P016", f"`{text}` is not a name; expected {NAME_HINT}")
+            raise refusal("P016", f"`{text}` is not a name; expected {NAME_HINT}", at)
     return texts
 
 
 def _globs(value: object) -> tuple[str, ...]:
     texts = plain_texts(value)
-    for text in texts:
+    for at, text in enumerate(texts):
         if not is_name(text.replace("*", "x")):
-            raise refusal("P016", f"`{text}` is not a name or glob; expected {NAME_HINT}, and `*` for one or more characters")
+            raise refusal("P016", f"`{text}` is not a name or glob; expected {NAME_HINT}, and `*` for one or more characters", at)
         if "**" in text:
-            raise refusal("P016", f"`{text}`: write one `*`; it is one or more characters and never crosses `.` or `:`")
+            raise refusal("P016", f"`{text}`: write one `*`; it is one or more characters and never crosses `.` or `:`", at)
     return texts
 
 
@@ -206,22 +230,30 @@ def _name(value: str) -> str:
 
 
 def _amount(value: object) -> Decimal:
-    try:
-        number = Decimal(repr(value) if isinstance(value, float) else value) if not isinstance(value, bool) else None  # type: ignore[arg-type]
-    except (InvalidOperation, TypeError, ValueError):
-        number = None
-    if number is None or not number.is_finite() or number < 0:
-        raise refusal("P016", f"expected an amount of 0 or more, got {shown(value)}")
-    return number
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return Decimal(value)
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and value >= 0:
+        return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    raise refusal("P016", f'expected an amount of 0 or more such as `100` or `"20.00"`, got {shown(value)}')
 
 
 def _duration(value: object) -> float:
     if not isinstance(value, str):
         raise refusal("P016", f"expected a duration with its unit such as `30s`, `5min`, `4h` or `1d`, got {shown(value)}")
     try:
-        return parse_duration(value)
+        seconds = parse_duration(value)
     except ValueError as error:
         raise refusal("P016", str(error)) from None
+    if seconds > MAX_SECONDS:
+        raise refusal("P016", f"expected at most ten years, `{MAX_SECONDS // 86400}d`, got `{value}`")
+    return seconds
+
+
+def _lasting(value: object) -> float:
+    seconds = _duration(value)
+    if seconds <= 0:
+        raise refusal("P016", f"expected a duration above zero, got `{value}`; nobody could answer in no time")
+    return seconds
 
 
 def _approver(value: str) -> str:
@@ -262,5 +294,7 @@ SomeTexts = Annotated[
 FreeGlobOrMany = Annotated[Any, BeforeValidator(plain_texts), one_or_many("A name, or a glob in which * never crosses . or :")]
 Name = Annotated[str, AfterValidator(_name)]
 Amount = Annotated[Any, BeforeValidator(_amount), WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]})]
-Duration = Annotated[Any, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|min|h|d)$"})]
+_DURATION_SCHEMA: Final = WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|min|h|d)$"})
+Duration = Annotated[Any, BeforeValidator(_duration), _DURATION_SCHEMA]
+Lasting = Annotated[Any, BeforeValidator(_lasting), _DURATION_SCHEMA]
 Approver = Annotated[str, AfterValidator(_approver)]

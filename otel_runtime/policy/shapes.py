@@ -21,32 +21,35 @@ _PROGRAM: Final = re.compile(r"[A-Za-z0-9_.+/-]+")
 
 def _schemes(value: object) -> tuple[str, ...]:
     texts = plain_texts(value)
-    for text in texts:
+    for at, text in enumerate(texts):
         if not text.replace("+", "a").replace("-", "a").replace(".", "a").isalnum() or text != text.lower() or not text.isascii():
-            raise refusal("P016", f"expected a scheme such as `https`, got `{text}`")
+            raise refusal("P016", f"expected a scheme such as `https`, got `{text}`", at)
     return texts
 
 
 def _hosts(value: object) -> tuple[str, ...]:
     texts = plain_texts(value)
-    for text in texts:
+    for at, text in enumerate(texts):
         if not is_host_pattern(text):
-            raise refusal("P016", f"expected a host such as `api.example.com`, or `*.example.com` for the names below it, got `{text}`")
+            raise refusal("P016", f"expected a host such as `api.example.com`, or `*.example.com` for the names below it, got `{text}`", at)
     return texts
 
 
 def _ports(value: object) -> tuple[int, ...]:
     ports = tuple(value) if isinstance(value, list) else (value,)
-    if not ports or not all(type(port) is int and 0 < port <= 0xFFFF for port in ports):
+    if not ports:
         raise refusal("P016", f"expected a port from 1 to 65535 or a list of them, got {shown(value)}")
+    for at, port in enumerate(ports):
+        if type(port) is not int or not 0 < port <= 0xFFFF:
+            raise refusal("P016", f"expected a port from 1 to 65535 or a list of them, got {shown(port)}", at)
     return ports
 
 
 def _url_paths(value: object) -> tuple[str, ...]:
     texts = plain_texts(value)
-    for text in texts:
+    for at, text in enumerate(texts):
         if not text.startswith("/") or "*" in text.removesuffix("/*") or "?" in text or "//" in text:
-            raise refusal("P016", f"expected a path such as `/v1/orders`, or `/v1/*` for everything below it, got `{text}`")
+            raise refusal("P016", f"expected a path such as `/v1/orders`, or `/v1/*` for everything below it, got `{text}`", at)
     return texts
 
 
@@ -80,26 +83,28 @@ UrlTest = Annotated[UrlParts, BeforeValidator(_url)]
 
 def _programs(value: object) -> tuple[str, ...]:
     texts = plain_texts(value)
-    for text in texts:
+    for at, text in enumerate(texts):
         if _PROGRAM.fullmatch(text) is None:
-            raise refusal("P016", f"expected the name of a program such as `git`, got `{text}`")
+            raise refusal("P016", f"expected the name of a program such as `git`, got `{text}`", at)
     return texts
 
 
 def _runnable(value: object) -> tuple[str, ...]:
     texts = _programs(value)
-    for text in texts:
+    for at, text in enumerate(texts):
         if text.rpartition("/")[2] in LAUNCHERS:
-            raise refusal("P016", f"`{text}` runs whatever it is given, so listing it lists every program; name the ones that are meant")
+            raise refusal(
+                "P016", f"`{text}` runs whatever it is given, so listing it lists every program; name the ones that are meant", at
+            )
     return texts
 
 
 def _readers(value: object) -> tuple[str, ...]:
     texts = _programs(value)
-    for text in texts:
+    for at, text in enumerate(texts):
         if text not in READERS:
             hint = did_you_mean(text, READERS) or f"; known: {', '.join(sorted(READERS))}"
-            raise refusal("P016", f"it is not known with which options `{text}` only reads{hint}")
+            raise refusal("P016", f"it is not known with which options `{text}` only reads{hint}", at)
     return texts
 
 
@@ -120,9 +125,9 @@ def _dialect(value: object) -> object:
 
 def _identifiers(value: object) -> tuple[str, ...]:
     texts = plain_texts(value)
-    for text in texts:
+    for at, text in enumerate(texts):
         if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is None:
-            raise refusal("P016", f"expected a name such as `app`, without a dot, got `{text}`")
+            raise refusal("P016", f"expected a name such as `app`, without a dot, got `{text}`", at)
     return texts
 
 
@@ -159,10 +164,10 @@ _SOURCES_SAID: Final = "user, config, trusted, unseen, label:NAME, tool:NAME or 
 
 def _sources(value: object) -> tuple[str, ...]:
     texts = plain_texts(value)
-    for text in texts:
+    for at, text in enumerate(texts):
         if _SOURCE.fullmatch(text) is None:
             raise refusal(
-                "P016", f"expected `user`, `config`, `trusted`, `unseen`, `label:NAME`, `tool:NAME` or `tool:NAME/FIELD`, got `{text}`"
+                "P016", f"expected `user`, `config`, `trusted`, `unseen`, `label:NAME`, `tool:NAME` or `tool:NAME/FIELD`, got `{text}`", at
             )
     return texts
 

@@ -16,6 +16,7 @@ import yaml
 
 from otel_runtime.errors import ConfigError, Fault
 from otel_runtime.settings.scalars import Ambiguous, plain_scalar
+from otel_runtime.settings.syntax import syntax_mistake
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "Document", "read_document"]
 
@@ -189,13 +190,16 @@ class _Builder:
 
     def _node(self, event: yaml.Event, depth: int) -> _Node:
         if isinstance(event, yaml.AliasEvent):
-            raise self._fault("Y004", f"alias `*{event.anchor}` is not accepted; write the value out", event)
+            raise self._fault("Y004", f"alias `*{event.anchor}` is not accepted; write the value out, or quote it if it is text", event)
         if not isinstance(event, yaml.ScalarEvent | yaml.MappingStartEvent | yaml.SequenceStartEvent):
             raise self._fault("Y001", "expected a value", event)
         if event.anchor is not None:
-            raise self._fault("Y004", f"anchor `&{event.anchor}` is not accepted; write the value out where it is needed", event)
+            message = f"anchor `&{event.anchor}` is not accepted; write the value out where it is needed, or quote it if it is text"
+            raise self._fault("Y004", message, event)
         if event.tag is not None:
-            raise self._fault("Y005", f"tag `{event.tag}` is not accepted; values are plain data", event)
+            raise self._fault(
+                "Y005", f"tag `{event.tag}` is not accepted; values are plain data, and text that begins with `!` is quoted", event
+            )
         if depth > MAX_DEPTH:
             raise self._fault("Y010", f"nested deeper than {MAX_DEPTH} levels", event)
         if isinstance(event, yaml.ScalarEvent):
@@ -260,16 +264,4 @@ class _Builder:
         return ConfigError([Fault(code, message, self._source, line, column, text)])
 
     def _syntax(self, error: yaml.MarkedYAMLError) -> ConfigError:
-        mark = error.problem_mark or error.context_mark
-        begun = error.context_mark
-        since = (
-            f" (which begins at {begun.line + 1}:{begun.column + 1})"
-            if begun is not None and mark is not None and begun.line < mark.line
-            else ""
-        )
-        said = ", ".join(part for part in (f"{error.context or ''}{since}", error.problem) if part)
-        line, column = (1, 1) if mark is None else (mark.line + 1, mark.column + 1)
-        # At the end of the text the parser points below the last line.
-        if line > len(self._lines):
-            line, column = len(self._lines), len(self._lines[-1]) + 1
-        return self._at("Y001", f"not valid YAML: {said}; check indentation, quotes and brackets around here", line, column)
+        return self._at("Y001", *syntax_mistake(error, self._lines))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -14,6 +14,8 @@ from otel_runtime.settings.documents import Document
 from otel_runtime.settings.nearest import did_you_mean
 
 __all__ = ["did_you_mean", "validation_faults"]
+
+Path: TypeAlias = tuple[int | str, ...]
 
 _MISSING = "missing"
 _UNKNOWN = "extra_forbidden"
@@ -38,8 +40,25 @@ def validation_faults(
         hints: Own messages for some unknown keys.
         base: Path of the validated part inside the document.
     """
-    faults = [_fault(document, detail, code_prefix, model, hints or {}, base) for detail in error.errors(include_url=False)]
+    details = error.errors(include_url=False)
+    meant = _meant(details, model, hints or {})
+    faults = [
+        _fault(document, detail, code_prefix, model, hints or {}, base)
+        for detail in details
+        if detail["type"] != _MISSING or detail["loc"] not in meant
+    ]
     return sorted(set(faults), key=lambda fault: (fault.line, fault.column, fault.code, fault.message))
+
+
+def _meant(details: Sequence[ErrorDetails], model: type[BaseModel] | None, hints: Mapping[str, str]) -> set[Path]:
+    """Paths of keys that unknown ones suggest: a misspelt key is one mistake, not also a missing key."""
+    found: set[Path] = set()
+    for detail in details:
+        if detail["type"] == _UNKNOWN:
+            *outer, last = detail["loc"]
+            said = hints.get(str(last)) or _suggestion(str(last), model, tuple(outer))
+            found |= {(*outer, word.partition(":")[0]) for word in _quoted(said) if "known keys" not in said}
+    return found
 
 
 def _fault(
@@ -55,7 +74,10 @@ def _fault(
     wrong_key = bool(loc) and loc[-1] == "[key]"
     loc = loc[:-1] if wrong_key else loc
     on: Literal["key", "value"] = "key" if wrong_key or kind in _NUMBERS else "value"
-    custom = (detail.get("ctx") or {}).get("code")
+    context = detail.get("ctx") or {}
+    custom = context.get("code")
+    # Which item of a list it is; the document passes over it where one item stands without a list.
+    loc = (*loc, context["at"]) if isinstance(context.get("at"), int) else loc
     if kind == _UNKNOWN and model is not None:
         custom = _word(model, loc)[0]
     code = str(custom) if custom else prefix + _NUMBERS.get(kind, "005")
@@ -116,11 +138,11 @@ def _shown(value: object) -> str:
         return "nothing"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    return f"`{str(value)[:80]}`" + (" (text)" if isinstance(value, str) and _looks_like_number(value) else "")
+    return f"`{str(value)[:80]}`" + (" (text)" if isinstance(value, str) and _looks_like_more(value) else "")
 
 
-def _looks_like_number(text: str) -> bool:
-    return text.replace(".", "", 1).removeprefix("-").isdigit()
+def _looks_like_more(text: str) -> bool:
+    return text in {"true", "false"} or text.replace(".", "", 1).removeprefix("-").isdigit()
 
 
 def _suggestion(got: str, model: type[BaseModel] | None, loc: tuple[str | int, ...]) -> str:

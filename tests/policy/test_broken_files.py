@@ -23,6 +23,18 @@ BROKEN: dict[str, tuple[str, str]] = {
     # --- what is no document ---
     "tab-indent": ("version: 1\nrules:\n§\t- {id: a}\n", "Y001"),
     "unclosed-list": (HEAD + "rules:\n  - {id: a, tool: [t, decision: allow§}\n", "Y001"),
+    # Told where it begins, not where the parser gives up.
+    "unclosed-brace": (HEAD + "rules:\n  - §{id: a, tool: t, args: {x: {eq: 1}, decision: allow}\n" + RULE, "Y001"),
+    "unclosed-brace-at-the-end": (HEAD + "rules:\n  - §{id: a, tool: t, decision: allow # }\n\n", "Y001"),
+    "comma-missing-between-lines": ('{"version": 1,\n "default": "deny"\n §"rules": []}\n', "Y001"),
+    "comma-missing-between-items": ("version: 1\nrules: [\n  {id: a},\n  {id: b}\n  §{id: c}\n]\n", "Y001"),
+    "unclosed-quote": (HEAD + 'rules:\n  - id: a\n    reason: §"not closed\n    tool: t\n    decision: allow\n', "Y001"),
+    "quote-in-quotes": (HEAD + "rules:\n  - id: a\n    reason: 'don'§t'\n    decision: allow\n", "Y001"),
+    "no-colon": (HEAD + "rules:\n  - id: a\n    §tool\n    decision: allow\n", "Y001"),
+    "bare-star": (HEAD + "rules:\n  - {id: a, tool: §*, decision: allow}\n", "Y001"),
+    "bare-star-in-a-list": (HEAD + "rules:\n  - id: a\n    tool:\n      - x\n      - §*.read\n    decision: allow\n", "Y001"),
+    "bare-at": (HEAD + "rules:\n  - {id: a, tool: §@x, decision: allow}\n", "Y001"),
+    "escape-of-nothing": (HEAD + 'rules:\n  - {id: a, tool: t, args: {x: {regex: "§\\d+"}}, decision: allow}\n', "Y001"),
     "duplicate-key": (HEAD + "§default: allow\nrules:\n" + RULE, "Y003"),
     "duplicate-key-in-rule": (HEAD + "rules:\n  - {id: a, tool: t, decision: allow, §tool: u}\n", "Y003"),
     "anchor": (HEAD + "rules: §&all\n" + RULE, "Y004"),
@@ -43,6 +55,9 @@ BROKEN: dict[str, tuple[str, str]] = {
     "no-version": ("§default: deny\nrules:\n" + RULE, "P004"),
     "wrong-version": ("version: §2\ndefault: deny\nrules:\n" + RULE, "P005"),
     "no-default": ("§version: 1\nrules:\n" + RULE, "P011"),
+    "version-that-is-true": ("version: §true\ndefault: deny\nrules:\n" + RULE, "P005"),
+    "version-that-is-a-decimal": ("version: §1.0\ndefault: deny\nrules:\n" + RULE, "P005"),
+    "misspelt-version": ("§vesion: 1\ndefault: deny\nrules:\n" + RULE, "P003"),
     "misspelt-default": ("version: 1\ndefault: §Deny\nrules:\n" + RULE, "P005"),
     "default-asks-nobody": ("version: 1\ndefault: §require-approval\nrules:\n" + RULE, "P013"),
     "default-with-stray-approval": (HEAD + "§approval: {approvers: [anyone]}\nrules:\n" + RULE, "P013"),
@@ -55,9 +70,13 @@ BROKEN: dict[str, tuple[str, str]] = {
     "no-id": (HEAD + "rules:\n  - §{tool: t, decision: allow}\n", "P004"),
     "no-decision": (HEAD + "rules:\n  - §{id: a, tool: t}\n", "P004"),
     "effect": (HEAD + "rules:\n  - {id: a, tool: t, decision: allow, §effect: allow}\n", "P003"),
+    "misspelt-decision": (HEAD + "rules:\n  - {id: a, tool: t, §decison: allow}\n", "P003"),
+    "effect-instead-of-decision": (HEAD + "rules:\n  - {id: a, tool: t, §effect: allow}\n", "P003"),
     "misspelt-condition": (HEAD + "rules:\n  - {id: a, tool: t, §unles: {user: x}, decision: allow}\n", "P003"),
     "id-with-space": (HEAD + "rules:\n  - {id: §a b, tool: t, decision: allow}\n", "P016"),
     "id-twice": (HEAD + "rules:\n" + RULE + "  - {id: §a, tool: u, decision: deny}\n", "P010"),
+    "one-of-several-tools": (HEAD + "rules:\n  - id: a\n    tool:\n      - x\n      - §send mail\n    decision: allow\n", "P016"),
+    "one-of-several-numbers": (HEAD + "rules:\n  - {id: a, tool: [t, §7], decision: allow}\n", "P016"),
     "approval-missing": (HEAD + "rules:\n  - {id: a, tool: t, decision: §require-approval}\n", "P013"),
     "approval-on-allow": (HEAD + "rules:\n  - {id: a, tool: t, decision: allow, §approval: {approvers: [anyone]}}\n", "P013"),
     "retry-on-deny": (HEAD + "rules:\n  - {id: a, tool: t, decision: deny, §retry: {after: 1s}}\n", "P013"),
@@ -77,6 +96,24 @@ BROKEN: dict[str, tuple[str, str]] = {
         HEAD + "rules:\n  - {id: a, tool: t, decision: require-approval, approval: {approvers: [anyone], expires: §30}}\n",
         "P016",
     ),
+    "expires-at-once": (
+        HEAD + "rules:\n  - {id: a, tool: t, decision: require-approval, approval: {approvers: [anyone], expires: §0s}}\n",
+        "P016",
+    ),
+    "used-within-no-time": (
+        HEAD + "rules:\n  - {id: a, tool: t, decision: require-approval, approval: {approvers: [anyone], use_within: §0s}}\n",
+        "P016",
+    ),
+    "expires-in-a-million-years": (
+        HEAD + "rules:\n  - {id: a, tool: t, decision: require-approval, approval: {approvers: [anyone], expires: §365000000d}}\n",
+        "P016",
+    ),
+    "edit-of-what-no-tool-has": (
+        HEAD
+        + "tools: {t: {args: {amount: int, note: str}}}\nrules:\n"
+        + "  - {id: a, tool: t, decision: require-approval, approval: {approvers: [anyone], edit: [note, §amout]}}\n",
+        "P018",
+    ),
     "on-expiry": (
         HEAD + "rules:\n  - {id: a, tool: t, decision: require-approval, approval: {approvers: [anyone], §on_expiry: allow}}\n",
         "P003",
@@ -91,6 +128,21 @@ BROKEN: dict[str, tuple[str, str]] = {
     "empty-test": (HEAD + "rules:\n  - {id: a, tool: t, args: {x: §{}}, decision: allow}\n", "P013"),
     "number-in-quotes": (HEAD + 'rules:\n  - {id: a, tool: t, args: {x: {gt: §"5"}}, decision: allow}\n', "P016"),
     "in-without-list": (HEAD + "rules:\n  - {id: a, tool: t, args: {x: {in: §EUR}}, decision: allow}\n", "P016"),
+    "one-of-several-values": (HEAD + "rules:\n  - {id: a, tool: t, args: {x: {in: [EUR, §[USD]]}}, decision: allow}\n", "P016"),
+    "one-of-several-expressions": (HEAD + "rules:\n  - {id: a, tool: t, args: {x: {regex: [a, §'[']}}, decision: allow}\n", "P015"),
+    "one-of-several-domains": (
+        HEAD + "rules:\n  - {id: a, tool: t, args: {x: {email_domain: [a.example, §'@b.example']}}, decision: allow}\n",
+        "P016",
+    ),
+    "one-of-several-hosts": (
+        HEAD + "rules:\n  - {id: a, tool: t, args: {x: {url: {host: [a.example, §'https://b.example']}}}, decision: allow}\n",
+        "P016",
+    ),
+    "one-of-several-ports": (HEAD + "rules:\n  - {id: a, tool: t, args: {x: {url: {port: [80, §0]}}}, decision: allow}\n", "P016"),
+    "one-of-several-sources": (
+        HEAD + "rules:\n  - {id: a, tool: t, args: {x: {origin: {none_of: [user, §usr]}}}, decision: deny}\n",
+        "P016",
+    ),
     "eq-null": (HEAD + "rules:\n  - {id: a, tool: t, args: {x: {eq: §null}}, decision: allow}\n", "P016"),
     "look-ahead": (HEAD + "rules:\n  - {id: a, tool: t, args: {x: {regex: §'(?=a)b'}}, decision: allow}\n", "P015"),
     "address-as-domain": (HEAD + "rules:\n  - {id: a, tool: t, args: {x: {email_domain: §me@corp.example}}, decision: allow}\n", "P016"),
@@ -99,8 +151,8 @@ BROKEN: dict[str, tuple[str, str]] = {
     "path-as-file-name": (HEAD + "rules:\n  - {id: a, tool: t, args: {x: {file_name: §a/.env}}, decision: deny}\n", "P016"),
     "url-as-text": (HEAD + 'rules:\n  - {id: a, tool: t, args: {x: {url: §"https://a.example"}}, decision: allow}\n', "P016"),
     "port-of-65536": (HEAD + "rules:\n  - {id: a, tool: t, args: {x: {url: {host: a.example, port: §65536}}}, decision: allow}\n", "P016"),
-    "shell-in-runs-only": (HEAD + "rules:\n  - {id: a, tool: t, args: {x: {runs_only: §[ls, bash]}}, decision: allow}\n", "P016"),
-    "unknown-reader": (HEAD + "rules:\n  - {id: a, tool: t, args: {x: {reads_only: §[ls, mytool]}}, decision: allow}\n", "P016"),
+    "shell-in-runs-only": (HEAD + "rules:\n  - {id: a, tool: t, args: {x: {runs_only: [ls, §bash]}}, decision: allow}\n", "P016"),
+    "unknown-reader": (HEAD + "rules:\n  - {id: a, tool: t, args: {x: {reads_only: [ls, §mytool]}}, decision: allow}\n", "P016"),
     "unknown-dialect": (
         HEAD + "rules:\n  - {id: a, tool: t, args: {x: {sql: {dialect: §postgre, schemas: app}}}, decision: allow}\n",
         "P016",
@@ -112,6 +164,12 @@ BROKEN: dict[str, tuple[str, str]] = {
         HEAD + "tools: {t: {args: {amount: int}}}\nrules:\n  - {id: a, tool: t, args: {§amout: {gt: 1}}, decision: allow}\n",
         "P018",
     ),
+    "pool-with-a-slip": (
+        HEAD
+        + "tools: {t: {args: {to: str, bcc: str}}}\nrules:\n"
+        + '  - {id: a, tool: t, args: {§"to|bbc": {some: {eq: x}}}, decision: deny}\n',
+        "P018",
+    ),
     "pool-without-quantifier": (HEAD + 'rules:\n  - {id: a, tool: t, args: {"to|cc": {§eq: x}}, decision: allow}\n', "P016"),
     "unknown-type": (HEAD + "tools: {t: {args: {amount: §money}}}\nrules:\n" + RULE, "P016"),
     # --- limits ---
@@ -119,6 +177,17 @@ BROKEN: dict[str, tuple[str, str]] = {
     "two-limits-in-one": (HEAD + 'rules:\n  - {id: a, tool: t, §over: {calls: 1, usd: "2", by: user, per: 1h}, decision: deny}\n', "P022"),
     "sum-without-max": (HEAD + "rules:\n  - {id: a, tool: t, §over: {sum: args.x, by: user, per: 1h}, decision: deny}\n", "P022"),
     "day-without-zone": (HEAD + "rules:\n  - {id: a, tool: t, over: {calls: 1, by: user, per: §day}, decision: deny}\n", "P022"),
+    "zone-of-a-duration": (
+        HEAD + "rules:\n  - {id: a, tool: t, over: {calls: 1, by: user, per: 1h, tz: §UTC}, decision: deny}\n",
+        "P022",
+    ),
+    "window-without-unit": (HEAD + "rules:\n  - {id: a, tool: t, over: {calls: 1, by: user, per: §60}, decision: deny}\n", "P016"),
+    "window-of-a-million-years": (
+        HEAD + "rules:\n  - {id: a, tool: t, over: {calls: 1, by: user, per: §365000000d}, decision: deny}\n",
+        "P022",
+    ),
+    "grouped-money": (HEAD + 'rules:\n  - {id: a, kind: model, over: {usd: §"1_000", by: user, per: 1h}, decision: deny}\n', "P016"),
+    "money-in-other-digits": (HEAD + 'rules:\n  - {id: a, kind: model, over: {usd: §"\uff11\uff10", by: user, per: 1h}, decision: deny}\n', "P016"),
     "unknown-zone": (
         HEAD + "rules:\n  - {id: a, tool: t, over: {calls: 1, by: user, per: day, tz: §Europe/Berlim}, decision: deny}\n",
         "P022",
@@ -155,6 +224,16 @@ BROKEN: dict[str, tuple[str, str]] = {
         "P020",
     ),
     "case-that-fails": (HEAD + "rules:\n" + RULE + "cases:\n  - {call: {tool: t}, expect: §deny}\n", "P020"),
+    "case-of-an-undeclared-fact": (
+        HEAD
+        + "context: {risk: str}\nrules:\n"
+        + "  - {id: a, tool: t, context: {risk: {eq: low}}, decision: allow, no_match: [{context: {§rsk: high, risk: high}}]}\n",
+        "P017",
+    ),
+    "case-seen-nowhere": (
+        HEAD + "rules:\n  - {id: a, tool: t, decision: deny, match: [{args: {x: 1}, seen: {§find_contact: x}}]}\n",
+        "P016",
+    ),
     "case-of-no-tool": (HEAD + 'rules:\n  - {id: a, tool: "t*", decision: allow, match: [§{}]}\n', "P020"),
     # --- all at once ---
     "several": (

@@ -41,6 +41,16 @@ HITS: dict[str, tuple[str, str, str]] = {
         "P116",
         "asks a list",
     ),
+    "a sum of text": (
+        "  - {id: a, tool: pay, over: {sum: §args.to, max: 5, by: user, per: 1h}, decision: deny}\n",
+        "P116",
+        "denies every such call",
+    ),
+    "one of a pool that no tool has": (
+        '  - {id: a, tool: pay, args: {§"to|bcc": {some: {eq: x}}}, decision: deny}\n',
+        "P118",
+        "it adds nothing",
+    ),
     "no case": ("  - {id: §a, tool: fetch, decision: allow}\n", "P102", "add `match` and `no_match`"),
     "search in the middle": ("  - {id: a, tool: fetch, args: {url: {search: §example}}, decision: allow}\n", "P103", "use `regex`"),
     "search with one end": (
@@ -115,6 +125,8 @@ HITS: dict[str, tuple[str, str, str]] = {
 
 # What looks alike and is meant so: nothing of this code is said.
 QUIET: dict[str, tuple[str, str]] = {
+    "a pool of what one tool has each": ('  - {id: a, tool: [pay, fetch], args: {"to|url": {some: {eq: x}}}, decision: deny}\n', "P118"),
+    "a sum of numbers": ("  - {id: a, tool: pay, over: {sum: args.amount, max: 5, by: user, per: 1h}, decision: deny}\n", "P116"),
     "what the type answers": (
         "  - {id: a, tool: pay, args: {to: {starts_with: a, length: 3}, amount: {in: [5, x]}}, decision: deny}\n",
         "P116",
@@ -197,9 +209,9 @@ class TestLints:
         assert [] == [message for found, _, _, message in warnings(rules) if found == code]
 
     def test_every_code_is_tried_both_ways(self) -> None:
-        """Each warning of a rule has a hit and a quiet neighbour here; P109 is about a file and P115 about a case."""
+        """Each warning of a rule has a hit and a quiet neighbour here; P109 is about a file, P115 about a case, P117 about a folder."""
         hit, quiet = ({entry[1] for entry in table.values()} for table in (HITS, QUIET))
-        assert hit == quiet == {f"P{number}" for number in range(101, 117)} - {"P109", "P115"}
+        assert hit == quiet == {f"P{number}" for number in range(101, 119)} - {"P109", "P115", "P117"}
 
     def test_a_label_under_default_allow(self) -> None:
         """Where everything is allowed, a rule that hangs on a label hangs on it alone, whatever other rules say."""
