@@ -23,8 +23,8 @@ __all__ = ["Feed", "aingest", "aingest_into", "close_feeds", "feed", "ingest", "
 # Says that nothing more comes of a stream, so that nothing waits for it any longer.
 _ENDED: Final = TraceEvent("stream.ended", "lifecycle", attributes={"stream.ended": True})
 _POLL_S: Final = 30.0
-# Feeds that were not closed; a forgotten one may still be collected.
-_open: weakref.WeakSet[Feed] = weakref.WeakSet()
+# Feeds that were not closed; a forgotten one may still be collected. No set: another thread may open one while these are gone through.
+_open: weakref.WeakKeyDictionary[Feed, None] = weakref.WeakKeyDictionary()
 _log = logging.getLogger("otel_runtime.sources")
 
 
@@ -93,7 +93,7 @@ async def aingest_into(
 
 def close_feeds(active: Active) -> None:
     """Close every feed of a runtime that is still open; called when it shuts down, before its store is closed."""
-    for each in list(_open):
+    for each in [found for reference in _open.keyrefs() if (found := reference()) is not None]:
         if each.of(active):
             each.close()
 
@@ -124,7 +124,7 @@ class Feed:
             raise RuntimeStateError("`decide` needs `respond`: without a responder nobody hears what our policy decided")
         self.count: int = 0
         self._closed = False
-        _open.add(self)
+        _open[self] = None
 
     def of(self, active: Active) -> bool:
         """True when it feeds this runtime."""
@@ -167,7 +167,7 @@ class Feed:
         if self._closed:
             return
         self._closed = True
-        _open.discard(self)
+        _open.pop(self, None)
         self._active.tracing.observe(_ENDED)
         if self._asking is not None:
             self._asking.close()

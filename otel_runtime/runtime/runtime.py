@@ -305,7 +305,11 @@ class Runtime:
         Raises:
             BaseException: The first failure of work handed to `wait_until`, after everything was drained.
         """
-        deadline = time.monotonic() + (self.settings.flush_timeout if timeout is None else timeout)
+        budget = self.settings.flush_timeout if timeout is None else timeout
+        if self._stopped:
+            # Its threads are gone; whoever is still ending it is waited for.
+            return self._ended.wait(budget)
+        deadline = time.monotonic() + budget
         try:
             done = self._active.background.flush(_left(deadline))
         finally:

@@ -120,12 +120,12 @@ class Collector:
         """The one that OTEL_EXPORTER_OTLP_ENDPOINT or the signal's own variable names."""
         names = (f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
         given = next((environ[name] for name in names if environ.get(name, "").strip()), "")
-        # gRPC endpoints may come without a scheme.
-        parts = urlsplit(given if "://" in given else f"//{given}")
         try:
+            # gRPC endpoints may come without a scheme.
+            parts = urlsplit(given if "://" in given else f"//{given}")
             port = parts.port or (443 if parts.scheme == "https" and protocol != "grpc" else _PORTS[protocol])
         except ValueError:
-            port = _PORTS[protocol]
+            return cls.local(protocol)
         return cls(parts.hostname or "localhost", port)
 
     def report(self) -> Mapping[str, object]:

@@ -10,8 +10,11 @@ import json
 import math
 import socket
 import threading
+import time
 import weakref
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
@@ -123,13 +126,21 @@ def _partial(body: bytes, kind: str) -> tuple[int, str]:
     return int(message.rejected_spans), str(message.error_message)
 
 
+# https://www.rfc-editor.org/rfc/rfc9110.html#name-retry-after
 def _seconds(given: str | None) -> float:
     try:
         found = float(given or 0)
     except ValueError:
-        # A date: rare, and the back-off of our own is good enough.
-        return 0.0
+        found = _until(given or "")
     return max(0.0, found) if math.isfinite(found) else 0.0
+
+
+def _until(date: str) -> float:
+    try:
+        return parsedate_to_datetime(date).replace(tzinfo=UTC).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        # Neither seconds nor a date: the back-off of our own is good enough.
+        return 0.0
 
 
 class _WatchedAdapter(HTTPAdapter):

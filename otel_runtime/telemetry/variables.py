@@ -6,9 +6,10 @@ specification's "SDK environment variables" and "OTLP exporter", and the SDK of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 __all__ = ["wrong_values"]
 
@@ -27,13 +28,40 @@ def wrong_values(environ: Mapping[str, str]) -> dict[str, str]:
     for name, value in environ.items():
         check = _CHECKS.get(name) if name.startswith("OTEL_") else None
         if check is not None and (given := value.strip()) and (expected := check(given)) is not None:
-            # Headers hold credentials.
-            got = "" if name.endswith("HEADERS") else f", got `{given[:_LONGEST].encode(errors='replace').decode()}`"
-            found[name] = f"expected {expected}{got}"
+            found[name] = _said(name, expected, given)
+    for name, given, grpc in _endpoints(environ):
+        if not _is_address(given, grpc=grpc):
+            found[name] = _said(name, f"an address such as `http://127.0.0.1:{4317 if grpc else 4318}`", given)
     # Others than those by ratio take no argument, or one of their own.
     if "OTEL_TRACES_SAMPLER" not in found and "ratio" not in environ.get("OTEL_TRACES_SAMPLER", "").lower():
         found.pop("OTEL_TRACES_SAMPLER_ARG", None)
     return found
+
+
+def _said(name: str, expected: str, given: str) -> str:
+    # Headers hold credentials, and so may an address.
+    secret = name.endswith("HEADERS") or "@" in given
+    return f"expected {expected}" if secret else f"expected {expected}, got `{given[:_LONGEST].encode(errors='replace').decode()}`"
+
+
+def _endpoints(environ: Mapping[str, str]) -> Iterator[tuple[str, str, bool]]:
+    """Name and value of those that are set, and whether gRPC is spoken there."""
+    for signal in _SIGNALS:
+        name = f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT"
+        protocols = [environ.get(f"OTEL_EXPORTER_OTLP_{part}PROTOCOL", "") for part in ((signal, "") if signal else _SIGNALS)]
+        spoken = next((protocol for protocol in protocols if protocol.strip()), "")
+        if given := environ.get(name, "").strip():
+            yield name, given, spoken.strip().lower() == "grpc"
+
+
+def _is_address(given: str, *, grpc: bool) -> bool:
+    try:
+        parts = urlsplit(given if "://" in given else f"//{given}")
+        sound = parts.port != 0 and not any(sign.isspace() for sign in given)
+    except ValueError:
+        return False
+    # gRPC also takes addresses without a scheme, and those of sockets such as `unix:///run/collector.sock`.
+    return sound and (bool(parts.hostname or parts.path) if grpc else bool(parts.hostname) and parts.scheme in ("http", "https"))
 
 
 def _truth(given: str) -> str | None:

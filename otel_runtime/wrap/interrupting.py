@@ -24,7 +24,9 @@ def interrupt_calls() -> None:
     """End the span of every call of this process that still runs, as `interrupted`; only for the end of the process."""
     # What their items told of usage so far is recorded with that.
     streams = interrupted_streams()
-    running = {id(call): call for call in (*(found for found in gc.get_objects() if type(found) is Call), *streams)}
+    found = (call for call in gc.get_objects() if type(call) is Call)
+    # One that another thread is just making has no attributes yet, and one without a span has nothing to end.
+    running = {id(call): call for call in (*found, *streams) if getattr(call, "span", None) is not None}
     # A child ends before its parent does.
     for call in sorted(running.values(), key=_depth, reverse=True):
         try:

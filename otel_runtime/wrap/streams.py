@@ -15,7 +15,7 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import partial
 from typing import Any, Protocol
-from weakref import WeakSet, ref
+from weakref import WeakKeyDictionary, ref
 
 from otel_runtime.telemetry.protocol import NOTHING, OpenSpan
 from otel_runtime.usage.stream import final_response
@@ -100,7 +100,7 @@ class StreamLife:
             # Again for each first one: what is registered last runs first, and must run before the runtime's own end.
             atexit.unregister(_end_open)
             atexit.register(_end_open)
-        _open.add(self)
+        _open[self] = None
 
     @property
     def call(self) -> Call | None:
@@ -164,17 +164,22 @@ class StreamLife:
         return meter
 
 
-_open: WeakSet[StreamLife] = WeakSet()
+# No set: a daemon thread may open a stream while these are gone through, and only a dictionary's references can be had in one step.
+_open: WeakKeyDictionary[StreamLife, None] = WeakKeyDictionary()
 
 
 def interrupted_streams() -> list[Call]:
     """The calls of every stream that is not done, their spans still to be ended; only for the end of the process."""
-    return [call for life in list(_open) if (call := life.interrupt()) is not None]
+    return [call for life in _all_open() if (call := life.interrupt()) is not None]
+
+
+def _all_open() -> list[StreamLife]:
+    return [life for found in _open.keyrefs() if (life := found()) is not None]
 
 
 def _end_open() -> None:
     """At exit, while spans can still be sent."""
-    for life in list(_open):
+    for life in _all_open():
         life.finish_without_waiting(GeneratorExit())
 
 

@@ -102,6 +102,11 @@ class TestOrdinary:
         out, err = start(program, here, {}).communicate(timeout=60)
         assert "stopped\nsecond\n" == out, err
 
+    def test_a_flush_after_the_shutdown(self, here: Path, receiver: OtlpReceiver) -> None:
+        """Everything was sent already: it does not wait for threads that are gone."""
+        code, said = run(f"{CONFIGURE}parent(); runtime.shutdown(); print(runtime.flush(), flush_all())", here, receiver, quiet=True)
+        assert (0, "True True\n", ["execute_tool parent"]) == (code, said, receiver.names())
+
 
 class TestSigterm:
     """The handler one may ask for."""
@@ -245,6 +250,22 @@ class TestStillRunning:
         by_id = {span.span_id: span for span in receiver.spans()}
         assert [3] == [span.attributes["gen_ai.usage.input_tokens"] for span in by_id.values() if span.name == "chat m"]
         assert [] == [span.name for span in by_id.values() if span.parent_id in by_id and span.end_ns > by_id[span.parent_id].end_ns]
+
+    def test_what_other_threads_just_begin(self, here: Path, receiver: OtlpReceiver) -> None:
+        """A call that is only half made and streams that are opened while the open ones are gone through keep nothing from being sent."""
+        program = (
+            f"{CONFIGURE}parent()\nimport atexit\nfrom otel_runtime.wrap.call import Call\nhalf, kept = Call.__new__(Call), []\n"
+            "@rt.tool\ndef items(): yield 1; yield 2\n"
+            "def begin(): kept.append(items()); next(kept[-1])\n"
+            # What another thread may do between any two steps of a loop over the open streams.
+            "def meanwhile(frame, event, arg):\n"
+            "    if 'weakref' in frame.f_code.co_filename: begin()\n"
+            "    return meanwhile\n"
+            "begin(); begin(); atexit.register(sys.settrace, meanwhile)\n"
+        )
+        code, said = run(program, here, receiver)
+        assert (0, False) == (code, "Traceback" in said), said
+        assert {"execute_tool parent", "execute_tool items"} == set(receiver.names())
 
     def test_a_process_that_goes_on(self, here: Path, receiver: OtlpReceiver) -> None:
         """Where a handler of the application's own comes after ours, a running call ends in its own way."""

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from otel_runtime.settings.model import Settings
+from otel_runtime.telemetry.protocol import SpanStart
+from otel_runtime.telemetry.provider import build_tracing
 from otel_runtime.telemetry.variables import wrong_values
 
 # Name, a sound value, a bad one, and a word of what is said about that.
@@ -44,6 +47,18 @@ class TestValues:
         assert {} == wrong_values({name: sound}) == wrong_values({name: " "})
         assert said in wrong_values({name: bad})[name]
 
+    @pytest.mark.parametrize(
+        "bad", ["localhost:4318", "collector", "http://", "http://[::1", "http://host:99999", "http://a b", "ftp://host"]
+    )
+    @pytest.mark.parametrize("signal", ["", "TRACES_", "METRICS_"])
+    def test_addresses(self, signal: str, bad: str) -> None:
+        """An address without `http://`, without a host or with an impossible port is named; gRPC takes more of them."""
+        name = f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT"
+        assert {name: f"expected an address such as `http://127.0.0.1:4318`, got `{bad}`"} == wrong_values({name: bad})
+        assert {name: "expected an address such as `http://127.0.0.1:4318`"} == wrong_values({name: f"x://user:hunter2@{bad}"})
+        for sound, protocol in (("https://[::1]:4318/x", ""), ("localhost:4317", "grpc"), ("unix:///run/c.sock", "GRPC")):
+            assert {} == wrong_values({name: sound, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol})
+
     def test_headers_are_not_repeated(self) -> None:
         """Headers hold credentials."""
         assert {"OTEL_EXPORTER_OTLP_HEADERS": "expected pairs such as `name=value,other=value`"} == wrong_values(
@@ -67,10 +82,24 @@ class TestDoctor:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("OTEL_BLRP_SCHEDULE_DELAY", "whenever")
         monkeypatch.setenv("OTEL_METRICS_EXEMPLAR_FILTER", "some")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[::1")
         done = subprocess.run([sys.executable, "-m", "otel_runtime", "doctor", "--json"], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         for words in (
             "OTEL_BLRP_SCHEDULE_DELAY: expected a positive number, got `whenever`",
             "OTEL_METRICS_EXEMPLAR_FILTER: expected `always_on`",
+            "OTEL_EXPORTER_OTLP_ENDPOINT: expected an address such as `http://127.0.0.1:4318`, got `http://[::1`",
         ):
             assert words in done.stdout
+
+    def test_an_impossible_address_stops_only_its_exporter(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The trace file is written all the same."""
+        monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[::1")
+        tracing = build_tracing(Settings(trace_file=tmp_path / "trace.json"))
+        try:
+            tracing.open(SpanStart("tool", "kept")).end("ok")
+            assert not tracing.flush(20)
+            assert '"execute_tool kept"' in (tmp_path / "trace.json").read_text()
+        finally:
+            tracing.shutdown(2)
