@@ -17,6 +17,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
+from otel_runtime.sources.dreadnode_gates import answered, errors_of, prompt, stopped, verdict_of
 from otel_runtime.sources.dreadnode_state import Turn, Turns
 from otel_runtime.sources.dreadnode_table import AGENT_EVENTS, DECISIONS, KINDS, LAGS, AgentEvent, Kind
 from otel_runtime.sources.reading import Malformed, Reader, instant, integer, mapping, optional_text, present, text
@@ -29,6 +30,9 @@ _TYPE: Final = 128
 
 # What an envelope's payload holds that is read elsewhere, or is content.
 _READ: Final = frozenset({"turn_id", "session_id", "agent", "model", "error", "usage", "raw_event", "tool_calls", "duration_ms"})
+_OF_TOOLS: Final = frozenset({"toolstart", "toolend", "toolerror"})
+# What is said of a generation after its start.
+_TOLD_AFTERWARDS: Final = frozenset({"generationcontent", "generationstep"})
 # Signs that a model has said what it had to say, though its end event is still to come.
 _AFTER_THINKING: Final = frozenset({"generationcontent", "toolstart", "generationend", "generationerror", "userinputrequired"})
 
@@ -64,7 +68,7 @@ class Dreadnode(Reader):
             inner, kind, when = _opened(raw, payload)
             return self._agent_event(inner, kind, when, common, turn, ends_run=False)
         row = KINDS.get(kind, Kind(kind, "lifecycle"))
-        facts = _prompt(payload, turn) if kind == "prompt.required" else _kind_facts(row, payload)
+        facts = prompt(payload, turn) if kind == "prompt.required" else _kind_facts(row, payload)
         if kind == "session.deleted":
             facts["session.ended"] = True
         if kind in LAGS:
@@ -126,15 +130,16 @@ class Dreadnode(Reader):
             run = common.get("run.id", self._stream)
             common |= {"run.id": f"{run}:{inner}", "parent.run.id": run, **present(parent__id=turn.place())}
             turn, ends_run = self._turns.of(str(common["run.id"])), True
-        if ends_run and kind == "agentstart":
-            # Here it is the start of a run, not a repetition of one.
-            common.pop("event.often", None)
-        before = () if turn.thinking is None else self._end_of_thinking(kind, moment, common, turn)
-        if turn.asking and kind in ("toolend", "toolerror"):
-            before = (*before, *_end_of_asking(moment, common, data, turn))
-        if kind == "reactstep":
-            before = (*before, *_stopped_by_judge(moment, common, data, turn))
-        turn.starting = None
+        before: tuple[TraceEvent, ...] = ()
+        if kind == "agentstart":
+            turn, before = self._begin(moment, common, data, turn, ends_run=ends_run)
+        elif turn.thinking is not None:
+            before = self._end_of_thinking(kind, moment, common, turn)
+        if turn.delegates and kind in _TOLD_AFTERWARDS:
+            kind, row, before = _unannounced(kind, row, moment, common, data, turn, before)
+        elif kind == "reactstep" or turn.asking:
+            before = (*before, *_of_gates(kind, moment, common, data, turn))
+        turn.starting, turn.heard = None, moment or turn.heard
         if row.step == "tool":
             event = _tool(row, moment, common, data, turn)
         else:
@@ -142,6 +147,24 @@ class Dreadnode(Reader):
         if kind == "agentend" and ends_run:
             self._turns.forget(str(common.get("run.id", self._stream)))
         return (*before, event) if before else (event,)
+
+    def _begin(
+        self, moment: datetime | None, common: dict[str, object], data: Fields, turn: Turn, *, ends_run: bool
+    ) -> tuple[Turn, tuple[TraceEvent, ...]]:
+        """An agent starts; where it has no envelope that is a run, and the end of an earlier one that never ended."""
+        before: tuple[TraceEvent, ...] = ()
+        if ends_run:
+            # Here it is the start of a run, not a repetition of one.
+            common.pop("event.often", None)
+            if turn.begun is not None and moment != turn.begun:
+                before = (TraceEvent("agent.abandoned", "run", turn.heard, None, {**common, "run.outcome": "closed"}),)
+                run = str(common.get("run.id", self._stream))
+                self._turns.forget(run)
+                turn = self._turns.of(run)
+            turn.begun = moment
+        params = mapping(data.get("params") or {}, "params")
+        turn.model, turn.delegates = optional_text(params, "model"), optional_text(params, "engine") is not None
+        return turn, before
 
     def _end_of_thinking(self, kind: str, moment: datetime | None, base: dict[str, object], turn: Turn) -> tuple[TraceEvent, ...]:
         """The first tool or content after a generation's start: its own work is over, though its end event is still to come."""
@@ -177,8 +200,8 @@ def _unit(
     if row.step == "model":
         return _generation(kind, row, moment, base, data, turn)
     if kind == "userinputrequired":
-        return TraceEvent(row.name, row.type, moment, None, {**base, **_prompt({"event_type": kind, "raw_event": {"data": data}}, turn)})
-    facts = _errors(data) if kind == "agentend" else {}
+        return TraceEvent(row.name, row.type, moment, None, {**base, **prompt({"event_type": kind, "raw_event": {"data": data}}, turn)})
+    facts = errors_of(data) if kind in ("agentend", "agenterror") else {}
     if kind == "agentend" and ends_run:
         facts["run.outcome"] = "failed" if facts else "completed"
     if kind == "agentstart" and ends_run:
@@ -200,101 +223,67 @@ def _generation(kind: str, row: AgentEvent, moment: datetime | None, base: dict[
         usage__input_tokens=integer(usage, "input_tokens"),
         usage__output_tokens=integer(usage, "output_tokens"),
     )
-    return TraceEvent(row.name, row.type, moment, None, {**base, "model.call.id": step, **facts, **_errors(data)})
+    return TraceEvent(row.name, row.type, moment, None, {**base, "model.call.id": step, **facts, **errors_of(data)})
+
+
+def _of_gates(kind: str, moment: datetime | None, base: dict[str, object], data: Fields, turn: Turn) -> Iterable[TraceEvent]:
+    if kind == "reactstep":
+        return stopped(moment, base, data, turn)
+    return answered(kind, moment, base, data, turn) if kind in _OF_TOOLS else ()
+
+
+def _unannounced(
+    kind: str, row: AgentEvent, moment: datetime | None, base: dict[str, object], data: Fields, turn: Turn, before: tuple[TraceEvent, ...]
+) -> tuple[str, AgentEvent, tuple[TraceEvent, ...]]:
+    """The kind and row of an event that comes after a generation, and what is told before it.
+
+    An engine that hands its loop to another program says nothing of a generation until it is over, and no `generationend` either: it
+    began when the last thing before it was heard, and ends with its step.
+    """
+    step = f"generation-{integer(data, 'step') or 0}"
+    if turn.first_word_of(step):
+        turn.generation = step
+        facts = {**base, "model.call.id": step, **present(model__name=optional_text(data, "model") or turn.model)}
+        del facts["event.often"]
+        before = (*before, TraceEvent("model.start", "run", turn.heard or moment, None, facts))
+    if kind == "generationstep" and turn.first_word_of(f"end of {step}"):
+        base.pop("event.often", None)
+        return "generationend", AGENT_EVENTS["generationend"], before
+    return kind, row, before
 
 
 def _tool(row: AgentEvent, moment: datetime | None, base: dict[str, object], data: Fields, turn: Turn) -> TraceEvent:
     call = data.get("tool_call")
     call = call if type(call) is dict else mapping(call, "tool_call")
-    call_id = text(call, "id")
     # Nobody else holds the common facts by now.
     if tool := optional_text(call, "name"):
         base["tool.name"] = tool
+    told = optional_text(call, "id")
+    call_id = told or f"tool-{text(call, 'name')}"
     if turn.generation is not None:
         base["parent.id"] = turn.generation
-    verdict = _verdict(data["policy_decision"]) if data.get("policy_decision") else None
+    verdict = verdict_of(data["policy_decision"]) if data.get("policy_decision") else None
     if verdict:
         base.update(verdict)
     starts = row.name == "tool.start"
     if starts and verdict and verdict.get("policy.decision", "allow") != "allow":
         # Refused before it ran: a decision, not an executed tool.
         turn.refuse(call_id)
-        base["tool.call_id"] = call_id
+        base.update(present(tool__call_id=told))
         return TraceEvent("policy.decision", "policy", moment, None, base)
     if starts:
         turn.accept(call_id, tool)
     elif turn.refused(call_id):
-        more = {**_errors(data), "tool.call_id": call_id, "event.often": True}
+        more = {**errors_of(data), **present(tool__call_id=told), "event.often": True}
         return TraceEvent("tool.refused.summary", row.type, moment, None, {**base, **more})
     elif not row.often:
         turn.calls.pop(call_id, None)
-    base["tool.id"] = call_id
-    errors = _errors(data) if "error" in data or "error_type" in data else None
+    # A call without an id is known by its tool, and no id is made up for it.
+    base["step.id" if told is None else "tool.id"] = call_id
+    errors = errors_of(data) if "error" in data or "error_type" in data else None
     if errors:
         base.update(errors)
     return TraceEvent("tool.failed" if errors and not row.often else row.name, row.type, moment, None, base)
-
-
-def _verdict(value: object) -> dict[str, object]:
-    verdict = mapping(value, "policy_decision")
-    return present(
-        policy__decision=DECISIONS.get(str(verdict.get("runtime_action")).lower()),
-        policy__reason=optional_text(verdict, "reason"),
-        policy__asked=DECISIONS.get(str(verdict.get("judge_action")).lower()),
-        policy__kind=optional_text(verdict, "kind"),
-        policy__source=optional_text(verdict, "source"),
-    )
-
-
-def _prompt(payload: Fields, turn: Turn) -> dict[str, object]:
-    raw = mapping(payload.get("raw_event") or {}, "raw_event")
-    data = mapping(raw.get("data") or {}, "data")
-    asked_as = (optional_text(payload, "event_type") or optional_text(raw, "type") or "").lower()
-    given = data.get("tool_approval")
-    approval = mapping(given, "tool_approval") if isinstance(given, Mapping) else {}
-    call = optional_text(data, "source_tool_call_id") or optional_text(approval, "tool_call_id")
-    facts = present(
-        approval__id=optional_text(data, "request_id", "id", "tool_call_id", "source_tool_call_id"),
-        approval__kind="permission" if approval or asked_as.startswith("permission") else "input",
-        approval__asked_as=asked_as or None,
-        approval__arguments=approval.get("arguments") if approval else {"questions": data.get("questions")},
-        tool__name=optional_text(data, "source_tool_name") or optional_text(approval, "tool_name"),
-        tool__call_id=call,
-        parent__id=call or turn.generation,
-    )
-    if "approval.id" in facts and "tool.call_id" in facts:
-        turn.asking[str(facts["tool.call_id"])] = str(facts["approval.id"])
-    return facts
-
-
-def _end_of_asking(moment: datetime | None, base: dict[str, object], data: Fields, turn: Turn) -> Iterable[TraceEvent]:
-    """The end of the tool that asked: that system has no event of its own for an answer."""
-    call = optional_text(mapping(data.get("tool_call") or {}, "tool_call"), "id") or ""
-    approval = turn.asking.pop(call, None)
-    if approval is not None:
-        # Which answer it was shows in the tool's result only, and that is content.
-        yield TraceEvent("approval.resolved", "approval", moment, None, {**base, "approval.id": approval, "approval.outcome": "answered"})
-
-
-def _stopped_by_judge(moment: datetime | None, base: dict[str, object], data: Fields, turn: Turn) -> Iterable[TraceEvent]:
-    """A judge that failed stops the call that was about to start, without a decision of its own: a denial, and no execution."""
-    reaction = str(mapping(data.get("reaction") or {}, "reaction").get("type"))
-    if turn.starting is None or "judge" not in str(data.get("hook_name")) or reaction not in ("Finish", "Fail"):
-        return
-    call, tool = turn.starting
-    turn.calls.pop(call, None)
-    facts = {**base, "parent.id": turn.generation, **present(tool__name=tool), "policy.reason": "the judge failed"}
-    yield TraceEvent("policy.decision", "policy", moment, None, {**facts, "policy.decision": "deny", "tool.call_id": call})
-    yield TraceEvent("tool.failed", "policy", moment, None, {**facts, "tool.id": call, "error.type": "PolicyDenied"})
-
-
-def _errors(data: Fields) -> dict[str, object]:
-    if data.get("error") is None and data.get("error_type") is None:
-        return {}
-    kind, message = optional_text(data, "error_type"), optional_text(data, "error")
-    if kind is None and message is None:
-        return {}
-    return {"error.type": kind or "_OTHER", **present(error__message=message)}
 
 
 def _kind_facts(row: Kind, payload: Fields) -> dict[str, object]:

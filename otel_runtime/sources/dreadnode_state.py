@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from datetime import datetime
 from typing import Final
 
 __all__ = ["Turn", "Turns"]
 
 _TURNS: Final = 1024
 _CALLS: Final = 1024
+# They carry a fresh id where an agent's would stand: they start nothing, and speak of whichever agent is at work.
+_OWN_IDS: Final = frozenset({"reactstep", "compaction", "compactionevent", "heartbeat"})
 
 
 class Turn:
     """One turn, or one agent where there are no turns."""
 
-    __slots__ = ("_counted", "_refused", "agent", "asking", "calls", "generation", "starting", "thinking")
+    __slots__ = (
+        *("_counted", "_heard_of", "_refused", "agent", "asking", "begun", "calls", "delegates", "generation", "heard", "model"),
+        *("starting", "thinking"),
+    )
 
     def __init__(self) -> None:
         self.generation: str | None = None
@@ -27,15 +33,21 @@ class Turn:
         self._counted = Bounded()
         # Id of the agent that the turn began with.
         self.agent: str | None = None
+        # The model that it names at its start, and whether another program runs its loop.
+        self.model: str | None = None
+        self.delegates = False
+        # When the agent started, and when anything was heard of it last.
+        self.begun: datetime | None = None
+        self.heard: datetime | None = None
+        self._heard_of = Bounded()
 
     def other_agent(self, agent: str | None, kind: str) -> str | None:
         """The agent's id when it is not the one that the turn began with."""
-        if agent is None:
+        if agent is None or kind in _OWN_IDS:
             return None
         if self.agent is None:
             self.agent = agent
-        # Reactions of hooks carry ids of their own; they start nothing.
-        return None if agent == self.agent or kind == "reactstep" else agent
+        return None if agent == self.agent else agent
 
     def place(self) -> str | None:
         """The step under which another agent works: the last open call, else the generation."""
@@ -58,6 +70,13 @@ class Turn:
     def refused(self, call: str) -> bool:
         """True for a call that was refused."""
         return call in self._refused
+
+    def first_word_of(self, what: str) -> bool:
+        """True the first time that something is spoken of which nobody announced: a generation, or its end."""
+        if what in self._heard_of:
+            return False
+        self._heard_of[what] = None
+        return True
 
     def counts(self, step: str) -> bool:
         """True the first time that a generation tells its usage."""

@@ -75,8 +75,12 @@ AGENT_EVENTS: Final[dict[str, AgentEvent]] = {
     # Comes after toolend and repeats it.
     "toolstep": AgentEvent("tool.summary", often=True),
     "reactstep": AgentEvent("agent.reaction", "policy"),
+    # The page's names, and those on the wire.
     "compaction": AgentEvent("context.compacted", "lifecycle"),
+    "compactionevent": AgentEvent("context.compacted", "lifecycle"),
     "stalled": AgentEvent("agent.stalled", "lifecycle"),
+    "agentstalled": AgentEvent("agent.stalled", "lifecycle"),
+    "agenterror": AgentEvent("agent.error", "error"),
     "userinputrequired": AgentEvent("approval.request", "approval"),
 }
 # events.md, "Decision map".

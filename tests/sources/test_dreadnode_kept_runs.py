@@ -1,0 +1,172 @@
+"""Recorded runs of the real `dreadnode` package that the shared recordings have none of, each with the tree it must become.
+
+Made by that package itself, offline, with a model that answers from a list. What an outline says of a span: its name, `error.type`, the
+outcome, and tokens in and out.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from otel_runtime.sources.registry import source
+from otel_runtime.telemetry.projector import Projector
+from otel_runtime.telemetry.projector_spans import TracerSpans
+
+DATA = Path(__file__).with_name("data")
+OUTLINES = {
+    # Feedback of a hook that names the call: that system tells the model `[POLICY DENIED]`.
+    "refused_by_a_hook": """
+        invoke_agent t 36/21
+          chat listed 11/6
+            execute_tool fast PolicyDenied denied
+            policy deny fast
+            execute_tool slow closed
+          chat listed 12/7
+            execute_tool slow
+          chat listed 13/8
+    """,
+    "finished_by_a_hook": """
+        invoke_agent t
+          chat listed
+            execute_tool fast Finish
+            execute_tool slow closed
+    """,
+    # The same agent again, after a run that was cancelled without a word.
+    "cancelled_then_again": """
+        invoke_agent t closed
+          chat listed
+            execute_tool hangs closed
+            execute_tool fast
+        invoke_agent t 25/15
+          chat listed 12/7
+            execute_tool slow
+          chat listed 13/8
+    """,
+    # The runtime's own compaction event carries an id of its own where an agent's would stand.
+    "compacted": """
+        invoke_agent t 36/21
+          chat listed 11/6
+            execute_tool fast
+          chat listed 12/7
+            execute_tool slow
+          chat listed 13/8
+    """,
+    # An engine that hands its loop to another program announces no generation and never ends one.
+    "delegating_engine": """
+        invoke_agent t 32/12
+          chat base!listed 12/9
+            execute_tool Bash
+            execute_tool Read _OTHER
+          chat base!listed 20/3
+    """,
+    "calls_without_ids": """
+        invoke_agent t 23/13
+          chat listed 11/6
+            execute_tool fast
+            execute_tool slow
+          chat listed 12/7
+    """,
+    # Asked before the call is announced; the call's start says what the person said.
+    "person_said_no": """
+        invoke_agent t 36/21
+          chat listed 11/6
+            policy deny fast
+            execute_tool slow closed
+            approval denied fast denied
+          chat listed 12/7
+            execute_tool fast
+          chat listed 13/8
+    """,
+    "person_said_yes": """
+        invoke_agent t 36/21
+          chat listed 11/6
+            execute_tool fast
+            execute_tool slow
+            approval approved fast approved
+          chat listed 12/7
+            execute_tool fast
+          chat listed 13/8
+    """,
+    "person_cancelled": """
+        invoke_agent t 23/13
+          chat listed 11/6
+            execute_tool ask_user UserCancelled
+              approval cancelled ask_user cancelled
+          chat listed 12/7
+    """,
+    "stalled": """
+        invoke_agent t 11/6
+          chat listed 11/6
+    """,
+}
+
+
+def spans_of(name: str, times: int = 1) -> list[ReadableSpan]:
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    projector, reader = Projector(TracerSpans(provider.get_tracer("test")), sweep_every_s=0), source("dreadnode")
+    for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+        for _ in range(times):
+            for event in reader.translate(json.loads(line)):
+                projector.observe(event)
+    projector.close()
+    assert {} == dict(reader.malformed)
+    return list(exporter.get_finished_spans())
+
+
+def told(span: ReadableSpan) -> str:
+    facts = dict(span.attributes or {})
+    tokens = [str(facts[name]) for name in ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens") if name in facts]
+    outcome = facts.get("otel_runtime.outcome") or facts.get("otel_runtime.approval.outcome")
+    return " ".join(str(part) for part in (span.name, facts.get("error.type"), outcome, "/".join(tokens)) if part)
+
+
+def outline(spans: list[ReadableSpan]) -> list[str]:
+    known = {span.context.span_id for span in spans}
+    found: list[str] = []
+
+    def below(parent: int | None, depth: int) -> None:
+        above = [(span, span.parent.span_id if span.parent and span.parent.span_id in known else None) for span in spans]
+        for span in sorted((span for span, its in above if its == parent), key=lambda span: (span.start_time or 0, span.end_time or 0)):
+            found.append("  " * depth + told(span))
+            below(span.context.span_id, depth + 1)
+
+    below(None, 0)
+    return found
+
+
+def lines(text: str) -> list[str]:
+    return [line[8:] for line in text.splitlines() if line.strip()]
+
+
+class TestKeptRuns:
+    @pytest.mark.parametrize("run", OUTLINES)
+    def test_becomes_its_tree(self, run: str) -> None:
+        """Nothing is lost, doubled or misplaced."""
+        assert lines(OUTLINES[run]) == outline(spans_of(run))
+
+    @pytest.mark.parametrize("run", ["compacted", "delegating_engine", "person_said_no", "person_said_yes", "person_cancelled"])
+    def test_a_stream_that_says_all_twice_says_it_once(self, run: str) -> None:
+        """Envelopes are known by their ids, what they are translated to as well."""
+        assert lines(OUTLINES[run]) == outline(spans_of(run, times=2))
+
+    def test_no_id_is_made_up_for_a_call(self) -> None:
+        """A call without an id has no attribute for one."""
+        assert not [span for span in spans_of("calls_without_ids") if "gen_ai.tool.call.id" in (span.attributes or {})]
+
+    def test_a_generation_nobody_announced_has_its_time(self) -> None:
+        """It began with what was heard before it, and not after its end."""
+        first, second = (span for span in spans_of("delegating_engine") if span.name.startswith("chat "))
+        assert (first.end_time or 0) > (first.start_time or 0)
+        assert (second.start_time or 0) >= (first.end_time or 0)
+
+    @pytest.mark.parametrize(("run", "name"), [("stalled", "agent.stalled"), ("compacted", "context.compacted")])
+    def test_what_the_page_names_is_known_by_its_wire_name(self, run: str, name: str) -> None:
+        """`agentstalled` and `compactionevent` are the page's `stalled` and `compaction`."""
+        assert name in [event.name for span in spans_of(run) for event in span.events]
