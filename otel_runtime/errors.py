@@ -64,7 +64,8 @@ class Fault:
         return f"{self.source}:{self.line}:{self.column}" if self.line else self.source
 
     def __str__(self) -> str:
-        head = f"{self.place}: {self.severity}[{self.code}]: {self.message}"
+        # What a message quotes was written by others, and may hold what clears or reorders the reader's terminal.
+        head = _printable(f"{self.place}: {self.severity}[{self.code}]: {self.message}")
         if not self.text:
             return head
         text, at = self.text, max(self.column - 1, 0)
@@ -75,6 +76,10 @@ class Fault:
         # Tabs stay tabs in front of the caret, so that it points at the right place in a terminal.
         lead = "".join("\t" if char == "\t" else " " for char in text[:at])
         return f"{head}\n    {text}\n    {lead}^"
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 class OtelRuntimeError(Exception):

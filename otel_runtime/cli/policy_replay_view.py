@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from otel_runtime.cli.policy_opening import counted
+from otel_runtime.cli.policy_view import printable
 from otel_runtime.policy.recorded import RecordedCall
 from otel_runtime.policy.replay_report import Asked, Change, ChangeKind, Report
 
@@ -78,7 +79,7 @@ def _changes(report: Report, width: int) -> Table:
 
 def _row(change: Change) -> tuple[str, str, str, str, str]:
     by = change.rule or _BY.get(change.code, change.reason)
-    return change.kind, str(change.calls), change.was, _printable(change.name), _printable(by)
+    return change.kind, str(change.calls), change.was, printable(change.name), printable(by)
 
 
 def _gaps(report: Report) -> Table:
@@ -102,7 +103,7 @@ def _rate(value: float | None) -> str:
 
 
 def _example(call: RecordedCall, room: int) -> str:
-    shown = _printable(_arguments(call))
+    shown = printable(_arguments(call))
     return shown if len(shown) <= room else f"{shown[: room - 1]}…"
 
 
@@ -110,11 +111,6 @@ def _arguments(call: RecordedCall) -> str:
     if call.args is None:
         return "arguments not captured"
     return json.dumps(dict(call.args), ensure_ascii=False, default=lambda value: f"<{getattr(value, 'type_name', type(value).__name__)}>")
-
-
-def _printable(text: str) -> str:
-    # What a trace holds was written by others: control characters must not reach the terminal.
-    return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
 
 
 def as_data(report: Report, spans: int) -> dict[str, Any]:

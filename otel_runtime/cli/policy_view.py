@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -16,11 +17,12 @@ from otel_runtime.policy.explain import ConditionExplanation, Explanation, RuleE
 from otel_runtime.policy.truth import Tri, spell
 from otel_runtime.values.action import Action
 
-__all__ = ["console", "print_coverage", "print_explanation", "print_faults"]
+__all__ = ["console", "print_coverage", "print_explanation", "print_faults", "printable"]
 
 _STYLES: dict[Tri, str] = {True: "green", False: "dim", None: "yellow"}
 # How conditions on what happened in a session are spelled.
 _OF_SESSION = ("after ", "over ")
+_NARROW: Final = 64
 _VERDICTS = {"allow": "bold green", "deny": "bold red", "require-approval": "bold yellow", "retryable-failure": "bold magenta"}
 
 
@@ -29,6 +31,11 @@ def console() -> Console:
     from otel_runtime.telemetry.console_tree import console_for
 
     return console_for(sys.stdout)
+
+
+def printable(text: str) -> str:
+    """The text without characters that clear or reorder a terminal: rules, calls and traces were written by others."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
 
 
 def print_faults(out: Console, faults: Sequence[Fault]) -> None:
@@ -57,17 +64,20 @@ def _around_caret(line: str, caret: str, width: int) -> tuple[str, str]:
 
 def print_coverage(out: Console, coverage: Sequence[Coverage], cases: int, required: float | None) -> None:
     """A table of rules, the ones whose cases show too little with what is missing; then the sum."""
+    # Five columns on a narrow terminal would break words; what is missing stands below the rule there.
+    narrow = out.width < _NARROW
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("", "rule", "applies", "does not", ""):
-        table.add_column(name, justify="right" if name in {"applies", "does not"} else "left", overflow="fold")
+    for name in ("", "rule", "applies", "does not", *([] if narrow else [""])):
+        counts = name in {"applies", "does not"}
+        table.add_column(name, justify="right" if counts else "left", overflow="fold", no_wrap=counts)
     for cover in coverage:
-        style = "" if cover.whole else "yellow"
+        style, missing = "" if cover.whole else "yellow", _missing(cover)
         table.add_row(
             Text("ok" if cover.whole else "--", "green" if cover.whole else style),
-            cover.rule,
+            f"{cover.rule}\n{missing}" if narrow and missing else cover.rule,
             str(cover.hits),
             str(cover.misses),
-            _missing(cover),
+            *([] if narrow else [missing]),
             style=style,
         )
     out.print(table)
@@ -101,12 +111,13 @@ def print_explanation(out: Console, action: Action, explanation: Explanation, *,
     decision = explanation.decision
     verdict = decision.value if decision.would_be is None else f"{decision.value} (shadow; it would be {decision.would_be})"
     by = f"rule {decision.rule} at {decision.place}" if decision.rule is not None else decision.code
-    out.print(Text.assemble((verdict, _VERDICTS[decision.value]), f"  {action.kind} {action.name}  by {by}"), soft_wrap=not out.is_terminal)
-    out.print(Text(f"  {decision.reason}"), soft_wrap=not out.is_terminal)
+    what = printable(f"  {action.kind} {action.name}  by {by}")
+    out.print(Text.assemble((verdict, _VERDICTS[decision.value]), what), soft_wrap=not out.is_terminal)
+    out.print(Text(printable(f"  {decision.reason}")), soft_wrap=not out.is_terminal)
     if decision.approval is not None:
         for requirement in decision.approval.requirements:
             out.print(
-                Text(f"  asks {' or '.join(requirement.approvers)}, {requirement.quorum} of them ({requirement.rule})"),
+                Text(printable(f"  asks {' or '.join(requirement.approvers)}, {requirement.quorum} of them ({requirement.rule})")),
                 soft_wrap=not out.is_terminal,
             )
     if decision.retry is not None:
@@ -117,7 +128,7 @@ def print_explanation(out: Console, action: Action, explanation: Explanation, *,
         many = f"{explanation.others} rules are about other names" if explanation.others > 1 else "1 rule is about other names"
         out.print(Text(many, style="dim"))
     for hint in explanation.hints:
-        out.print(Text(f"hint: {hint}", style="cyan"), soft_wrap=not out.is_terminal)
+        out.print(Text(printable(f"hint: {hint}"), style="cyan"), soft_wrap=not out.is_terminal)
     if not told and any(_asks_session(rule) for rule in explanation.rules):
         hint = "rules ask what happened before; this is a fresh session, so nothing did. Say it with --session FILE"
         out.print(Text(f"hint: {hint}", style="cyan"), soft_wrap=not out.is_terminal)
@@ -135,7 +146,9 @@ def _rule(rule: RuleExplanation) -> Tree:
     shadow = " (shadow)" if rule.shadow else ""
     agent = f" as {rule.agent}" if rule.agent is not None else ""
     label = Text.assemble(
-        (spell(rule.outcome), _STYLES[rule.outcome]), f"  {rule.rule}: {rule.verdict}{shadow}{agent}  ", (rule.place, "dim")
+        (spell(rule.outcome), _STYLES[rule.outcome]),
+        printable(f"  {rule.rule}: {rule.verdict}{shadow}{agent}  "),
+        (printable(rule.place), "dim"),
     )
     tree = Tree(label)
     for condition in rule.conditions:
@@ -145,6 +158,6 @@ def _rule(rule: RuleExplanation) -> Tree:
 
 def _grow(tree: Tree, condition: ConditionExplanation) -> None:
     why = f"  ({condition.why})" if condition.why else ""
-    branch = tree.add(Text.assemble((spell(condition.outcome), _STYLES[condition.outcome]), f"  {condition.label}{why}"))
+    branch = tree.add(Text.assemble((spell(condition.outcome), _STYLES[condition.outcome]), printable(f"  {condition.label}{why}")))
     for part in condition.parts:
         _grow(branch, part)

@@ -38,6 +38,8 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
             faults.append(Fault("P001", f"{_oddity(path)}; write it into a file", str(path)))
         elif path.exists():
             found.append(path)
+        elif path.is_symlink():
+            faults.append(Fault("P001", f"{_oddity(path)}; mend it", str(path)))
         else:
             faults.append(Fault("P001", "no such policy file or directory; check the path", str(path)))
     if not paths:
@@ -49,10 +51,15 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
 
 def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
     """Files of a folder that is a policy, and what is named like one and cannot be read as one."""
-    named = sorted(one for one in folder.iterdir() if one.suffix in _SUFFIXES and not one.name.endswith("schema.json") and not one.is_dir())
+    named = sorted(one for one in folder.iterdir() if _named_so(one) and not one.name.endswith("schema.json") and not one.is_dir())
     # Editors lay hidden links beside what they edit, which lead nowhere.
     odd = [one for one in named if not one.is_file() and not one.name.startswith(".")]
     return [one for one in named if one.is_file()], odd
+
+
+def _named_so(path: Path) -> bool:
+    # In any case: a file that is passed over could hold the rule that denies.
+    return path.suffix.lower() in _SUFFIXES
 
 
 def _oddity(path: Path) -> str:
@@ -75,7 +82,7 @@ def folders_beside(paths: Sequence[Path]) -> list[Path]:
 
 def _holds(folder: Path) -> bool:
     try:
-        return any(one.suffix in _SUFFIXES for one in folder.iterdir())
+        return any(_named_so(one) for one in folder.iterdir())
     except OSError:
         return True
 

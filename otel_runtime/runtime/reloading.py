@@ -186,7 +186,7 @@ class Reloader:
 
     def _refuse_half_written(self) -> None:
         for path in self._watched.files():
-            if path.suffix in _YAML and _open_ended(path):
+            if path.suffix.lower() in _YAML and _open_ended(path):
                 hint = "the last line has no line break, so the file may still be being written; end it with one"
                 raise ConfigError.of("P001", hint, str(path))
 

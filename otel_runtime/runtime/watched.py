@@ -45,7 +45,7 @@ class Watched:
                 inside = sorted(path.iterdir()) if path.is_dir() else [path]
             except OSError:
                 continue
-            found.extend(one for one in inside if (one.suffix in _SUFFIXES or one == path) and one.is_file())
+            found.extend(one for one in inside if (one.suffix.lower() in _SUFFIXES or one == path) and one.is_file())
         return found
 
     def marks(self) -> Marks:
@@ -98,7 +98,7 @@ class Watched:
             for way in (path.absolute(), Path(os.path.realpath(path))):
                 near.update(one for one in (way, way.parent) if one.is_dir())
             if path.is_dir():
-                near.update(Path(os.path.realpath(one)).parent for one in path.iterdir() if one.suffix in _SUFFIXES)
+                near.update(Path(os.path.realpath(one)).parent for one in path.iterdir() if one.suffix.lower() in _SUFFIXES)
         return sorted(one for one in near if one.is_dir()) or [Path.cwd()]
 
 

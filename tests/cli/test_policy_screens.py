@@ -33,6 +33,7 @@ rules:
   - {id: known, tool: send, args: {to: {origin: [user, 'tool:find']}}, decision: allow}
   - {id: after, tool: refund, after: {label: untrusted, tool: fetch}, role: clerk, decision: require-approval, approval: {approvers: ["role:finance"]}}
 """
+HEAD = "version: 1\ndefault: deny\nrules:\n"
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -92,6 +93,14 @@ class TestTerminal:
             wide = [line for line in ESCAPE.sub("", shown).splitlines() if len(line.rstrip()) > columns]
             assert [] == wide, words
 
+    def test_narrow_coverage_breaks_no_word(self, tmp_path: Path) -> None:
+        """On a terminal of 40 columns the table of coverage says what a rule needs in whole words."""
+        (tmp_path / "names.yaml").write_text(HEAD + "  - {id: mail.to-strangers, tool: t, user: ann, decision: allow}\n")
+        _, shown = screen(40, "test", "names.yaml")
+        plain = ESCAPE.sub("", shown)
+        assert all(len(line.rstrip()) <= 40 for line in plain.splitlines())
+        assert {"mail.to-strangers", "needs", "`match`", "`no_match`"} <= set(plain.split())
+
     def test_colours(self) -> None:
         """A terminal gets colours, and with NO_COLOR none."""
         assert "\x1b[" in screen(80, "check", "long.yaml")[1]
@@ -103,6 +112,20 @@ class TestTerminal:
         out = capsys.readouterr().out
         assert "\x1b" not in out
         assert f"    {LONG.splitlines()[4]}\n" in out
+
+    def test_what_a_file_says_cannot_act(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Control characters that a policy or a call spells as escapes do not reach the terminal, in faults and in explanations."""
+        (tmp_path / "evil.yaml").write_text(HEAD + '  - {id: "a\\e[2J\\u202eb\\nc", tool: t, "\\e[31m": 1, decision: "\\a"}\n')
+        (tmp_path / "odd.yaml").write_text(
+            HEAD + '  - {id: a, tool: t, args: {x: {ne: "\\e[3J"}}, decision: deny, reason: "\\e[2J\\u202e"}\n'
+        )
+        assert 2 == main(["policy", "check", "evil.yaml"])
+        for x, tool in (("5", "t"), ('"\\u001b[2J"', "t"), ("5", "t\x1b[2J\u202e")):
+            assert 0 == main(["policy", "explain", "--policy", "odd.yaml", "--tool", tool, "--args", f'{{"x": {x}}}'])
+        out = capsys.readouterr().out
+        assert "`a\\x1b[2J\\u202eb\\nc` is not a name" in out
+        assert out.isascii() or all(char.isprintable() for char in out.replace("\n", ""))
+        assert not set("\x1b\x07\u202e") & set(out)
 
 
 class TestCommands:

@@ -197,6 +197,12 @@ class TestPaths:
         with pytest.raises(ConfigError, match="no plain file"):
             load_policy([tmp_path / "c.yaml"])
 
+    def test_names_in_any_case(self, tmp_path: Path) -> None:
+        """A file is read whatever case its ending is written in: it could hold the rule that denies."""
+        (tmp_path / "a.yaml").write_text(HEAD + "  - {id: a, tool: pay, decision: allow}\n")
+        (tmp_path / "B.YAML").write_text("version: 1\nrules: [{id: b, tool: pay, decision: deny}]")
+        assert 2 == load_policy([tmp_path]).rules
+
     def test_folders_inside_are_not_read(self, tmp_path: Path) -> None:
         """Files in a folder of the directory do not count, and that is said; hidden folders and those of other files are not spoken of."""
         (tmp_path / "a.yaml").write_text(HEAD + "  - {id: a, tool: pay, decision: allow}\n")
