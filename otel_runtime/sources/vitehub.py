@@ -110,6 +110,10 @@ def _trace_event(raw: Mapping[str, object]) -> TraceEvent:
     kind = text(raw, "type")
     given = mapping(raw.get("attributes") or {}, "attributes")
     attributes = {key: value for key, value in given.items() if key not in CONTROL}
+    # As the run view has them: the first of its run ids, and `recoverable` where the error is the event itself.
+    attributes |= present(run__id=optional_text(given, "agent.run.id", "run.id", "runId"))
+    if "error.recoverable" not in given:
+        attributes |= present(error__recoverable=flag(given, "recoverable"))
     # An entry of a log has a number; it tells a repetition of it.
     attributes |= present(event__source=ViteHub.name, event__kind=kind, event__seq=integer(raw, "sequence"))
     return TraceEvent(text(raw, "name"), TYPES.get(kind, "lifecycle"), instant(raw.get("timestamp")), _trace(raw.get("trace")), attributes)

@@ -15,6 +15,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import SpanLimits
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
@@ -40,7 +41,7 @@ from otel_runtime.telemetry.outlets import Outlets
 from otel_runtime.telemetry.own_meters import OwnMeters, interval_from
 from otel_runtime.telemetry.pipe import Limits, Pipe, limits_from
 from otel_runtime.telemetry.projector import Projector
-from otel_runtime.telemetry.projector_spans import TracerSpans
+from otel_runtime.telemetry.projector_spans import MOST_EVENTS, TracerSpans, room_for_events
 from otel_runtime.telemetry.redaction import Redactor
 from otel_runtime.telemetry.sending import Sender
 from otel_runtime.telemetry.spool import Spool
@@ -105,7 +106,7 @@ def assemble(
         tracer,
         recorder,
         Outlets(whose, pipes, flushes, stops),
-        projector=Projector(TracerSpans(tracer), EventSignals(recorder, logs), mask=redactor.mask),
+        projector=Projector(TracerSpans(tracer), EventSignals(recorder, logs), max_events=room_for_events(tracer), mask=redactor.mask),
         losses=losses,
         capture=Capture(mode, redactor),
         redactor=redactor,
@@ -125,7 +126,11 @@ def _tracers(around: _Surroundings, given: TracerProvider | None, pipes: list[Pi
         return known, "global" if given is None else "given"
     pipes.extend(_standard_pipes(around))
     _check_sampler(around)
-    provider = SdkTracerProvider(sampler=_sampler(around), resource=_resource(around), shutdown_on_exit=False, id_generator=OwnIds())
+    # The SDK's 128 are too few for a run of another system; who set the variable wants it so.
+    limits = SpanLimits() if "OTEL_SPAN_EVENT_COUNT_LIMIT" in around.environ else SpanLimits(max_events=MOST_EVENTS)
+    provider = SdkTracerProvider(
+        sampler=_sampler(around), resource=_resource(around), shutdown_on_exit=False, id_generator=OwnIds(), span_limits=limits
+    )
     for pipe in pipes:
         provider.add_span_processor(pipe)
     return provider, "own"

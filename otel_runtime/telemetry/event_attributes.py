@@ -36,6 +36,7 @@ __all__ = [
     "rule_of",
     "run_name",
     "tool_of",
+    "with_omitted",
     "with_rule",
 ]
 
@@ -165,6 +166,14 @@ def attributes_of(event: TraceEvent, said: Attributes = _NOTHING, mask: Mask | N
     if omitted or "finish_reason" in event.attributes:
         found.update(_told_besides(event, omitted))
     return found
+
+
+def with_omitted(facts: dict[str, Value], said: Attributes) -> dict[str, Value]:
+    """What is told of a span, with the names of all that stayed behind so far: the last event's alone would replace them."""
+    now, before = facts.get(OMITTED), said.get(OMITTED)
+    if type(now) is not tuple or type(before) is not tuple:
+        return facts
+    return {**facts, OMITTED: tuple(sorted({*before, *now})[:_MAX_OWN])}
 
 
 def _told_besides(event: TraceEvent, omitted: list[str]) -> dict[str, Value]:

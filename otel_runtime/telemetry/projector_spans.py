@@ -29,8 +29,11 @@ from otel_runtime.telemetry.starting import Spans as FastSpans
 from otel_runtime.telemetry.starting import spans_of
 from otel_runtime.values.trace import TraceRef
 
-__all__ = ["SpanPort", "Spans", "TracerSpans"]
+__all__ = ["MOST_EVENTS", "SpanPort", "Spans", "TracerSpans", "room_for_events"]
 
+# Span events of one run that the projector keeps, and what a span must hold for them: failures and ends are kept always.
+_KEPT_EVENTS: Final = 1024
+MOST_EVENTS: Final = 2 * _KEPT_EVENTS
 _EMPTY: Final = Context()
 _FAILED: Final = Status(StatusCode.ERROR)
 
@@ -61,6 +64,14 @@ class Spans(Protocol):
     def place(self, parent: SpanPort | TraceRef | None) -> Context:
         """The context of a span, or of a place in a foreign trace, for what is measured or logged there."""
         ...
+
+
+def room_for_events(tracer: Tracer) -> int:
+    """Span events of one run that the spans of a tracer can hold: an SDK's span that is full drops its first events, and says nothing."""
+    # The SDK has no public name for it; the application may have given its provider any limit, and the default is 128.
+    limits = getattr(tracer, "_span_limits", None)
+    most = None if limits is None else limits.max_events
+    return _KEPT_EVENTS if most is None or most >= MOST_EVENTS else max(2, most // 2)
 
 
 class TracerSpans:

@@ -23,6 +23,7 @@ from otel_runtime.telemetry.event_attributes import (
     rule_of,
     run_name,
     tool_of,
+    with_omitted,
     with_rule,
 )
 from otel_runtime.telemetry.event_signals import Operation, Signals
@@ -94,7 +95,7 @@ class RunWriter:
             self._close(unit, max(run.last_ns, start.at_ns), None, "closed")
         else:
             error, outcome = ending_of(see(end.event), end.event)
-            self._close(unit, end.at_ns, error, outcome, self._facts(end.event, facts))
+            self._close(unit, end.at_ns, error, outcome, with_omitted(self._facts(end.event, facts), facts))
 
     def finish(self, run: Run, ending: Ending) -> None:
         """End a run's span, its open steps first."""
@@ -200,8 +201,9 @@ class RunWriter:
             self._say_and_end(run, step, unit, seen, event, now)
             return
         facts = self._facts(event, unit.said)
-        unit.span.update(facts)
-        unit.said.update(facts)
+        more = with_omitted(facts, unit.said)
+        unit.span.update(more)
+        unit.said.update(more)
         if seen.kind == "approval" and type(answer := event.attributes.get("approval.answer")) is str:
             unit.answer = answer
             return
@@ -213,7 +215,7 @@ class RunWriter:
 
     def _say_and_end(self, run: Run, step: str, unit: Unit, seen: Seen, event: TraceEvent, now: int) -> None:
         """The end of an open step, with what its last event says."""
-        facts = attributes_of(event, unit.said, self._mask)
+        facts = with_omitted(attributes_of(event, unit.said, self._mask), unit.said)
         if seen.kind == "approval":
             facts = self._resolve(unit, event.attributes.get("approval.outcome"), facts)
         self._use(unit, run, facts, event)

@@ -19,6 +19,28 @@ def names(*raws: object) -> list[str]:
 
 
 class TestTraceEvents:
+    @pytest.mark.parametrize(
+        ("attributes", "run"),
+        [
+            ({"agent.run.id": "a", "run.id": "b", "runId": "c"}, "a"),
+            ({"run.id": "b", "runId": "c"}, "b"),
+            ({"runId": "c"}, "c"),
+            ({"agent.run.id": 7, "runId": "c"}, "c"),
+        ],
+    )
+    def test_the_first_of_its_run_ids_is_its_run(self, attributes: dict[str, object], run: str) -> None:
+        """What the span says of its run is the run it belongs to."""
+        (event,) = source("vitehub").translate({"name": "run.start", "type": "run", "attributes": attributes})
+        assert run == event.attributes["run.id"]
+
+    @pytest.mark.parametrize(
+        "attributes", [{"recoverable": True}, {"error.recoverable": True}, {"error.recoverable": True, "recoverable": False}]
+    )
+    def test_recoverable_in_either_spelling(self, attributes: dict[str, object]) -> None:
+        """The error is the event itself, so its own flag needs no prefix; the full name goes first."""
+        (event,) = source("vitehub").translate({"name": "stream.error", "type": "error", "attributes": attributes})
+        assert event.attributes["error.recoverable"] is True
+
     def test_shape_of_the_seed(self) -> None:
         """A TraceEvent keeps name, type, time, trace and attributes."""
         raw = {

@@ -70,6 +70,12 @@ class TestAttributes:
         assert "SECRET" not in repr(found)
         assert (key,) == found["otel_runtime.content.omitted"]
 
+    def test_what_any_event_of_a_step_left_behind_is_named(self) -> None:
+        """Start, progress and end each leave content behind: their span names all of it."""
+        said = [("tool.start", "input"), ("tool.progress", "prompt"), ("tool.finish", "output")]
+        step, _ = project([TraceEvent(name, "run", attributes={"run.id": "r", "tool.id": "c", key: "sk-SECRET"}) for name, key in said])
+        assert ("input", "output", "prompt") == (step.attributes or {})["otel_runtime.content.omitted"]
+
     def test_token_counts_are_no_secret(self) -> None:
         """Usage passes."""
         assert 7 == attributes_of(TraceEvent("x", "run", attributes={"usage.input_tokens": 7}))["gen_ai.usage.input_tokens"]
