@@ -7,7 +7,8 @@ import re
 __all__ = ["domain_of"]
 
 _MAX_LENGTH = 254
-# No `%` and no `!` (old routing syntax), no quotes, comments, display names or domain literals.
+# No `%` and no `!` (old routing syntax), no quotes, comments, display names or domain literals, and no `=?` (RFC 2047): what stands encoded
+# there is another address to servers that decode it, such as `=?utf-8?q?x=40evil.com=3e?=@corp.example`.
 _LOCAL = re.compile(r"[A-Za-z0-9#$&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9#$&'*+/=?^_`{|}~-]+)*")
 _DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
@@ -17,6 +18,6 @@ def domain_of(text: str) -> str | None:
     if len(text) > _MAX_LENGTH:
         return None
     local, at, domain = text.partition("@")
-    if not at or len(local) > 64 or _LOCAL.fullmatch(local) is None or _DOMAIN.fullmatch(domain) is None:
+    if not at or len(local) > 64 or "=?" in local or _LOCAL.fullmatch(local) is None or _DOMAIN.fullmatch(domain) is None:
         return None
     return domain.lower()

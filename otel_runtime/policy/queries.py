@@ -1,7 +1,7 @@
 """`sql`: is this one query that only reads the tables of these schemas and calls only these functions?
 
 sqlglot parses; what it makes of the text is believed only where nothing else could be made of it: no comments, backslashes, dollar quotes
-or control characters, a tree of listed node types only, and, read from the tokens alone, no call of a function that is not listed.
+or control characters (but what `'...'` holds is text), a tree of listed node types only, and, read from the tokens alone, no call of a function that is not listed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,13 @@ __all__ = ["MAX_SQL", "dialects", "sql"]
 MAX_SQL: Final = 4096
 _MAX_TOKENS: Final = 600
 _MAX_DEPTH: Final = 12
-# Comments of every dialect (some are executed), escapes and quotes that dialects disagree about, and what is not printable.
-_STRANGE: Final = re.compile(r"--|/\*|\*/|[#\\$`\[\]{}@?]|[^\n\t -~\u00a1-\ud7ff\ue000-\ufffd]")
+# Escapes, which dialects disagree about, what templates and Hive replace before anybody parses, and what is not printable.
+_NEVER: Final = re.compile(r"[\\{}]|[^\n\t -~\u00a1-\ud7ff\ue000-\ufffd]")
+# Comments of every dialect (some are executed), and quotes that dialects disagree about.
+_STRANGE: Final = re.compile(r"--|/\*|\*/|[#$`\[\]@?]")
+# Every dialect ends a text without escapes at the next quote. Not plain: what has a letter in front (`q'[...]'`), or quotes in threes.
+_TEXTS: Final = re.compile(r"""("[^"]*"|[\w&]'[^']*')|'[^']*'""")
+_THREES: Final = re.compile(r"'''|\"\"\"")
 # A name in front of a parenthesis is a call, except for these words of the language.
 _WORDS: Final = frozenset(
     "all and any as between by case cast cross distinct else except exists filter from full group having in inner intersect is join lateral left like "
@@ -43,6 +48,14 @@ _CHANGES: Final = frozenset({"nextval"})
 _TYPES: Final = frozenset(
     "BIGINT BOOLEAN CHAR DATE DECIMAL DOUBLE FLOAT INT INTERVAL NCHAR NVARCHAR SMALLINT TEXT TIME TIMESTAMP TIMESTAMPTZ TINYINT UUID VARCHAR".split()
 )
+
+
+def _strange(text: str) -> bool:
+    """Whether readers could take it differently; what stands in plain texts, such as an address, says nothing to any of them."""
+    if _NEVER.search(text) is not None:
+        return True
+    bare = text if _THREES.search(text) is not None else _TEXTS.sub(lambda quoted: quoted.group(1) or "''", text)
+    return _STRANGE.search(bare) is not None
 
 
 @lru_cache(maxsize=1)
@@ -106,7 +119,7 @@ class _Reader:
 
     def asks(self, text: str) -> Tri:
         """True for a query on the terms, False for one on tables of other schemas, else unknown."""
-        if len(text) > MAX_SQL or _STRANGE.search(text) is not None:
+        if len(text) > MAX_SQL or _strange(text):
             return None
         try:
             tokens = self._dialect.tokenize(text)
