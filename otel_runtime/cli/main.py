@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: Words after the program's name; those of the process when None.
     """
+    if sys.stdout is None:  # closed by whoever started the program
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # for the rest of the process
     words = sys.argv[1:] if argv is None else argv
     arguments = build_parser(words[0] if words and words[0] in _ROOMS else None).parse_args(words)
     command: Callable[[argparse.Namespace], int] = arguments.run

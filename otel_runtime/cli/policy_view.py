@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -30,7 +31,14 @@ def console() -> Console:
     """Standard output: as wide as the terminal, with colours where it shows them; wide and plain when piped."""
     from otel_runtime.telemetry.console_tree import console_for
 
-    return console_for(sys.stdout)
+    out = console_for(sys.stdout)
+    # rich would end the program with 1, which here says something about the policy; a reader who has seen enough changes no answer.
+    setattr(out, "on_broken_pipe", _unread)  # noqa: B010  # a method to the type checkers
+    return out
+
+
+def _unread() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def printable(text: str) -> str:

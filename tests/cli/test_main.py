@@ -97,6 +97,16 @@ class TestMistakes:
         done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False, cwd=here)
         assert done.stderr == ""
 
+    @pytest.mark.parametrize(("word", "code"), [("deny", 0), ("dny", 2)])
+    @pytest.mark.parametrize("reader", ["| :", ">&-"])
+    def test_whoever_stops_reading_changes_no_answer(self, word: str, code: int, reader: str, here: Path) -> None:
+        """A check whose output nobody reads says by its exit code whether the policy is usable."""
+        rules = "".join(f"  - {{id: r{at}, tool: t{at}, decision: allow}}\n" for at in range(2000))
+        (here / "policy.yaml").write_text(f"version: 1\ndefault: {word}\nrules:\n{rules}")
+        command = f"{sys.executable} -m otel_runtime policy check policy.yaml {reader}; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, cwd=here)
+        assert (done.returncode, done.stderr) == (code, "")
+
 
 class TestDoctor:
     """What is configured, reachable and lost."""
