@@ -1,7 +1,7 @@
 """What each operator costs on an ordinary value and on the worst one its caps let through: `make bench ARGS=--policy=operators`.
 
-A whole decision is measured, with a rule that asks nothing else. The worst are the values that were found to cost most among long, deep, many and
-nearly fitting ones; the aim is 50 ms of CPU time for any of them, so that no input makes a call wait.
+A whole decision is measured, with a rule that asks nothing else, and with a hundred such rules. The worst are the values that were found to cost
+most among long, deep, many and nearly fitting ones; the aim is 50 ms of CPU time for any of them, so that no input makes a call wait.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = ["main"]
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 AIM_MS = 50.0
+MANY = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,10 @@ def trials(root: Path) -> Iterator[Trial]:
     yield Trial("length", {"length": {"lte": 5}}, "abc", {"1 MB": big})
     yield Trial("some", {"some": {"regex": "(a|aa)*b"}}, ["ab"], {"9,900 of 100 characters": many("a" * 90 + "#")})
     yield Trial(
-        "every email_domain", {"every": {"email_domain": "corp.example"}}, ["a@corp.example"], {"9,900 addresses": many("a#@corp.example")}
+        "every email_domain",
+        {"every": {"email_domain": "corp.example"}},
+        ["a@corp.example"],
+        {"9,900 addresses": many("a#@corp.example"), "9,000 of 60 characters": many("a#@" + "b." * 27 + "cc", 9_000)},
     )
     yield Trial(
         "email_domain",
@@ -149,13 +153,13 @@ def trials(root: Path) -> Iterator[Trial]:
     )
 
 
-def decided(trial: Trial, value: Any, root: Path) -> tuple[float, str]:
-    """Milliseconds of CPU time of one decision, with the reading of the facts that it asks, and the verdict."""
+def decided(trial: Trial, value: Any, root: Path, rules: int = 1) -> tuple[float, str]:
+    """Milliseconds of CPU time of one decision under so many rules, with the reading of the facts that it asks, and the verdict."""
     policy = {
         "version": 1,
         "default": "deny",
         "workspace": str(root),
-        "rules": [{"id": "r", "tool": "t", "args": {"x": trial.test}, "decision": "allow"}],
+        "rules": [{"id": f"r{at}", "tool": "t", "args": {"x": trial.test}, "decision": "allow"} for at in range(rules)],
     }
     engine = load_policy_text(json.dumps(policy)).engine
     args, _ = snapshot_arguments({"x": value})
@@ -189,16 +193,17 @@ def main(*, short: bool = False, out: Path | None = None) -> None:
     """
     found: dict[str, dict[str, float]] = {}
     print(f"\nOne decision by operator, milliseconds of CPU time; aim: at most {AIM_MS:g} ms whatever the value\n")
-    print(f"{'':<20}{'usual':>9}{'worst':>9}   of")
+    print(f"{'':<20}{'usual':>9}{'worst':>9}{'of many':>9}   of")
     with tempfile.TemporaryDirectory() as name:
         root = Path(name).resolve()
         for trial in trials(root):
             usual, _ = decided(trial, trial.usual, root)
             worst = {what: decided(trial, value, root)[0] for what, value in trial.worst.items()}
-            most = max(worst, key=worst.__getitem__)
-            found[trial.name] = {"usual": usual, **worst}
-            over = "   OVER THE AIM" if worst[most] > AIM_MS else ""
-            print(f"{trial.name:<20}{usual:>9.3f}{worst[most]:>9.3f}   {most}{over}", flush=True)
+            of_many = {what: decided(trial, value, root, MANY)[0] for what, value in trial.worst.items()}
+            most, hardest = max(worst, key=worst.__getitem__), max(of_many.values())
+            found[trial.name] = {"usual": usual, **worst, f"{MANY} rules": hardest}
+            over = "   OVER THE AIM" if max(worst[most], hardest) > AIM_MS else ""
+            print(f"{trial.name:<20}{usual:>9.3f}{worst[most]:>9.3f}{hardest:>9.3f}   {most}{over}", flush=True)
     if out is not None:
         out.write_text(json.dumps(found, indent=2) + "\n")
     if short:

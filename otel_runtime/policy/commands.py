@@ -24,7 +24,8 @@ def _asking(question: Callable[[Command, frozenset[str] | None], Tri], fold: Cal
 
     def check(value: object, scope: Scope) -> Tri:
         commands = scope.once(("shell", value), 20 + len(value), partial(_read, value)) if isinstance(value, str) else None
-        return None if commands is None else fold([question(*command) for command in commands])
+        scope.effort -= 0 if commands is None else len(commands) >> 3
+        return None if commands is None or scope.effort < 0 else fold([question(*command) for command in commands])
 
     return check
 
