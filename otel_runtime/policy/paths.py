@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from otel_runtime.policy.places import MAX_PATH, absolute, folded, inside, resolve
+from otel_runtime.policy.places import MAX_PATH, absolute, folded, inside, resolve, same_file
 from otel_runtime.policy.regexes import compile_regex, quote
 from otel_runtime.policy.truth import Tri, any_of
 
@@ -30,8 +30,10 @@ def under(operand: object) -> Callable[[object, Scope], Tri]:
         path, reals = _read(value, scope)
         if path is None or reals is None or any(scope.places.guarded(real) for real in reals):
             return None
-        tidy = _tidied(path)
-        return _agreed(any_of(_within(real, tidy, scope.places.roots.get(root)) for root in roots) for real in reals)
+        tidy, known = _tidied(path), [scope.places.roots.get(root) for root in roots]
+        answer = _agreed(any_of(_within(real, tidy, root) for root in known) for real in reals)
+        # Another name of a file that is named here: written through it, this one changes.
+        return None if answer is False and any(same_file(real, root) for real in reals for root in known if root is not None) else answer
 
     return check
 

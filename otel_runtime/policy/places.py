@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MAX_PATH", "WORKSPACE", "Places", "absolute", "folded", "inside", "places_for", "resolve"]
+__all__ = ["MAX_PATH", "WORKSPACE", "Places", "absolute", "folded", "inside", "places_for", "resolve", "same_file"]
 
 WORKSPACE: Final = "workspace:"
 MAX_PATH: Final = 4096
@@ -77,6 +77,15 @@ def _spelled(root: str, base: str | None) -> str:
             raise ValueError(f"`{root}` needs `workspace: DIR` at the top of the policy")
         return str(Path(base) / root.removeprefix(WORKSPACE))
     return str(Path(root).expanduser())
+
+
+def same_file(path: str, other: str) -> bool:
+    """True for a second name (a hard link) of a file; folders have none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return found.st_nlink > 1 and stat.S_ISREG(found.st_mode) and _inode(other) == (found.st_dev, found.st_ino)
 
 
 def _inode(path: str) -> tuple[int, int] | None:

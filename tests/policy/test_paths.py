@@ -53,6 +53,13 @@ class TestUnder:
         """What lies below the folder, or will once it is made, is under it; links are followed."""
         assert asked(policy(root), f"{root}/{path}") is True
 
+    def test_second_names(self, root: Path) -> None:
+        """A hard link to a file that is named is not provably another file; one to any other file is."""
+        os.link(root / "secret.txt", root / "other" / "a")
+        os.link(root / "data" / "ok.txt", root / "other" / "b")
+        loaded = policy(root, "{under: ['workspace:secret.txt', 'workspace:data']}")
+        assert [None, False, True] == [asked(loaded, f"{root}/{path}") for path in ("other/a", "other/b", "data/ok.txt")]
+
     @pytest.mark.parametrize(
         "path", ["data.bak", "secret.txt", "data/../secret.txt", "data//../secret.txt", "other/x", "", "link/../secret.txt"]
     )
