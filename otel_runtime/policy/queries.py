@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_runtime.policy.truth import Tri
 
@@ -89,10 +89,55 @@ def sql(operand: object) -> Callable[[object, Scope], Tri]:
     def check(value: object, scope: Scope) -> Tri:
         if not isinstance(value, str):
             return None
-        # Each rule has terms of its own, so nothing but the cost is shared.
-        return scope.once(("sql", id(reader), value), 100 + 3 * min(len(value), MAX_SQL), partial(reader.asks, value))
+        # Each rule has terms of its own; what a dialect makes of the text is the same for all of them.
+        query = scope.once(("sql", terms.dialect, value), 60 + 5 * min(len(value), MAX_SQL), partial(_parsed, terms.dialect, value))
+        return None if query is None else scope.once(("sql", id(reader), value), 2 * len(query.tokens), partial(reader.asks, query))
 
     return check
+
+
+class _Query(NamedTuple):
+    """One statement, of bounded length and depth.
+
+    Args:
+        tokens: Its tokens.
+        tree: What the parser made of them.
+    """
+
+    tokens: list[Any]
+    tree: Any
+
+
+def _parsed(dialect: str, text: str) -> _Query | None:
+    """The text as one statement; None when it is none, or could be read in two ways."""
+    if len(text) > MAX_SQL or _strange(text):
+        return None
+    library = _sqlglot()
+    reads = library.Dialect.get_or_raise(dialect)
+    try:
+        tokens = reads.tokenize(text)
+        if not _bounded(tokens):
+            return None
+        trees = [tree for tree in reads.parser().parse(tokens, text) if tree is not None]
+    except (library.errors.SqlglotError, RecursionError, ValueError, IndexError, AttributeError, KeyError, TypeError):
+        # Whatever its parser stumbles over is not understood.
+        return None
+    return _Query(tokens, trees[0]) if len(trees) == 1 else None
+
+
+def _bounded(tokens: list[Any]) -> bool:
+    """One statement, neither too long nor too deep."""
+    if not tokens or len(tokens) > _MAX_TOKENS or any(token.comments for token in tokens):
+        return False
+    depth = 0
+    for at, token in enumerate(tokens):
+        kind = token.token_type.name
+        if kind == "SEMICOLON" and at != len(tokens) - 1:
+            return False
+        depth += (kind == "L_PAREN") - (kind == "R_PAREN")
+        if depth > _MAX_DEPTH:
+            return False
+    return True
 
 
 class _Reader:
@@ -117,38 +162,18 @@ class _Reader:
                 continue
             yield from (type(node) for node in tree.find_all(self._exp.Func) if not isinstance(node, self._exp.Anonymous))
 
-    def asks(self, text: str) -> Tri:
+    def asks(self, query: _Query) -> Tri:
         """True for a query on the terms, False for one on tables of other schemas, else unknown."""
-        if len(text) > MAX_SQL or _strange(text):
-            return None
-        try:
-            tokens = self._dialect.tokenize(text)
-            if not self._plain(tokens):
-                return None
-            trees = self._dialect.parser().parse(tokens, text)
-        except (self._errors, RecursionError, ValueError, IndexError, AttributeError, KeyError, TypeError):
-            # Whatever its parser stumbles over is not understood.
-            return None
-        trees = [tree for tree in trees if tree is not None]
-        return self._tree(trees[0]) if len(trees) == 1 else None
+        return self._tree(query.tree) if self._calls_only_listed(query.tokens) else None
 
-    def _plain(self, tokens: list[Any]) -> bool:
-        """One statement, not too deep, without calls of other functions."""
-        if not tokens or len(tokens) > _MAX_TOKENS:
-            return False
+    def _calls_only_listed(self, tokens: list[Any]) -> bool:
+        """Read from the tokens alone, whatever the tree says."""
         texts = [token.text.lower() for token in tokens]
-        kinds = [token.token_type.name for token in tokens]
-        depth = deepest = 0
-        for at, kind in enumerate(kinds):
-            if kind == "SEMICOLON" and at != len(kinds) - 1:
-                return False
-            if kind == "L_PAREN":
-                depth += 1
-                deepest = max(deepest, depth)
-                if at and not self._may_open(kinds[at - 1], texts[at - 1], "".join(texts[max(0, at - 2) : at - 1])):
-                    return False
-            depth -= kind == "R_PAREN"
-        return deepest <= _MAX_DEPTH and not any(token.comments for token in tokens)
+        return all(
+            self._may_open(tokens[at - 1].token_type.name, texts[at - 1], "".join(texts[max(0, at - 2) : at - 1]))
+            for at, token in enumerate(tokens)
+            if at and token.token_type.name == "L_PAREN"
+        )
 
     def _may_open(self, kind: str, text: str, before: str) -> bool:
         """Whether a parenthesis behind this token opens something harmless."""

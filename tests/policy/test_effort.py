@@ -40,6 +40,12 @@ def decided(test: dict[str, Any], value: object, rules: int) -> tuple[str, str]:
         pytest.param({"glob": "*x*y"}, "a" * 65_000, 180, id="globs"),
         pytest.param({"search": "a[ab]{100}c"}, "ab" * 30_000, 3, id="expressions"),
         pytest.param({"may_run": "rm"}, "ls;" * 5_400, 50, id="commands"),
+        pytest.param(
+            {"sql": {"dialect": "postgres", "schemas": "app"}}, f"select {'+'.join(['a'] * 290)} from other.t", 60, id="one query"
+        ),
+        pytest.param(
+            {"some": {"sql": {"dialect": "postgres", "schemas": "app"}}}, [f"select a{at} from b.t" for at in range(150)], 9, id="queries"
+        ),
         pytest.param({"some": {"origin": "config"}}, VALUES, 5, id="origins"),
     ],
 )
