@@ -139,13 +139,13 @@ class Dreadnode(Reader):
             kind, row, before = _unannounced(kind, row, moment, common, data, turn, before)
         elif kind == "reactstep" or turn.asking:
             before = (*before, *_of_gates(kind, moment, common, data, turn))
-        turn.starting, turn.heard = None, moment or turn.heard
+        turn.starting = None
+        if moment is not None and (turn.heard is None or moment > turn.heard):
+            turn.heard = moment
         if row.step == "tool":
             event = _tool(row, moment, common, data, turn)
         else:
             event = _unit(kind, row, moment, common, data, turn, ends_run=ends_run)
-        if kind == "agentend" and ends_run:
-            self._turns.forget(str(common.get("run.id", self._stream)))
         return (*before, event) if before else (event,)
 
     def _begin(
@@ -156,12 +156,13 @@ class Dreadnode(Reader):
         if ends_run:
             # Here it is the start of a run, not a repetition of one.
             common.pop("event.often", None)
-            if turn.begun is not None and moment != turn.begun:
-                before = (TraceEvent("agent.abandoned", "run", turn.heard, None, {**common, "run.outcome": "closed"}),)
+            if turn.is_before(moment):
+                if turn.begun and not turn.over:
+                    before = (TraceEvent("agent.abandoned", "run", turn.heard, None, {**common, "run.outcome": "closed"}),)
                 run = str(common.get("run.id", self._stream))
                 self._turns.forget(run)
                 turn = self._turns.of(run)
-            turn.begun = moment
+            turn.begun = True
         params = mapping(data.get("params") or {}, "params")
         turn.model, turn.delegates = optional_text(params, "model"), optional_text(params, "engine") is not None
         return turn, before
@@ -204,6 +205,8 @@ def _unit(
     facts = errors_of(data) if kind in ("agentend", "agenterror") else {}
     if kind == "agentend" and ends_run:
         facts["run.outcome"] = "failed" if facts else "completed"
+        # Kept until it starts again: what is said twice, here without an id, still counts once.
+        turn.over = True
     if kind == "agentstart" and ends_run:
         params = mapping(mapping(data.get("params") or {}, "params"), "params")
         facts = present(session__id=base.get("session.id") or optional_text(params, "session_id"))

@@ -19,7 +19,7 @@ class Turn:
 
     __slots__ = (
         *("_counted", "_heard_of", "_refused", "agent", "asking", "begun", "calls", "delegates", "generation", "heard", "model"),
-        *("starting", "thinking"),
+        *("over", "starting", "thinking"),
     )
 
     def __init__(self) -> None:
@@ -36,8 +36,9 @@ class Turn:
         # The model that it names at its start, and whether another program runs its loop.
         self.model: str | None = None
         self.delegates = False
-        # When the agent started, and when anything was heard of it last.
-        self.begun: datetime | None = None
+        # Whether its start and its end were heard, and when anything was heard last.
+        self.begun = False
+        self.over = False
         self.heard: datetime | None = None
         self._heard_of = Bounded()
 
@@ -70,6 +71,12 @@ class Turn:
     def refused(self, call: str) -> bool:
         """True for a call that was refused."""
         return call in self._refused
+
+    def is_before(self, start: datetime | None) -> bool:
+        """True when a start at this time is that of another run; the same start again, or one that comes too late, is not."""
+        if start is None or self.heard is None:
+            return self.over
+        return start > self.heard
 
     def first_word_of(self, what: str) -> bool:
         """True the first time that something is spoken of which nobody announced: a generation, or its end."""

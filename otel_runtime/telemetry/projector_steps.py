@@ -95,7 +95,9 @@ class RunWriter:
             self._close(unit, max(run.last_ns, start.at_ns), None, "closed")
         else:
             error, outcome = ending_of(see(end.event), end.event)
-            self._close(unit, end.at_ns, error, outcome, with_omitted(self._facts(end.event, facts), facts))
+            told = with_omitted(self._facts(end.event, facts), facts)
+            self._use(unit, run, told, end.event)
+            self._close(unit, end.at_ns, error, outcome, told)
 
     def finish(self, run: Run, ending: Ending) -> None:
         """End a run's span, its open steps first."""

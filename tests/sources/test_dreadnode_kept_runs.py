@@ -10,13 +10,16 @@ import json
 from pathlib import Path
 
 import pytest
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_runtime.sources.registry import source
+from otel_runtime.telemetry.event_signals import Signals
 from otel_runtime.telemetry.projector import Projector
 from otel_runtime.telemetry.projector_spans import TracerSpans
+from otel_runtime.values.trace import TraceEvent
 
 DATA = Path(__file__).with_name("data")
 OUTLINES = {
@@ -107,6 +110,21 @@ OUTLINES = {
 }
 
 
+class Tokens(Signals):
+    """Adds up what is measured of tokens."""
+
+    def __init__(self) -> None:
+        self.found = [0, 0]
+
+    def tokens(self, model: str | None, read: int | None, written: int | None, where: Context) -> None:
+        """What one model call used."""
+        self.found = [self.found[0] + (read or 0), self.found[1] + (written or 0)]
+
+
+def silent(tokens: Tokens) -> Projector:
+    return Projector(TracerSpans(TracerProvider(shutdown_on_exit=False).get_tracer("test")), tokens, sweep_every_s=0)
+
+
 def spans_of(name: str, times: int = 1) -> list[ReadableSpan]:
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -170,3 +188,32 @@ class TestKeptRuns:
     def test_what_the_page_names_is_known_by_its_wire_name(self, run: str, name: str) -> None:
         """`agentstalled` and `compactionevent` are the page's `stalled` and `compaction`."""
         assert name in [event.name for span in spans_of(run) for event in span.events]
+
+
+class TestTokensCountOnce:
+    @pytest.mark.parametrize(("run", "used"), [("cancelled_then_again", [25, 15]), ("refused_by_a_hook", [36, 21]), ("stalled", [11, 6])])
+    def test_of_a_stream_without_ids_that_comes_again(self, run: str, used: list[int]) -> None:
+        """Agent events have no id; a generation that is told twice is known by its number and its run's start."""
+        tokens = Tokens()
+        projector, reader = silent(tokens), source("dreadnode")
+        lines = (DATA / f"{run}.jsonl").read_text(encoding="utf-8").splitlines()
+        for line in [*lines, *lines]:
+            for event in reader.translate(json.loads(line)):
+                projector.observe(event)
+        projector.close()
+        assert used == tokens.found
+
+    def test_of_a_model_call_that_comes_after_its_run_ended(self) -> None:
+        """It is a span with its usage, so its usage is measured."""
+        tokens = Tokens()
+        projector = silent(tokens)
+        used = {"usage.input_tokens": 7, "usage.output_tokens": 2}
+        for name, facts in (
+            ("run.start", {}),
+            ("run.finish", {}),
+            ("model.start", {"model.call.id": "m"}),
+            ("model.finish", {"model.call.id": "m", **used}),
+        ):
+            projector.observe(TraceEvent(name, "run", attributes={"run.id": "r", **facts}))
+        projector.close()
+        assert [7, 2] == tokens.found
