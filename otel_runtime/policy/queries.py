@@ -38,7 +38,7 @@ _WORDS: Final = frozenset(
 _NODES: Final = (
     "Select From Where Table TableAlias Column Identifier Star Literal Null Boolean Paren Tuple Alias Aliases Subquery With CTE Join Group Having "
     "Order Ordered Limit Offset Fetch Distinct Union Except Intersect And Or Not EQ NEQ GT GTE LT LTE Is In Between Like ILike Neg Add Sub Mul Div "
-    "Mod DPipe Escape Exists Any All Case If Cast DataType DataTypeParam Window WindowSpec Interval Var Filter"
+    "Mod DPipe NullSafeEQ NullSafeNEQ Escape Exists Any All Case If Cast DataType DataTypeParam Window WindowSpec Interval Var Filter"
 ).split()
 # There `SELECT 1 SHUTDOWN` is two statements, and a parser that does not know takes the second for a name.
 _WITHOUT_SEPARATORS: Final = frozenset({"tsql", "fabric"})
@@ -48,6 +48,8 @@ _CHANGES: Final = frozenset({"nextval"})
 _TYPES: Final = frozenset(
     "BIGINT BOOLEAN CHAR DATE DECIMAL DOUBLE FLOAT INT INTERVAL NCHAR NVARCHAR SMALLINT TEXT TIME TIMESTAMP TIMESTAMPTZ TINYINT UUID VARCHAR".split()
 )
+# As written in front of their sizes: `numeric(10, 2)`.
+_TYPE_WORDS: Final = _TYPES | {"NUMERIC", "DEC"}
 
 
 def _strange(text: str) -> bool:
@@ -180,7 +182,9 @@ class _Reader:
         if not (text[:1].isalnum() or text[:1] == "_" or not text.isascii()) and kind not in {"IDENTIFIER", "STRING"}:
             return True
         return (
-            kind not in {"IDENTIFIER", "STRING"} and before != "." and (text in _WORDS or text in self._functions or text.upper() in _TYPES)
+            kind not in {"IDENTIFIER", "STRING"}
+            and before != "."
+            and (text in _WORDS or text in self._functions or text.upper() in _TYPE_WORDS)
         )
 
     def _tree(self, root: Any) -> Tri:
