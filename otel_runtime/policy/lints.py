@@ -32,6 +32,7 @@ class Surroundings:
         signatures: Their signatures, where known.
         roles: Roles the settings know; None when there are none to compare with.
         covered: Rules that a case tries.
+        undeclared: Tools of the catalogue whose arguments neither it nor a decorator declares.
     """
 
     labels: frozenset[str]
@@ -39,6 +40,7 @@ class Surroundings:
     signatures: Mapping[str, ToolSignature]
     roles: Collection[str] | None
     covered: frozenset[str]
+    undeclared: frozenset[str] = frozenset()
 
 
 def lint_rule(rule: Rule, path: Path, around: Surroundings) -> Iterator[Finding]:
@@ -123,6 +125,11 @@ def _open_arguments(rule: Rule, path: Path, around: Surroundings) -> Iterator[Fi
     loose = [name for name in rule.tool or () if name in around.signatures and around.signatures[name].open]
     if loose:
         message = f"`{loose[0]}` takes any argument; add `only_args` so that arguments nobody thought of do not pass"
+        yield Finding((*path, "args"), "P110", message, "key")
+        return
+    unsaid = [name for name in rule.tool or () if name in around.undeclared]
+    if unsaid:
+        message = f"nothing declares the arguments of `{unsaid[0]}`, so it takes any; add `args` under `tools`, or `only_args` here"
         yield Finding((*path, "args"), "P110", message, "key")
 
 

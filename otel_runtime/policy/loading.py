@@ -298,7 +298,9 @@ class _Loader:
     def _linted(self, covered: frozenset[str]) -> Iterator[Fault]:
         labels = frozenset(label for entry in self._catalogue.values() for label in entry.adds)
         tools = frozenset({*self._known_tools, *self._catalogue}) if self._known_tools else frozenset()
-        around = Surroundings(labels, tools, self._signatures(), self._roles, covered)
+        signatures = self._signatures()
+        undeclared = frozenset(self._catalogue) - signatures.keys()
+        around = Surroundings(labels, tools, signatures, self._roles, covered, undeclared)
         written = [(source, rule, path) for source in self._sources for rule, path in source.rules()]
         default: Verdict = next((model.default for _, model in self._models() if model.default is not None), "deny")
         for source, rule, path in written:

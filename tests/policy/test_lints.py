@@ -10,7 +10,7 @@ from otel_runtime.policy.loading import load_policy, load_policy_text
 from otel_runtime.values.action import Parameter, ToolSignature
 
 PACKS = sorted((Path(__file__).parents[2] / "policy").glob("*.yaml"))
-HEAD = "version: 1\ndefault: {default}\ntools: {{fetch: {{adds: [untrusted]}}, pay: {{args: {{amount: number, to: str}}}}}}\nrules:\n"
+HEAD = "version: 1\ndefault: {default}\ntools: {{fetch: {{adds: [untrusted]}}, note: {{}}, pay: {{args: {{amount: number, to: str}}}}}}\nrules:\n"
 KNOWN = {
     "fetch": ToolSignature((Parameter("url", "str"),)),
     "pay": ToolSignature((Parameter("amount", "number"), Parameter("to", "str"))),
@@ -86,6 +86,11 @@ HITS: dict[str, tuple[str, str, str]] = {
     ),
     "unknown tool": ("  - {id: a, tool: §pya, decision: deny}\n", "P108", "did you mean `pay`?"),
     "open arguments": ("  - {id: a, tool: anything, §args: {x: {eq: 1}}, decision: allow}\n", "P110", "add `only_args`"),
+    "arguments nobody declares": (
+        "  - {id: a, tool: [note, pay], §args: {x: {eq: 1}}, decision: allow}\n",
+        "P110",
+        "declares the arguments of `note`",
+    ),
     "any host": ("  - {id: a, tool: fetch, args: {url: {§url: {scheme: https}}}, decision: allow}\n", "P111", "`host`"),
     "amount without a sum": (PAY.replace("amount: {gt", "§amount: {gt"), "P112", "over: {sum: args.amount"),
     "amount with a sum of another": (
@@ -155,6 +160,8 @@ QUIET: dict[str, tuple[str, str]] = {
     "other tools": ("  - {id: a, tool: pay, user: ann, decision: deny}\n  - {id: b, tool: fetch, user: ann, decision: allow}\n", "P107"),
     "a declared tool": ("  - {id: a, tool: pay, decision: deny}\n", "P108"),
     "open arguments, listed": ("  - {id: a, tool: anything, only_args: [x], args: {x: {eq: 1}}, decision: allow}\n", "P110"),
+    "arguments nobody declares, listed": ("  - {id: a, tool: note, only_args: [x], args: {x: {eq: 1}}, decision: allow}\n", "P110"),
+    "arguments the program declares": ("  - {id: a, tool: fetch, args: {url: {eq: x}}, decision: allow}\n", "P110"),
     "scheme and host": ("  - {id: a, tool: fetch, args: {url: {url: {scheme: https, host: a.example}}}, decision: allow}\n", "P111"),
     "an amount with its sum": (
         PAY + "  - {id: all, tool: pay, over: {sum: args.amount, max: 300, by: user, per: 1h}, decision: deny}\n",
