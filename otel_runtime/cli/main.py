@@ -73,11 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # for the rest of the process
     words = sys.argv[1:] if argv is None else argv
     arguments = build_parser(words[0] if words and words[0] in _ROOMS else None).parse_args(words)
-    command: Callable[[argparse.Namespace], int] = arguments.run
+    command: Callable[[argparse.Namespace], int | Callable[[], int]] = arguments.run
     try:
         code = command(arguments)
-        sys.stdout.flush()
-        return code
+        if isinstance(code, int):
+            sys.stdout.flush()
+            return code
     except OtelRuntimeError as error:
         print(f"otel-runtime: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
         return 2
@@ -88,3 +89,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (`head`, a closed pager) has seen enough; the interpreter must not complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    # A program of the user's: whatever ends it is none of our own endings.
+    return code()

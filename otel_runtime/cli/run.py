@@ -10,10 +10,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
+from importlib.abc import Loader
+from importlib.machinery import SOURCE_SUFFIXES, ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import TYPE_CHECKING
@@ -32,14 +33,16 @@ class _Program:
 
     Args:
         source: Its text.
-        file: Where it lies.
-        name: What modules would import it by; empty when nothing could.
+        file: Where it lies, an absolute path.
+        name: What modules would import it by.
+        loader: What could load it.
         spec: Its module spec; None for a file.
     """
 
     source: bytes
     file: str
     name: str
+    loader: Loader | None
     spec: ModuleSpec | None = None
 
 
@@ -57,23 +60,33 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> Callable[[], int]:
     words = arguments.program[1:] if arguments.program[:1] == ["--"] else arguments.program
     if not words:
         raise ConfigError.of("S030", "expected a program to run, such as `otel-runtime run agent.py` or `otel-runtime run -m agent`", "run")
     program = _module(words[0]) if arguments.module else _file(words[0])
     code = _prepared(program, arguments.settings)
     sys.argv = [program.file if arguments.module else words[0], *words[1:]]
-    return _execute(code, _as_main(program))
+    main = _as_main(program)
+    return lambda: _execute(code, main)
 
 
 def _file(word: str) -> _Program:
     path = Path(word)
+    place = os.path.abspath(path)  # noqa: PTH100  # as Python does: links stay
+    spec = PathFinder.find_spec("__main__", [place])
+    if spec is not None:
+        # A folder or an archive.
+        sys.path[0 : 0 if sys.flags.safe_path else 1] = [place]
+        return _of_spec("__main__", spec, word)
     if not path.is_file():
-        raise ConfigError.of("S030", "there is no such program; give the path of a Python file, or `-m` and a module", word)
+        message = (
+            "there is no such program; give the path of a Python file, or of a folder or archive with a `__main__.py`, or `-m` and a module"
+        )
+        raise ConfigError.of("S030", message, word)
     if not sys.flags.safe_path:
         sys.path[0] = str(path.resolve().parent)
-    return _Program(path.read_bytes(), word, path.stem)
+    return _Program(path.read_bytes(), place, path.stem, SourceFileLoader("__main__", place))
 
 
 def _module(name: str) -> _Program:
@@ -83,9 +96,14 @@ def _module(name: str) -> _Program:
     if spec is not None and spec.submodule_search_locations is not None:
         name = f"{name}.__main__"
         spec = _spec(name)
-    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
-        raise ConfigError.of("S030", "there is no such module with Python source; check its name and the folder this was started in", name)
-    return _Program(Path(spec.origin).read_bytes(), spec.origin, name, spec)
+    return _of_spec(name, spec, name)
+
+
+def _of_spec(name: str, spec: ModuleSpec | None, word: str) -> _Program:
+    read = getattr(spec.loader, "get_data", None) if spec is not None else None
+    if spec is None or read is None or spec.origin is None or not spec.origin.endswith(tuple(SOURCE_SUFFIXES)):
+        raise ConfigError.of("S030", "there is no such module with Python source; check its name and the folder this was started in", word)
+    return _Program(read(spec.origin), spec.origin, name, spec.loader, spec)
 
 
 def _spec(name: str) -> ModuleSpec | None:
@@ -110,7 +128,11 @@ def _prepared(program: _Program, settings_file: Path | None) -> CodeType:
         os.environ["OTEL_RUNTIME_CONFIG"] = str(settings_file.absolute())
     configure_from(settings, elsewhere=frozenset({"__main__"}))
     own: list[PatchTarget] = [target for target in patch_targets(settings) if target.module in ("__main__", program.name)]
-    return compile_with(program.source, program.file, own)
+    try:
+        return compile_with(program.source, program.file, own)
+    except SyntaxError as error:
+        _show(error, None)
+        raise
 
 
 def _as_main(program: _Program) -> ModuleType:
@@ -118,10 +140,12 @@ def _as_main(program: _Program) -> ModuleType:
     main = ModuleType("__main__")
     main.__file__ = program.file
     main.__spec__ = program.spec
-    main.__loader__ = None if program.spec is None else program.spec.loader
+    main.__loader__ = program.loader
     main.__package__ = None if program.spec is None else program.spec.parent
     main.__dict__["__builtins__"] = sys.modules["builtins"]
     main.__dict__["__cached__"] = None if program.spec is None else program.spec.cached
+    if sys.version_info < (3, 14):
+        main.__annotations__ = {}
     sys.modules["__main__"] = main
     return main
 
@@ -131,20 +155,21 @@ def _execute(code: CodeType, main: ModuleType) -> int:
         exec(code, main.__dict__)  # noqa: S102  # running the program is what the user asked for
     except SystemExit:
         raise
-    except KeyboardInterrupt as error:
-        _report(error)
-        _end_by_interrupt()
-        return 130
-    except BaseException as error:  # noqa: BLE001  # whatever ended the program is shown as Python shows it
-        _report(error)
-        return 1
+    except BaseException as error:
+        _show(error, _own(error.__traceback__))
+        raise
     return 0
 
 
-def _report(error: BaseException) -> None:
-    # Python's own hook prints what the exception carries, not what it is given.
-    error.__traceback__ = _own(error.__traceback__)
-    sys.excepthook(type(error), error, error.__traceback__)
+def _show(error: BaseException, trace: TracebackType | None) -> None:
+    """Have the program's own hook show the exception with this traceback; the rest of such an ending is the interpreter's."""
+    hook = sys.excepthook
+
+    def shown(kind: type[BaseException], value: BaseException, given: TracebackType | None) -> None:
+        # Python's own hook prints what the exception carries, not what it is given.
+        hook(kind, value.with_traceback(trace if value is error else given), value.__traceback__)
+
+    sys.excepthook = shown
 
 
 def _own(trace: TracebackType | None) -> TracebackType | None:
@@ -152,13 +177,3 @@ def _own(trace: TracebackType | None) -> TracebackType | None:
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     return trace
-
-
-def _end_by_interrupt() -> None:
-    # As Python itself does: whoever started the program sees that a signal ended it. Nothing else runs at exit then.
-    from otel_runtime.runtime.endings import shutdown_all
-
-    shutdown_all()
-    sys.stdout.flush()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGINT)

@@ -51,12 +51,40 @@ def declared_names(module: str, owner: tuple[str, ...]) -> frozenset[str] | None
         # Importing it will say so better.
         return None
     for name in owner:
-        node = next((item for item in body if isinstance(item, ast.ClassDef) and item.name == name), None)
-        # A base class, metaclass or decorator may bring any name.
-        if node is None or node.bases or node.keywords or node.decorator_list:
+        node = _class(body, name)
+        found = None if node is None else _with_bases(node, body)
+        if found is None:
             return None
-        body = node.body
+        body = found
     return None if _is_dynamic(body) else frozenset(_names(body))
+
+
+def _class(body: Sequence[ast.stmt], name: str) -> ast.ClassDef | None:
+    return next((item for item in body if isinstance(item, ast.ClassDef) and item.name == name), None)
+
+
+def _with_bases(node: ast.ClassDef, around: Sequence[ast.stmt]) -> list[ast.stmt] | None:
+    """What a class and its bases hold, where those are plain classes before it; None where something may bring any name."""
+    if node.keywords or node.decorator_list or _is_added_to(node.name, around):
+        return None
+    held = list(node.body)
+    for base in node.bases:
+        name = base.id if isinstance(base, ast.Name) else ""
+        before = _class([item for item in around if item.lineno < node.lineno], name)
+        found = [] if name == "object" else None if before is None else _with_bases(before, around)
+        if found is None:
+            return None
+        held += found
+    return held
+
+
+def _is_added_to(name: str, around: Sequence[ast.stmt]) -> bool:
+    """True when something like `Class.method = function` stands beside the class."""
+    return any(
+        isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name) and node.value.id == name
+        for statement in around
+        for node in _flat(statement)
+    )
 
 
 _ABSENT: Sequence[str] = ("absent",)

@@ -143,7 +143,7 @@ class Patches:
             return
         faults: list[Fault] = []
         for target in targets:
-            found = self._patch(module, target)
+            found = self._patch(module, target, finished=True)
             if found and not (self._strict and target.kind == "tool"):
                 # Telemetry fails open: the program goes on without these spans.
                 self._missing[target.text] = found[0].message
@@ -153,13 +153,13 @@ class Patches:
         if faults:
             raise ConfigError(faults)
 
-    def _patch(self, module: ModuleType, target: PatchTarget) -> list[Fault]:
+    def _patch(self, module: ModuleType, target: PatchTarget, *, finished: bool = False) -> list[Fault]:
         if module is builtins:
             # Every module's, ours included: a wrapped `len` would call itself.
             return [target.fault("functions of `builtins` cannot be wrapped; wrap the function that calls it", "S022")]
         with self._lock:
             try:
-                for owner, name in _matches(module, target):
+                for owner, name in _matches(module, target, finished=finished):
                     self._replace(owner, name, target)
             except _NotFoundError as error:
                 return [target.fault(str(error))]
@@ -200,27 +200,31 @@ def _faults(target: PatchTarget) -> list[Fault]:
         message = module_fault(target.module)
         if message is not None:
             return [target.fault(message, "S020")]
-        names = declared_names(target.module, target.path[:-1])
-        known = names is None or any(fnmatch.fnmatchcase(name, target.path[-1]) for name in names)
-        return [] if known else [target.fault(_no_such(".".join((target.module, *target.path[:-1])), target.path[-1], names or ()))]
+        for depth, part in enumerate(target.path):
+            names = declared_names(target.module, target.path[:depth])
+            if names is not None and not any(fnmatch.fnmatchcase(name, part) for name in names):
+                return [target.fault(_no_such(".".join((target.module, *target.path[:depth])), part, names))]
+        return []
     try:
         return [] if list(_matches(module, target)) else [target.fault("it fits no function")]
     except _NotFoundError as error:
         return [target.fault(str(error))]
 
 
-def _matches(module: ModuleType, target: PatchTarget) -> Iterator[tuple[object, str]]:
+def _matches(module: ModuleType, target: PatchTarget, *, finished: bool = False) -> Iterator[tuple[object, str]]:
     owner: object = module
     where = module.__name__
+    # A hook after an import is called while the module still carries the import system's mark.
+    unfinished = not finished and _unfinished(module)
     for name in target.path[:-1]:
         found = getattr(owner, name, _MISSING)
         if found is _MISSING:
-            raise _NotFoundError(_no_such(where, name, dir(owner), unfinished=_unfinished(module)))
+            raise _NotFoundError(_no_such(where, name, dir(owner), unfinished=unfinished))
         owner, where = found, f"{where}.{name}"
     last = target.path[-1]
     if not _is_glob(last):
         if inspect.getattr_static(owner, last, _MISSING) is _MISSING:
-            raise _NotFoundError(_no_such(where, last, dir(owner), unfinished=_unfinished(module)))
+            raise _NotFoundError(_no_such(where, last, dir(owner), unfinished=unfinished))
         return iter([(owner, last)])
     fitting = [name for name, value in list(vars(owner).items()) if _fits(name, last) and _own_function(owner, value)]
     if not fitting:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipapp
 from pathlib import Path
 
 import pytest
@@ -62,13 +63,38 @@ def run(here: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False, timeout=60, env=dict(os.environ))
 
 
+def as_python(here: Path, *words: str) -> tuple[int, str, str]:
+    done = subprocess.run([sys.executable, *words], cwd=here, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+def as_ours(here: Path, *words: str) -> tuple[int, str, str]:
+    done = run(here, *words)
+    said = (line for line in done.stderr.splitlines(keepends=True) if "has no policy" not in line)
+    return done.returncode, done.stdout, "".join(said)
+
+
+PROGRAMS = {
+    "names": "import sys\nprint(__file__, __cached__, type(__loader__), sys.argv, sys.path[0], sorted(globals()))\n",
+    "moved": "import os\nos.chdir('/')\nprint(open(__file__).read())\n",
+    "syntax": "def f(:\n",
+    "group": "def f():\n    raise ExceptionGroup('all', [ValueError(1)])\nf()\n",
+    "hook": "import sys\nsys.excepthook = lambda kind, error, trace: print(kind, error, trace.tb_lineno, trace.tb_next)\n1 / 0\n",
+    "interrupt": (
+        "import atexit, threading\natexit.register(print, 'at exit')\n"
+        "gone = threading.Event()\nthreading.Thread(target=lambda: (gone.wait(), print('thread'))).start()\n"
+        "try:\n    raise KeyboardInterrupt\nfinally:\n    gone.set()\n"
+    ),
+}
+
+
 class TestProgram:
     """What the program sees."""
 
     def test_a_file(self, here: Path) -> None:
         """It is `__main__`, with its own arguments, and what it does is traced as a tree."""
         done = run(here, "agent.py", "--settings", "mine", "-m")
-        expected = "__main__ An agent. ['agent.py', '--settings', 'mine', '-m'] refunded why agent.py None\n"
+        expected = f"__main__ An agent. ['agent.py', '--settings', 'mine', '-m'] refunded why {here / 'agent.py'} None\n"
         assert (0, expected) == (done.returncode, done.stdout), done.stderr
         text = (here / "t.json").read_text()
         assert all(name in text for name in ("invoke_agent plan", "execute_tool refund", "execute_tool close"))
@@ -94,11 +120,30 @@ class TestProgram:
     def test_ends_as_python_would_end_it(self, here: Path, ending: str) -> None:
         """Exit code, output and traceback are those of `python agent.py`."""
         write(here, ending)
-        plain = subprocess.run([sys.executable, "agent.py"], cwd=here, capture_output=True, text=True, check=False, timeout=60)
-        ours = run(here, "agent.py")
-        said = [line for line in ours.stderr.splitlines(keepends=True) if "has no policy" not in line]
-        # Both name the program as it was given, but plain Python makes its path absolute.
-        assert (plain.returncode, plain.stderr.replace(str(here) + "/", "")) == (ours.returncode, "".join(said))
+        assert as_python(here, "agent.py") == as_ours(here, "agent.py")
+
+    @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+    def test_is_as_python_runs_it(self, here: Path, program: str) -> None:
+        """What a program sees of itself, says and leaves behind, whatever it is and however it ends, is what `python` makes of it."""
+        (here / "otel-runtime.yaml").write_text("otlp: 'off'\n")
+        (here / "agent.py").write_text(program)
+        expected = as_python(here, "agent.py", "-m", "x")
+        assert expected == as_ours(here, "agent.py", "-m", "x")
+        assert expected != (0, "", "")
+
+    @pytest.mark.parametrize("words", [["app", "x"], ["app.pyz", "x"], ["-m", "app", "x"]], ids=["folder", "archive", "package"])
+    def test_folders_and_archives(self, here: Path, words: list[str]) -> None:
+        """A folder or a zip file with a `__main__.py` is a program too, whose modules are found in it, and its functions are wrapped."""
+        (here / "app").mkdir()
+        (here / "app" / "__main__.py").write_text(
+            "import sys; sys.path.append('app'); import beside\ndef go(): return beside.value\n"
+            "print(go(), __name__, __file__, __package__, __spec__.name, sys.argv, sys.path[0], type(__loader__))\n"
+        )
+        (here / "app" / "beside.py").write_text("value = 7\n")
+        zipapp.create_archive(here / "app", here / "app.pyz")
+        (here / "otel-runtime.yaml").write_text("otlp: 'off'\ntrace_file: t.json\ninstrument: ['__main__:go']\n")
+        assert as_python(here, *words) == as_ours(here, *words)
+        assert "execute_tool go" in (here / "t.json").read_text()
 
     def test_interrupted(self, here: Path) -> None:
         """Ctrl-C ends it by the signal, with its spans written."""
@@ -150,6 +195,7 @@ class TestMistakes:
         ("words", "said"),
         [
             (["nowhere.py"], "there is no such program"),
+            (["."], "there is no such program"),
             (["-m", "nowhere"], "there is no such module"),
             ([], "expected a program to run"),
             (["--settings", "nowhere.yaml", "agent.py"], "cannot read the settings file"),

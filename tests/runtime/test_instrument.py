@@ -202,6 +202,9 @@ class TestMistakes:
             ("kiosk.tool:refund", "there is no module `tool` in package `kiosk`; did you mean `tools`?"),
             ("kisk.tools:refund", "there is no module `kisk`; did you mean `kiosk`?"),
             ("kiosk.tools:Desk.anser", "has no function `anser`; did you mean `answer`?"),
+            ("kiosk.tools:Special.anser", "`kiosk.tools.Special` has no function `anser`; did you mean `answer`?"),
+            ("kiosk.tools:Dsk.answer", "`kiosk.tools` has no function `Dsk`; did you mean `Desk`?"),
+            ("kiosk.tools:Dsk.*", "`kiosk.tools` has no function `Dsk`; did you mean `Desk`?"),
             ("kiosk.tools:xyz*", "has no function `xyz*`"),
         ],
     )
@@ -213,6 +216,24 @@ class TestMistakes:
         with pytest.raises(rt.ConfigError, match=r"error\[S02") as caught:
             configured(target)
         assert said in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("text", "path"),
+        [
+            ("Desk.added = refund", "Desk.added"),
+            ("Desk.added = refund", "Special.added"),
+            ("class Odd(__import__('http').HTTPStatus.__class__): pass", "Odd.mro"),
+            ("class Odd(list): pass", "Odd.append"),
+            ("class Odd(Special, metaclass=type): pass", "Odd.mro"),
+            ("if True:\n    class Odd: added = refund", "Odd.added"),
+            ("Odd = type('Odd', (), {'added': refund})", "Odd.added"),
+        ],
+    )
+    def test_what_may_exist_is_not_refused(self, here: Path, text: str, path: str) -> None:
+        """Where reading the source cannot tell all that a class has, the import decides."""
+        (here / "kiosk" / "tools.py").write_text(f"{SHOP}\n{text}\n")
+        rt.configure(instrument=[f"kiosk.tools:{path}"])
+        importlib.import_module("kiosk.tools")
 
     def test_a_class(self) -> None:
         """It would no longer be a class; a method is asked for."""
@@ -244,6 +265,7 @@ class TestMistakes:
         importlib.import_module("kiosk.tools")
         assert ["kiosk.tools:refnd"] == list(runtime.report()["instrument_missing"])  # type: ignore[call-overload]  # a report is plain data
         assert "did you mean `refund`" in caplog.text
+        assert "still being run" not in caplog.text
 
     @pytest.mark.parametrize(
         ("text", "said"),
