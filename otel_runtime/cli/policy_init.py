@@ -41,11 +41,15 @@ def register(inner: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def _init(arguments: argparse.Namespace) -> int:
     from otel_runtime.policy.init_file import is_reading, starter
+    from otel_runtime.policy.names import is_name, no_such_tool
 
     out: Path | None = arguments.out
     if out is not None and out.exists() and not arguments.force:
         raise ConfigError.of("P001", "the file is there already; choose another, or write over it with --force", str(out))
-    file, tools = _imported(arguments.module)
+    file, found = _imported(arguments.module)
+    for name in sorted(name for name in found if not is_name(name)):
+        _say(f"left out: {no_such_tool(name, registered=True)}")
+    tools = {name: signature for name, signature in found.items() if is_name(name)}
     if not tools:
         raise ConfigError.of("P025", f"`{arguments.module}` ({file}) decorates no tool; decorate functions with `@rt.tool` first", "MODULE")
     _say(f"{counted(len(tools), 'tool')}: {', '.join(sorted(tools))}")

@@ -24,6 +24,7 @@ from otel_runtime.policy.budgets import Charge
 from otel_runtime.policy.catalogue import Shape, ToolEntry
 from otel_runtime.policy.doubts import doubt_of
 from otel_runtime.policy.index import Index, Plan
+from otel_runtime.policy.names import no_such_tool
 from otel_runtime.policy.places import Places
 from otel_runtime.policy.protocol import CounterKey, FactsView, Needs, Reservation, Ruling, Start
 from otel_runtime.policy.rules import CompiledRule
@@ -130,7 +131,7 @@ def _refusal(action: Action, plan: Plan, shape: Shape | None, defaults: Defaults
     if action.kind != "tool":
         return None
     if not plan.valid or not (action.registered or plan.known):
-        return refuse(f"there is no tool `{str(action.name)[:128]!s}`", "policy.unregistered", defaults)
+        return refuse(no_such_tool(action.name, registered=action.registered), "policy.unregistered", defaults)
     misfit = shape.misfit(action.args) if shape is not None else ""
     return refuse(f"the arguments of `{action.name}` do not fit: {misfit}", "policy.catalogue", defaults) if misfit else None
 

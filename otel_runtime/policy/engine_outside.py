@@ -16,7 +16,7 @@ from uuid import UUID
 
 from otel_runtime.policy.catalogue import Shape
 from otel_runtime.policy.conditions import Condition
-from otel_runtime.policy.names import is_name
+from otel_runtime.policy.names import is_name, no_such_tool
 from otel_runtime.policy.protocol import FactsView, Needs, Ruling, Start
 from otel_runtime.policy.rules import CompiledRule
 from otel_runtime.policy.verdicts import Defaults, Outcome, Situation, judge, refuse, stricter, verdict_of
@@ -66,7 +66,7 @@ def catalogue_refusal(action: Action, known: frozenset[str], defaults: Defaults)
     if action.kind != "tool":
         return None
     if not is_name(action.name) or not (action.registered or action.name in known):
-        return refuse(f"there is no tool `{str(action.name)[:128]!s}`", "policy.unregistered", defaults)
+        return refuse(no_such_tool(action.name, registered=action.registered), "policy.unregistered", defaults)
     misfit = _shape(action.signature).misfit(action.args) if action.signature is not None else ""
     return refuse(f"the arguments of `{action.name}` do not fit: {misfit}", "policy.catalogue", defaults) if misfit else None
 

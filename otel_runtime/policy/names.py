@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from otel_runtime.policy.regexes import compile_regex, quote
 from otel_runtime.policy.truth import Tri
 
-__all__ = ["NAME_HINT", "Globs", "compile_glob", "is_glob", "is_name"]
+__all__ = ["NAME_HINT", "Globs", "compile_glob", "is_glob", "is_name", "no_such_tool"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 NAME_HINT = "letters, digits, `_`, `.`, `:` and `-`, at most 128 characters"
@@ -19,6 +19,19 @@ _STAR = "[^.:]+"
 def is_name(text: object) -> bool:
     """True for a tool, server, label or role name in the grammar; look-alikes and invisible characters are not in it."""
     return isinstance(text, str) and _NAME.fullmatch(text) is not None
+
+
+def no_such_tool(name: object, *, registered: bool) -> str:
+    """Why a name is denied that no policy knows, in one sentence.
+
+    Args:
+        name: As the caller wrote it.
+        registered: True when a decorated function bears it.
+    """
+    shown = f"`{str(name)[:128]!s}`"
+    if registered:
+        return f'{shown} is no name that a rule could say; expected {NAME_HINT}: give the function one with `@rt.tool(name="...")`'
+    return f"there is no tool {shown}"
 
 
 def is_glob(pattern: str) -> bool:

@@ -166,6 +166,13 @@ class TestCommand:
         assert "--force" in capsys.readouterr().err
         assert 0 == main(["policy", "init", module, "--out", "policy/begun.yaml", "--force"])
 
+    def test_names_no_rule_can_say(self, module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A tool whose name is outside the grammar is left out, said so, and the rest can be used as it stands."""
+        (tmp_path / f"{module}.py").write_text(f"{MODULE}\n@rt.tool(name='get weather')\ndef weather(city: str) -> None: ...\n")
+        assert 0 == main(["policy", "init", module, "--out", "begun.yaml"])
+        assert "left out: `get weather` is no name that a rule could say" in capsys.readouterr().err
+        assert 0 == main(["policy", "test", "begun.yaml", "--require-coverage", "--app", module])
+
     def test_json(self, module: str, capsys: pytest.CaptureFixture[str]) -> None:
         """As data: what was imported, the tools, which are proposed, and the text."""
         assert 0 == main(["policy", "init", module, "--json"])

@@ -133,8 +133,13 @@ class TestCatalogue:
 
 
 def test_name() -> None:
-    """A name outside the grammar is denied even where a decorator registered it."""
-    assert decided(TestCatalogue.loaded, "get_\ndelete", registered=True).code == "policy.unregistered"
+    """A name outside the grammar is denied even where a decorator registered it, and the author is told how to mend it."""
+    decision = decided(TestCatalogue.loaded, "get weather", registered=True)
+    assert ("policy.unregistered", True) == (
+        decision.code,
+        decision.reason.startswith("`get weather` is no name that a rule could say; expected"),
+    )
+    assert "there is no tool `get weather`" == decided(TestCatalogue.loaded, "get weather", registered=False).reason
 
 
 # Condition on `pay`, arguments, and what the condition must come to.
@@ -355,13 +360,13 @@ class TestApprovalTerms:
     def test_merge(self) -> None:
         """One request carries every requirement, the earliest expiry, the shortest use and the fields all agree on."""
         rules = (
-            "  - {id: a, tool: pay, decision: require-approval, approval: {approvers: ['role:finance'], quorum: 2, expires: 4h, use_within: 1h, edit: [x, y]}}\n"
-            "  - {id: b, tool: pay, decision: require-approval, approval: {approvers: [acting-user], expires: 30m, edit: [y, z]}}\n"
+            "  - {id: a, tool: pay, decision: require-approval, approval: {approvers: ['role:finance'], quorum: 2, expires: 4h, use_within: 1h, edit: [to, cc]}}\n"
+            "  - {id: b, tool: pay, decision: require-approval, approval: {approvers: [acting-user], expires: 30m, edit: [cc, tags]}}\n"
         )
         terms = decided(policy(rules), args={"amount": 1}).approval
         assert terms is not None
         assert ["a", "b"] == [requirement.rule for requirement in terms.requirements]
-        assert (1800.0, 3600.0, frozenset({"y"})) == (terms.expires_s, terms.use_within_s, terms.edit)
+        assert (1800.0, 3600.0, frozenset({"cc"})) == (terms.expires_s, terms.use_within_s, terms.edit)
 
 
 class TestRetry:
