@@ -13,6 +13,7 @@ import json
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from starlette.applications import Starlette
@@ -20,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from otel_runtime.web.loopback import LoopbackServer, loopback
 
@@ -93,18 +94,11 @@ def receiver_app(into: Push, token: str, hosts: frozenset[str] = frozenset()) ->
             await socket.send_denial_response(JSONResponse({"error": refused.why}, refused.status))
             return
         await socket.accept()
-        total = 0
-        # Not `receive_bytes`: one connection may send text and binary messages.
-        while (message := await socket.receive())["type"] == "websocket.receive":
-            try:
-                events = _events_of(message.get("bytes") or (message.get("text") or "").encode())
-                rate.spend(len(events))
-            except _Refused as refused:
-                await socket.send_json({"error": refused.why, "accepted": 0, "total": total})
-                continue
-            await run_in_threadpool(push_all, events)
-            total += len(events)
-            await socket.send_json({"accepted": len(events), "total": total})
+        try:
+            await _answer_each(socket, push_all, rate)
+        except WebSocketDisconnect:
+            # It did not wait for its answer; what it sent before was taken.
+            return
 
     return Starlette(routes=[Route("/events", take, methods=["POST"]), WebSocketRoute("/events", converse)])
 
@@ -128,6 +122,21 @@ class _Rate:
         if events > self._left:
             raise _Refused(429, f"expected at most {_PER_SECOND} events per second; send the same again in a second")
         self._left -= events
+
+
+async def _answer_each(socket: WebSocket, take: Callable[[list[object]], None], rate: _Rate) -> None:
+    total = 0
+    # Not `receive_bytes`: one connection may send text and binary messages.
+    while (message := await socket.receive())["type"] == "websocket.receive":
+        try:
+            events = _events_of(message.get("bytes") or (message.get("text") or "").encode())
+            rate.spend(len(events))
+        except _Refused as refused:
+            await socket.send_json({"error": refused.why, "accepted": 0, "total": total})
+            continue
+        await run_in_threadpool(take, events)
+        total += len(events)
+        await socket.send_json({"accepted": len(events), "total": total})
 
 
 def _check(request: HTTPConnection, token: str, hosts: frozenset[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -11,11 +12,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from otel_runtime.errors import ConfigError
-from otel_runtime.web.receiver import BODY_LIMIT, EventReceiver
+from otel_runtime.web.receiver import BODY_LIMIT, EventReceiver, receiver_app
 
 JSON = "application/json"
 LINES = "application/x-ndjson"
@@ -93,6 +95,24 @@ class TestReceiver:
         """It listens on this machine only."""
         with pytest.raises(ConfigError):
             EventReceiver(Taker(), "0.0.0.0")
+
+
+class TestSocket:
+    def test_who_does_not_wait_for_the_answer(self) -> None:
+        """What was sent is taken; that nobody is there to be told is no fault of the server's."""
+        taker, told = Taker(), iter([{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "[{}, {}]"}])
+
+        async def receive() -> Any:
+            return next(told)
+
+        async def send(message: Any) -> None:
+            if message["type"] == "websocket.send":
+                raise OSError("the client is gone")  # as the ASGI specification has it
+
+        headers = [(b"authorization", b"Bearer t")]
+        scope = {"type": "websocket", "path": "/events", "headers": headers, "query_string": b"", "subprotocols": [], "extensions": {}}
+        asyncio.run(receiver_app(taker, "t")(scope, receive, send))
+        assert [{}, {}] == taker.taken
 
 
 class TestCommand:
