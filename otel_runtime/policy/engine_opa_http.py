@@ -256,6 +256,10 @@ def _checked(response: http.client.HTTPResponse) -> Any:
         raise OpaFailure(f"it answered with `{kind[:60] or 'no content type'}`, expected `application/json`")
     if (encoding := response.headers.get("Content-Encoding")) not in {None, "identity"}:
         raise OpaFailure(f"it answered in the encoding `{str(encoding)[:60]}`, which was not asked for")
+    sizes = response.headers.get_all("Content-Length", [])
+    if len(sizes) > (0 if response.chunked else 1) or not all(size.strip().isdecimal() for size in sizes):
+        # RFC 9112, 6.3: where two say differently how long it is, it may be anybody's.
+        raise OpaFailure("it answered with a length that contradicts itself")
     if response.length is not None and response.length > MAX_ANSWER:
         raise OpaFailure(f"its answer has {response.length} bytes, at most {MAX_ANSWER} are read")
     text = response.read(MAX_ANSWER + 1)

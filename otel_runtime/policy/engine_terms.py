@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
+from otel_runtime.policy.budgets import MAX_SECONDS
 from otel_runtime.policy.names import is_name
 from otel_runtime.policy.rules import RetryTerms
 from otel_runtime.settings.durations import parse_duration
@@ -113,6 +114,8 @@ def _seconds(value: object) -> float:
     seconds = parse_duration(value)
     if seconds <= 0:
         raise ValueError(f"expected a duration above zero, got `{value}`")
+    if seconds > MAX_SECONDS:
+        raise ValueError(f"expected at most ten years, `{MAX_SECONDS // 86400}d`, got `{value}`")
     return seconds
 
 

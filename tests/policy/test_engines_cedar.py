@@ -306,6 +306,7 @@ class TestFiles:
             ('@decision("require-approval") @approvers("anyone") @quorom("2")', "did you mean `quorum`"),
             ('@decision("require-approval") @approvers("anyone") @quorum("0")', "`quorum`"),
             ('@decision("require-approval") @approvers("anyone") @expires("soon")', "`expires`"),
+            ('@decision("require-approval") @approvers("anyone") @expires("999999999d")', "at most ten years"),
             ('@decison("deny")', "did you mean `decision`"),
             ('@approvers("anyone")', "has no meaning"),
             ('@id("a b")', "is not a name"),

@@ -333,6 +333,7 @@ class TestFaults:
             b'{"result": {"decision": "require-approval", "approval": {"approvers": ["anyone"], "quorom": 2}}}',
             b'{"result": {"decision": "require-approval", "approval": {"approvers": ["anyone"], "quorum": true}}}',
             b'{"result": {"decision": "require-approval", "approval": {"approvers": ["anyone"], "expires": 60}}}',
+            b'{"result": {"decision": "require-approval", "approval": {"approvers": ["anyone"], "expires": "999999999d"}}}',
             b'{"result": {"decision": "retryable-failure", "retry": {"after": "soon"}}}',
         ],
     )
@@ -348,6 +349,16 @@ class TestFaults:
         """A connection that ends inside of the answer, its head or before it is a denial."""
         for sent in (HEAD + b'Content-Length: 50\r\n\r\n{"result": true}', HEAD[:20], b"", b"nonsense\r\n\r\n"):
             self.denied(faulty, dies(sent))
+
+    def test_contradicting_lengths(self, faulty: Faulty) -> None:
+        """An answer that says twice how long it is, or in no number, is a denial although its JSON says yes."""
+        body, chunked = b'{"result": true}', b"10\r\n" + b'{"result": true}' + b"\r\n0\r\n\r\n"
+        for lengths, sent in (
+            (b"Content-Length: 16\r\nContent-Length: 5\r\n", body),
+            (b"Content-Length: -1\r\n", body),
+            (b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", chunked),
+        ):
+            assert "contradicts itself" in self.denied(faulty, dies(HEAD + lengths + b"\r\n" + sent))
 
     def test_silence(self, faulty: Faulty) -> None:
         """A server that never answers is given the time of the setting and no more."""
