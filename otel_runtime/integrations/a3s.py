@@ -94,7 +94,7 @@ def responder(session: Confirmations) -> Responder:
 
     def respond(question: Question, verdict: Verdict) -> None:
         reason = question.decision.reason if question.decision is not None else None
-        session.confirm_tool_use(question.call_id or question.id.removeprefix("confirm-"), verdict == "approved", reason)
+        session.confirm_tool_use(question.id, verdict == "approved", reason)
 
     return respond
 

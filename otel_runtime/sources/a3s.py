@@ -272,6 +272,7 @@ def _question(fields: Fields) -> dict[str, object]:
     return present(
         approval__timeout_ms=integer(fields, "timeout_ms"),
         approval__arguments=fields.get("args"),
+        approval__asked_id=optional_text(fields, "tool_id"),
         tool__call_id=optional_text(fields, "tool_id"),
     )
 

@@ -145,7 +145,10 @@ class Asking:
             elif event.type == "approval":
                 self._close(_run(event), _id(event), str(event.attributes.get("approval.outcome", "answered")))
             elif event.attributes.get("run.outcome") is not None or event.name == "finish":
-                self._close_run(_run(event))
+                self._close_where(lambda key, _: key[0] == _run(event), "the run has ended")
+            elif event.attributes.get("session.ended") is True:
+                session = _text(event.attributes.get("session.id"))
+                self._close_where(lambda _, question: session is not None and question.session == session, "the session was deleted")
         except Exception as error:  # noqa: BLE001  # the store may fail in any way; the stream must go on
             self._problem("open", error)
 
@@ -167,16 +170,15 @@ class Asking:
         if question is None:
             self.problems["no id"] += 1
             return
+        key = (question.run, _id(event))
         if self._judges and question.kind == "permission":
-            self._ask_rules(question)
+            self._ask_rules(key, question)
             return
         request_id = self._desk.open(question)
-        key = (question.run, question.id)
         if self._keep(key, question, request_id):
             self._start(self._await, key, question, request_id)
 
-    def _ask_rules(self, question: Question) -> None:
-        key = (question.run, question.id)
+    def _ask_rules(self, key: tuple[str | None, str], question: Question) -> None:
         known = self._open.get(key)
         if known is not None and known[0].arguments != question.arguments:
             self._close(*key, "asked again for other arguments")
@@ -265,9 +267,9 @@ class Asking:
         if known is not None and self._take((run, name), known[1]) and known[1] != _UNOPENED:
             self._desk.withdraw(known[1], why)
 
-    def _close_run(self, run: str | None) -> None:
-        for key in [key for key in list(self._open) if key[0] == run]:
-            self._close(key[0], key[1], "the run has ended")
+    def _close_where(self, meant: Callable[[tuple[str | None, str], Question], bool], why: str) -> None:
+        for key in [key for key, (question, _) in list(self._open.items()) if meant(key, question)]:
+            self._close(*key, why)
 
     def _problem(self, what: str, error: Exception) -> None:
         self.problems[what] += 1
@@ -291,7 +293,8 @@ def _question(event: TraceEvent) -> Question | None:
     arguments, timeout = facts.get("approval.arguments"), facts.get("approval.timeout_ms")
     return Question(
         source=str(facts.get("event.source", "")),
-        id=_id(event),
+        # Where the event's own id is ours to tell steps apart, theirs stands beside it.
+        id=_text(facts.get("approval.asked_id")) or _id(event),
         tool=str(facts.get("tool.name", "")),
         arguments=arguments if isinstance(arguments, Mapping) else _EMPTY,
         kind=str(facts.get("approval.kind", "permission")),

@@ -23,6 +23,7 @@ CONTROL = frozenset(
     {
         "approval.answer",
         "approval.asked_as",
+        "approval.asked_id",
         "component.capability",
         "component.kind",
         "component.name",

@@ -112,6 +112,7 @@ _CONSUMED: Final = frozenset(
         "log.level",
         "approval.answer",
         "approval.asked_as",
+        "approval.asked_id",
         "component.capability",
         "component.kind",
         "component.name",

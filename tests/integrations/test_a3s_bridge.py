@@ -166,5 +166,5 @@ class TestWatch:
         """The id of the question is ours, the tool's is theirs."""
         told: list[tuple[object, ...]] = []
         session = SimpleNamespace(confirm_tool_use=lambda *words: told.append(words))
-        responder(session)(Question("a3s", "confirm-c1", "rm", call_id="c1"), "denied")
+        responder(session)(Question("a3s", "c1", "rm", call_id="c1"), "denied")
         assert [("c1", False, None)] == told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,12 @@ from otel_runtime.wrap.active import Active, current_active
 
 POLICY = "version: 1\ndefault: allow\nrules:\n  - id: none\n    tool: nothing\n    decision: deny\n    reason: unused\n"
 ASKED = {"type": "confirmation_required", "tool_id": "c1", "tool_name": "rm", "args": {"path": "/tmp/x"}, "timeout_ms": 60_000}
+
+
+def active_now() -> Active:
+    active = current_active()
+    assert isinstance(active, Active)
+    return active
 
 
 class Bench:
@@ -56,10 +63,8 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
     settings = Settings(policy=(tmp_path / "policy.yaml",), state=tmp_path / "state.db", otlp="off")
     with build_runtime(settings) as runtime, runtime.use():
-        active = current_active()
-        assert isinstance(active, Active)
         service = open_approvals(settings)
-        made = Bench(runtime, active, service)
+        made = Bench(runtime, active_now(), service)
         yield made
         made.feed.close()
         service.close()
@@ -75,7 +80,7 @@ class TestAnswers:
         bench.service.answer(request.id, approver="os:alice", approved=approved)
         bench.until(lambda: bool(bench.answers) and bench.requests()[0].state == state)
         bench.feed.push({"type": "confirmation_received", "tool_id": "c1", "approved": approved})
-        assert [("confirm-c1", verdict)] == bench.answers
+        assert [("c1", verdict)] == bench.answers
 
     @pytest.mark.parametrize(
         "theirs",
@@ -108,6 +113,30 @@ class TestAnswers:
         states = {request.id: request.state for request in bench.requests()}
         assert "superseded" == states[first.id]
         assert [] == bench.answers
+
+    @pytest.mark.parametrize(("deleted", "state"), [("sess-1", "cancelled"), ("sess-2", "awaiting-approval"), (None, "awaiting-approval")])
+    def test_a_deleted_session_withdraws_what_it_asked(self, bench: Bench, deleted: str | None, state: str) -> None:
+        """Its turn gets no terminal event, and its tool waits no longer; another session's question stays."""
+        approval = {"tool_name": "rm", "arguments": {}, "tool_call_id": "c1"}
+        raw = {"type": "userinputrequired", "data": {"request_id": "q1", "questions": [], "tool_approval": approval}}
+        place = {"session_id": "sess-1", "turn_id": "t1"}
+        with Feed(active_now(), "dreadnode", "s", bench.respond) as feed:
+            feed.push({"kind": "turn.started", **place, "payload": {}})
+            feed.push({"kind": "prompt.required", **place, "payload": {"event_type": "userinputrequired", "raw_event": raw}})
+            feed.push({"kind": "session.deleted", "payload": {"session_id": deleted}})
+            assert [state] == [request.state for request in bench.requests()]
+
+    def test_the_question_of_a_person_who_said_no_there(self, bench: Bench) -> None:
+        """What a person answered in that system is told by the call's start, and closes ours."""
+        lines = (Path(__file__).with_name("data") / "person_said_no.jsonl").read_text(encoding="utf-8").splitlines()
+        kinds = [json.loads(line)["payload"].get("event_type") for line in lines]
+        with Feed(active_now(), "dreadnode", "s", bench.respond) as feed:
+            for line in lines[: kinds.index("toolstart")]:
+                feed.push(json.loads(line))
+            assert ["awaiting-approval"] == [request.state for request in bench.requests()]
+            for line in lines[kinds.index("toolstart") : kinds.index("reactstep")]:
+                feed.push(json.loads(line))
+            assert (["cancelled"], []) == ([request.state for request in bench.requests()], bench.answers)
 
     def test_the_end_of_the_stream_withdraws_what_is_open(self, bench: Bench) -> None:
         """Nobody would hear the answer."""
@@ -214,7 +243,7 @@ class TestRulesFirst:
         """Nobody is asked, and a refusal is in the audit as ours."""
         ruled.feed.push({**ASKED, "args": {"path": path}})
         ruled.until(lambda: bool(ruled.answers))
-        assert ([("confirm-c1", verdict)], []) == (ruled.answers, ruled.requests())
+        assert ([("c1", verdict)], []) == (ruled.answers, ruled.requests())
         (decision,) = ruled.decisions
         assert (value, "no-root" if value == "deny" else None) == (decision.value, decision.rule)
         with ruled.service.database.reading() as connection:
@@ -230,7 +259,7 @@ class TestRulesFirst:
         assert ("ask-first", []) == (request.rule, ruled.answers)
         ruled.service.answer(request.id, approver="os:alice", approved=True)
         ruled.until(lambda: bool(ruled.answers))
-        assert [("confirm-c1", "approved")] == ruled.answers
+        assert [("c1", "approved")] == ruled.answers
 
     def test_asked_again_for_other_arguments(self, ruled: Bench) -> None:
         """The second question is decided for itself."""
@@ -238,7 +267,7 @@ class TestRulesFirst:
         ruled.until(lambda: bool(ruled.requests()))
         ruled.feed.push({**ASKED, "args": {"path": "/"}})
         ruled.until(lambda: bool(ruled.answers))
-        assert [("confirm-c1", "denied")] == ruled.answers
+        assert [("c1", "denied")] == ruled.answers
         ruled.until(lambda: ["cancelled"] == [request.state for request in ruled.requests()])
 
     def test_a_responder_is_needed(self, ruled: Bench) -> None:
@@ -253,7 +282,7 @@ class TestRulesFirst:
         monkeypatch.setattr(ForeignDesk, "_decide", lambda *_: 1 / 0)
         ruled.feed.push({**ASKED, "args": {"path": "/home"}})
         ruled.until(lambda: bool(ruled.answers))
-        assert [("confirm-c1", "denied")] == ruled.answers
+        assert [("c1", "denied")] == ruled.answers
         assert "it is denied" in caplog.text
 
 
