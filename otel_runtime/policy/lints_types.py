@@ -27,6 +27,7 @@ _ASKS: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(("runs_only", "reads_only", "may_run", "sql"), _TEXT),
     **dict.fromkeys(("some", "every", "none"), _LIST),
     "contains": _TEXT | _LIST,
+    "origin": _TEXT | _NUMBER,
     "length": _TEXT | _LIST | {"a mapping"},
 }
 _COMPARES: Final = ("eq", "ne", "in_", "not_in")

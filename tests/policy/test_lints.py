@@ -10,7 +10,7 @@ from otel_runtime.policy.loading import load_policy, load_policy_text
 from otel_runtime.values.action import Parameter, ToolSignature
 
 PACKS = sorted((Path(__file__).parents[2] / "policy").glob("*.yaml"))
-HEAD = "version: 1\ndefault: {default}\ntools: {{fetch: {{adds: [untrusted]}}, note: {{}}, pay: {{args: {{amount: number, to: str}}}}}}\nrules:\n"
+HEAD = "version: 1\ndefault: {default}\ntools: {{fetch: {{adds: [untrusted]}}, note: {{}}, tell: {{args: {{who: 'list[str]'}}}}, pay: {{args: {{amount: number, to: str}}}}}}\nrules:\n"
 KNOWN = {
     "fetch": ToolSignature((Parameter("url", "str"),)),
     "pay": ToolSignature((Parameter("amount", "number"), Parameter("to", "str"))),
@@ -25,6 +25,7 @@ SOME = "  - {id: some, tool: pay, args: {to: {eq: me}, amount: {eq: 5}}, decisio
 HITS: dict[str, tuple[str, str, str]] = {
     "everything": ('  - §{id: a, tool: "*", decision: allow}\n', "P101", "name the tools it is meant for"),
     "everything, unnamed": ("  - §{id: a, decision: allow}\n", "P101", "name the tools it is meant for"),
+    "origin asked of a list": ("  - {id: a, tool: tell, args: {who: {§origin: user}}, decision: allow}\n", "P116", "this rule never holds"),
     "text asked of a number": (
         "  - {id: a, tool: pay, args: {amount: {§starts_with: '5'}}, decision: deny}\n",
         "P116",
@@ -160,6 +161,7 @@ QUIET: dict[str, tuple[str, str]] = {
     "other tools": ("  - {id: a, tool: pay, user: ann, decision: deny}\n  - {id: b, tool: fetch, user: ann, decision: allow}\n", "P107"),
     "a declared tool": ("  - {id: a, tool: pay, decision: deny}\n", "P108"),
     "open arguments, listed": ("  - {id: a, tool: anything, only_args: [x], args: {x: {eq: 1}}, decision: allow}\n", "P110"),
+    "origin asked of elements": ("  - {id: a, tool: tell, args: {who: {every: {origin: user}}}, decision: allow}\n", "P116"),
     "arguments nobody declares, listed": ("  - {id: a, tool: note, only_args: [x], args: {x: {eq: 1}}, decision: allow}\n", "P110"),
     "arguments the program declares": ("  - {id: a, tool: fetch, args: {url: {eq: x}}, decision: allow}\n", "P110"),
     "scheme and host": ("  - {id: a, tool: fetch, args: {url: {url: {scheme: https, host: a.example}}}, decision: allow}\n", "P111"),
