@@ -75,6 +75,9 @@ def _answered(arguments: argparse.Namespace, watchdog: threading.Timer) -> int:
     if answer.err:
         print(answer.err, file=sys.stderr, flush=True)
     if answer.out:
+        if sys.__stdout__ is None:
+            # `print` would say nothing, and the host would take that for no opinion.
+            raise OSError("standard output is closed")
         print(answer.out, flush=True)
     watchdog.cancel()
     if answer.write == "now" or (answer.write == "soon" and _detached()):

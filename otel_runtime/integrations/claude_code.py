@@ -134,8 +134,7 @@ class Hooks:
                 if decision is None or decision.value in ("allow", "require-approval"):
                     state.start_tool(call_key(event), name, now, facts, agent_of(event))
                 return decision is not None and decision.value != "allow" and state.due(now)
-        except (OSError, ValueError):
-            # Only the trace is poorer for it: the decision stands.
+        except Exception:  # noqa: BLE001  # telemetry fails open: only the trace is poorer for it, the decision stands
             return False
 
     def _observed(self, name: str, event: Mapping[str, Any]) -> Answer:

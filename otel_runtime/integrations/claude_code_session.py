@@ -221,7 +221,7 @@ class Sessions:
         try:
             session = _read(handle, id) or Session.new(id, now)
             yield session
-            _write(handle, session)
+            _write(self._path(id), session)
         finally:
             os.close(handle)
 
@@ -232,7 +232,7 @@ class Sessions:
     def prune(self, now_s: float) -> None:
         """Remove what sessions left behind that never ended."""
         if self._directory.is_dir():
-            for path in self._directory.glob("*.json"):
+            for path in self._directory.iterdir():
                 if now_s - path.stat().st_mtime > _MAX_AGE_S:
                     path.unlink(missing_ok=True)
 
@@ -269,12 +269,18 @@ def _read(handle: int, id: str) -> Session | None:
     try:
         session = Session(**json.loads(content)) if content else None
     except (ValueError, TypeError):
-        # Cut off by a full disk or a kill: the session goes on in the same trace, without what was open.
+        # Of another version, or written by something else: the session goes on in the same trace, without what was open.
         return None
     return session if session is not None and session.id == id else None
 
 
-def _write(handle: int, session: Session) -> None:
+def _write(path: Path, session: Session) -> None:
+    # Whole or not at all, whenever this process is killed. Whoever waits for the lock sees that the file was replaced.
     content = json.dumps(asdict(session)).encode()
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, content, 0)
+    with os.fdopen(os.open(_aside(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "wb") as file:
+        file.write(content)
+    _aside(path).replace(path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_suffix(".new")

@@ -243,6 +243,24 @@ class TestFaults:
         (here / ".otel-runtime" / "hooks").write_text("in the way")
         assert ["allow", "deny"] == [hook(event("PreToolUse", at))[1]["permissionDecision"] for at in (0, 1)]
 
+    def test_a_trace_of_another_shape_changes_no_decision(self, here: Path) -> None:
+        """A session file of another version, or that somebody wrote, blocks nothing."""
+        hook(event("UserPromptSubmit"))
+        (file,) = (here / ".otel-runtime" / "hooks" / "claude-code").glob("*.json")
+        file.write_text(json.dumps({**json.loads(file.read_text()), "open": 5, "turn": {"began": 1}}))
+        code, answer, err = hook(event("PreToolUse", 0))
+        assert (0, "allow") == (code, answer["permissionDecision"]), err
+        assert 0 == hook(event("Stop"))[0]
+
+    @pytest.mark.parametrize("closed", [">&-", "<&-"])
+    def test_an_answer_that_cannot_be_given(self, closed: str) -> None:
+        """Silence would be no opinion: with standard output or input closed, the call is blocked."""
+        command = f"exec {sys.executable} -m otel_runtime hook claude-code {closed}"
+        done = subprocess.run(
+            ["sh", "-c", command], input=json.dumps(event("PreToolUse", 1)), capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (2, "", True) == (done.returncode, done.stdout, "could not decide" in done.stderr)
+
 
 class TestTrace:
     """One trace per session, across its processes."""
@@ -303,6 +321,35 @@ class TestTrace:
         assert [] == [word for word in ("ls -la", "clean up", "total 0", "hello") if word in said]
 
 
+# A child that dies at its first call of anything written in C, another one at its second, and so on until one gets through.
+KILLED = """
+import os, sys
+from itertools import count
+from pathlib import Path
+from otel_runtime.integrations.claude_code_session import Sessions
+
+sessions = Sessions(Path(sys.argv[1]))
+with sessions.opened("s", 1) as session:
+    session.start_turn(1)
+    root, turn = session.root, session.turn["span"]
+for last in count(1):
+    if (child := os.fork()) == 0:
+        calls = count(1)
+        sys.setprofile(lambda frame, event, of: os._exit(9) if event == "c_call" and next(calls) == last else None)
+        with sessions.opened("s", 2) as session:
+            session.note("x" * last, 2)
+        sys.setprofile(None)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with sessions.opened("s", 3) as session:
+        assert session.root == root and session.turn["span"] == turn, last
+    if code == 0:
+        break
+assert last > 5
+print("known all along")
+"""
+
+
 class TestSessions:
     """The file between the processes."""
 
@@ -325,6 +372,11 @@ class TestSessions:
         file.write_text('{"id": "x", "tr')
         with sessions.opened("x", 2) as session:
             assert (trace, 2) == (session.trace, session.started)
+
+    def test_killed_at_any_step(self, tmp_path: Path) -> None:
+        """What a session knew is there after a kill, before the change or with it, wherever the kill fell."""
+        done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False, timeout=120)
+        assert (0, "known all along\n") == (done.returncode, done.stdout), done.stderr
 
     def test_ids_are_no_paths(self, tmp_path: Path) -> None:
         """An id from outside chooses no file."""
