@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Final
 
 from otel_runtime.sources.dreadnode_gates import answered, errors_of, prompt, stopped, verdict_of
-from otel_runtime.sources.dreadnode_state import Turn, Turns
+from otel_runtime.sources.dreadnode_state import OWN_IDS, Turn, Turns
 from otel_runtime.sources.dreadnode_table import AGENT_EVENTS, DECISIONS, KINDS, LAGS, AgentEvent, Kind
 from otel_runtime.sources.reading import Malformed, Reader, instant, integer, mapping, optional_text, present, text
 from otel_runtime.values.trace import TraceEvent
@@ -30,6 +30,8 @@ _TYPE: Final = 128
 
 # What an envelope's payload holds that is read elsewhere, or is content.
 _READ: Final = frozenset({"turn_id", "session_id", "agent", "model", "error", "usage", "raw_event", "tool_calls", "duration_ms"})
+# What ends a run that has no envelope; a session says the last two itself, after its agent.
+_ENDS: Final = {"agentend": "completed", "cancelled": "cancelled", "error": "failed"}
 _OF_TOOLS: Final = frozenset({"toolstart", "toolend", "toolerror"})
 # What is said of a generation after its start.
 _TOLD_AFTERWARDS: Final = frozenset({"generationcontent", "generationstep"})
@@ -45,6 +47,7 @@ class Dreadnode(Reader):
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self._turns = Turns()
+        self._speaker = stream
         # Kind, turn and session of the last envelope that named all three, and what they say: thousands in a row have the same.
         self._place: tuple[object, object, object] | None = None
         self._said: dict[str, object] = {}
@@ -53,9 +56,15 @@ class Dreadnode(Reader):
         """The TraceEvents of one envelope or agent event."""
         if "kind" in raw:
             return self._envelope(raw)
-        run = optional_text(raw, "agent_id") or self._stream
+        kind = _lower(text(raw, "type"))
+        run = optional_text(raw, "agent_id") if kind not in OWN_IDS else None
+        if run is None:
+            # What a session says beside its agent names none, and often no time: it is of the agent that spoke last.
+            run = self._speaker
+        self._speaker = run
         common: dict[str, object] = {"event.source": self.name, "run.id": run}
-        return self._agent_event(raw, _lower(text(raw, "type")), raw.get("timestamp"), common, self._turns.of(run), ends_run=True)
+        turn = self._turns.of(run)
+        return self._agent_event(raw, kind, raw.get("timestamp") or turn.heard, common, turn, ends_run=True)
 
     def _envelope(self, raw: Fields) -> Iterable[TraceEvent]:
         payload = raw.get("payload") or {}
@@ -203,8 +212,8 @@ def _unit(
     if kind == "userinputrequired":
         return TraceEvent(row.name, row.type, moment, None, {**base, **prompt({"event_type": kind, "raw_event": {"data": data}}, turn)})
     facts = errors_of(data) if kind in ("agentend", "agenterror") else {}
-    if kind == "agentend" and ends_run:
-        facts["run.outcome"] = "failed" if facts else "completed"
+    if ends_run and kind in _ENDS:
+        facts["run.outcome"] = "failed" if facts else _ENDS[kind]
         # Kept until it starts again: what is said twice, here without an id, still counts once.
         turn.over = True
     if kind == "agentstart" and ends_run:

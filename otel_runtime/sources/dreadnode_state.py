@@ -6,12 +6,12 @@ from collections import OrderedDict
 from datetime import datetime
 from typing import Final
 
-__all__ = ["Turn", "Turns"]
+__all__ = ["OWN_IDS", "Turn", "Turns"]
 
 _TURNS: Final = 1024
 _CALLS: Final = 1024
 # They carry a fresh id where an agent's would stand: they start nothing, and speak of whichever agent is at work.
-_OWN_IDS: Final = frozenset({"reactstep", "compaction", "compactionevent", "heartbeat"})
+OWN_IDS: Final = frozenset({"reactstep", "compaction", "compactionevent", "heartbeat"})
 
 
 class Turn:
@@ -44,7 +44,7 @@ class Turn:
 
     def other_agent(self, agent: str | None, kind: str) -> str | None:
         """The agent's id when it is not the one that the turn began with."""
-        if agent is None or kind in _OWN_IDS:
+        if agent is None or kind in OWN_IDS:
             return None
         if self.agent is None:
             self.agent = agent

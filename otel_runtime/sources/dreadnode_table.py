@@ -81,6 +81,9 @@ AGENT_EVENTS: Final[dict[str, AgentEvent]] = {
     "stalled": AgentEvent("agent.stalled", "lifecycle"),
     "agentstalled": AgentEvent("agent.stalled", "lifecycle"),
     "agenterror": AgentEvent("agent.error", "error"),
+    # A session's own words on the stream of a turn.
+    "error": AgentEvent("agent.error", "error"),
+    "cancelled": AgentEvent("agent.cancelled"),
     "userinputrequired": AgentEvent("approval.request", "approval"),
 }
 # events.md, "Decision map".

@@ -103,6 +103,31 @@ OUTLINES = {
               approval cancelled ask_user cancelled
           chat listed 12/7
     """,
+    # The stream of a turn, as a session hands it to its clients: what the session says besides names no agent, and no time.
+    "turn_stream_cancelled": """
+        invoke_agent t cancelled
+          chat listed
+            execute_tool hangs cancelled
+            execute_tool fast
+    """,
+    "turn_stream_error": """
+        invoke_agent t _OTHER
+    """,
+    "turn_stream_compacted": """
+        invoke_agent t 36/21
+          chat listed 11/6
+            execute_tool fast
+          chat listed 12/7
+            execute_tool slow
+          chat listed 13/8
+    """,
+    "turn_stream_asked": """
+        invoke_agent t 23/13
+          chat listed 11/6
+            execute_tool ask_user UserCancelled
+              approval cancelled ask_user cancelled
+          chat listed 12/7
+    """,
     "stalled": """
         invoke_agent t 11/6
           chat listed 11/6
@@ -173,6 +198,12 @@ class TestKeptRuns:
     def test_a_stream_that_says_all_twice_says_it_once(self, run: str) -> None:
         """Envelopes are known by their ids, what they are translated to as well."""
         assert lines(OUTLINES[run]) == outline(spans_of(run, times=2))
+
+    @pytest.mark.parametrize("run", [run for run in OUTLINES if run.startswith("turn_stream_")])
+    def test_what_names_no_time_is_of_the_time_of_the_run(self, run: str) -> None:
+        """A recording that is read days later lasts no days."""
+        spans = spans_of(run)
+        assert max(span.end_time or 0 for span in spans) - min(span.start_time or 0 for span in spans) < 10_000_000_000
 
     def test_no_id_is_made_up_for_a_call(self) -> None:
         """A call without an id has no attribute for one."""
