@@ -58,7 +58,7 @@ class A3S(Reader):
         """The TraceEvents of one AgentEvent."""
         told = raw.get("type")
         tag, fields = (told, raw) if type(told) is str and told in _WAYS else _unwrap(raw)
-        way = _WAYS.get(tag) or _way(tag, Variant(f"a3s.{tag}", "lifecycle"))
+        way = _WAYS.get(tag) or _way(tag, _unknown(tag))
         if tag in _SUBAGENT:
             return (self._subagent(tag, way, raw, fields),)
         if "session_id" not in raw and raw is fields:
@@ -135,6 +135,12 @@ class A3S(Reader):
         if "seq" in raw and (number := integer(raw, "seq")) is not None:
             found["event.seq"] = number
         return found
+
+
+def _unknown(tag: str) -> Variant:
+    """Unknown variants pass. Newer ones that end on delta, such as `reasoning_delta`, come in thousands: they are counted."""
+    plain = f"{tag.removesuffix('_delta')}.delta" if tag.endswith("_delta") else tag
+    return Variant(f"a3s.{plain}", "lifecycle")
 
 
 def _unwrap(raw: Fields) -> tuple[str, Fields]:
@@ -250,6 +256,7 @@ _WITHIN: Final[Mapping[str, Callable[[Fields, Session], dict[str, object]]]] = {
     "tool_end": _tool_end,
     "tool_input_delta": _input_delta,
     "text_delta": _in_turn,
+    "reasoning_delta": _in_turn,
     **dict.fromkeys(
         ("step_start", "planning_start", "context_resolving", "external_task_pending"),
         _under_turn,

@@ -129,8 +129,9 @@ def _trace(value: object) -> TraceRef | None:
 def _family(kind: str) -> Family:
     if kind.startswith("data-"):
         return FAMILIES["data"]
-    # Unknown kinds pass: a name of their own, no step, no effect on the run.
-    return FAMILIES.get(kind, Family(f"stream.{kind}", "lifecycle"))
+    # Unknown kinds pass: a name of their own, no step, no effect on the run. What ends on delta comes in thousands, and is counted.
+    plain = f"{kind.removesuffix('-delta')}.delta" if kind.endswith("-delta") else kind
+    return FAMILIES.get(kind, Family(f"stream.{plain}", "lifecycle"))
 
 
 def _tool(raw: Mapping[str, object]) -> dict[str, object]:

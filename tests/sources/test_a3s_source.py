@@ -6,6 +6,7 @@ import pytest
 
 from otel_runtime.sources.a3s import VARIANTS
 from otel_runtime.sources.registry import source
+from otel_runtime.telemetry.run_view import see
 
 # Copied by hand from the seed page, in its order.
 SEED_VARIANTS = """Start TurnStart TextDelta ToolStart ToolInputDelta ToolEnd ToolOutputDelta TurnEnd End Error ConfirmationRequired
@@ -44,6 +45,13 @@ class TestVariants:
     def test_unknown_variants_pass(self) -> None:
         """The enum grows in minor releases."""
         assert "a3s.quantum_leap" == one("QuantumLeap")[0]
+
+    @pytest.mark.parametrize("tag", ["reasoning_delta", "ReasoningDelta"])
+    def test_unknown_deltas_are_counted(self, tag: str) -> None:
+        """The SDK has more kinds of delta than the page, and a run has as many of them as it has tokens."""
+        reader = source("a3s", "s")
+        (_, (event,)) = (reader.translate({"type": "turn_start", "turn": 1}), reader.translate({"type": tag, "text": "hm"}))
+        assert ("a3s.reasoning.delta", "turn-1", True) == (event.name, event.attributes["step.id"], see(event).often)
 
 
 class TestOutcomes:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from otel_runtime.sources.registry import source
+from otel_runtime.telemetry.run_view import named
 from otel_runtime.values.trace import TraceEvent, TraceRef
 
 # The families of the seed page's table "Agent stream events".
@@ -16,6 +17,15 @@ SEED_FAMILIES = ["text-delta", "tool-call", "tool-result", "approval-request", "
 def names(*raws: object) -> list[str]:
     reader = source("vitehub", "s")
     return [event.name for raw in raws for event in reader.translate(raw)]
+
+
+class TestUnknownFamilies:
+    def test_pass_and_what_comes_in_thousands_is_counted(self) -> None:
+        """A newer kind of delta must not fill the run with span events."""
+        assert ["stream.reasoning.delta", "stream.reasoning-start"] == names(
+            {"type": "reasoning-delta", "text": "a"}, {"type": "reasoning-start"}
+        )
+        assert named("stream.reasoning.delta").often
 
 
 class TestTraceEvents:
