@@ -15,6 +15,7 @@ from otel_runtime.cli.policy_opening import OK, add_app, add_json, configured_en
 from otel_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
+    from otel_runtime.policy.catalogue import ToolEntry
     from otel_runtime.policy.explain import Explanation
     from otel_runtime.policy.loading import LoadedPolicy
     from otel_runtime.policy.protocol import Engine, FactsView, Needs, Ruling
@@ -71,7 +72,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     action = _action(arguments, told, known_tools(arguments.app))
     now = datetime.now(UTC)
     engine = loaded.engine if loaded is not None and settings is None else _joined(settings, loaded)
-    facts = _facts(action, told, engine, now)
+    facts = _facts(action, told, engine, now, {} if loaded is None else loaded.tools_catalogue)
     ours = None if loaded is None else explain(action, loaded.engine.policy, facts, now, arguments.attempt)
     explanation = (
         ours if settings is None and ours is not None else _with_others(engine.decide(action, facts, now, arguments.attempt), ours)
@@ -168,22 +169,27 @@ def _action(arguments: argparse.Namespace, told: Mapping[str, object], known: Ma
     )
 
 
-def _facts(action: Action, told: Mapping[str, object], engine: Engine, now: datetime) -> FactsView | None:
+def _facts(
+    action: Action, told: Mapping[str, object], engine: Engine, now: datetime, catalogue: Mapping[str, ToolEntry]
+) -> FactsView | None:
     from otel_runtime.policy.answering import answered
 
     needs = engine.needs(action, now)
-    return None if needs is None else answered(needs, _view(action, told, needs))
+    return None if needs is None else answered(needs, _view(action, told, needs, catalogue))
 
 
-def _view(action: Action, told: Mapping[str, object], needs: Needs) -> FactsView:
+def _view(action: Action, told: Mapping[str, object], needs: Needs, catalogue: Mapping[str, ToolEntry]) -> FactsView:
+    from otel_runtime.policy.cases import labels_after
     from otel_runtime.policy.protocol import FactsView
 
     amounts = _mapping(told, "used")
     counters = {key: _amount(amounts.get(key.name.rpartition(":")[0], 0)) for key in needs.counters}
     if action.session is None:
         return FactsView(counters)
-    labels = {label: frozenset({"told"}) for label in _texts(told, "labels")}
-    return FactsView(counters, labels, _texts(told, "history"), origins=_origins(told, needs))
+    history = _texts(told, "history")
+    given = _texts(told, "labels") if "labels" in told else labels_after(history, catalogue)
+    labels = {label: frozenset({"told"}) for label in given}
+    return FactsView(counters, labels, history, origins=_origins(told, needs))
 
 
 def _origins(told: Mapping[str, object], needs: Needs) -> dict[str, frozenset[str]]:

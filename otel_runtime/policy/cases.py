@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
+from otel_runtime.policy.catalogue import ToolEntry
 from otel_runtime.policy.checks import Finding
 from otel_runtime.policy.decide import CompiledPolicy, decide, needs_of, scope_of
 from otel_runtime.policy.explain import explain_rule, first_not_true, spelled
@@ -23,7 +24,7 @@ from otel_runtime.policy.walk import Path
 from otel_runtime.settings.nearest import did_you_mean
 from otel_runtime.values.action import Action, Kind, Parameter, ToolSignature
 
-__all__ = ["UNTRIED", "CaseReport", "Coverage", "Trial", "assumed_signature", "check_file_cases", "check_rule_cases"]
+__all__ = ["UNTRIED", "CaseReport", "Coverage", "Trial", "assumed_signature", "check_file_cases", "check_rule_cases", "labels_after"]
 
 # Code of the warning about a case that calls a tool of the program with arguments it does not take.
 UNTRIED: Final = "P115"
@@ -216,8 +217,15 @@ def _facts(case: Case | FileCase, action: Action, trial: Trial) -> FactsView:
     counters = dict.fromkeys(needs.counters if needs is not None else (), used)
     if case.session is None:
         return FactsView(counters)
-    labels = {label: frozenset({"case"}) for label in case.labels}
+    # What started has put its labels on, unless the case says which are there.
+    given = case.labels if "labels" in case.model_fields_set else labels_after(case.history, trial.policy.catalogue)
+    labels = {label: frozenset({"case"}) for label in given}
     return FactsView(counters, labels, frozenset(case.history), origins=_origins(case, needs))
+
+
+def labels_after(history: Iterable[str], catalogue: Mapping[str, ToolEntry]) -> frozenset[str]:
+    """The labels of a session in which these tools started."""
+    return frozenset().union(*(catalogue[tool].adds for tool in history if tool in catalogue))
 
 
 def _origins(case: Case | FileCase, needs: Needs | None) -> Mapping[str, frozenset[str]]:

@@ -173,6 +173,8 @@ class TestCommands:
                 "require-approval",
             ),
             ({"user": "ann", "roles": ["clerk"], "labels": ["untrusted"]}, "refund", {"amount": 5}, "allow"),
+            ({"user": "ann", "roles": ["clerk"], "history": ["fetch"]}, "refund", {"amount": 5}, "require-approval"),
+            ({"user": "ann", "roles": ["clerk"], "labels": [], "history": ["fetch"]}, "refund", {"amount": 5}, "allow"),
         ],
     )
     def test_session_facts(

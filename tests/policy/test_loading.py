@@ -239,6 +239,25 @@ class TestPaths:
         assert "P109" in {fault.code for fault in load_policy([path]).warnings}
 
 
+class TestCasesOfSessions:
+    @pytest.mark.parametrize(
+        ("case", "holds"),
+        [
+            ("history: [web]", True),
+            ("history: [pay, web]", True),
+            ("history: [pay]", False),
+            ("history: [web], labels: []", False),
+            ("labels: [untrusted]", True),
+        ],
+    )
+    def test_history_brings_its_labels(self, case: str, holds: bool) -> None:
+        """In a case the tools that started have put their labels on, unless the case names the labels itself."""
+        rule = HEAD + "  - {id: a, tool: t, after: {label: untrusted}, decision: deny, %s: [{%s}]}\n"
+        load_policy_text(rule % ("match" if holds else "no_match", case))
+        with pytest.raises(ConfigError, match="P020"):
+            load_policy_text(rule % ("no_match" if holds else "match", case))
+
+
 class TestDigest:
     def test_names_what_decides(self) -> None:
         """Comments, cases, order and file names change nothing; a condition does."""

@@ -36,12 +36,15 @@ EQUIVALENT: dict[str, list[tuple[str, str]]] = {
         (r"careful\.out-after-untrusted -> gone", "the default asks as well; the rule only says why, and for how long the answer holds")
     ],
     "coding-agent": [
+        (r"tools\.web_fetch\.adds -> .*", "the label is for rules that a project adds; none of the pack asks for it"),
         (
             r"tools\.\w+\.args\.(path|url|command) -> (any|str\?)",
             "a path, address or command that is no text, or missing, is refused by files.outside, net.plain and shell.never too",
-        )
+        ),
     ],
     "data-agent": [
+        (r"tools\.web_fetch\.adds -> .*", "the label is for rules that a project adds; none of the pack asks for it"),
+        (r"tools\.list_tables -> gone", "it says only that there is such a tool, and cases take every tool they call for one"),
         (r"tools\.(export_table|web_fetch)\.args\.\w+ -> (any|str\?)", "no rule allows what is no text or missing, and the default denies"),
     ],
     "mcp-client": [
@@ -51,6 +54,7 @@ EQUIVALENT: dict[str, list[tuple[str, str]]] = {
         (r"mail\.(stranger|private) -> gone", "no rule allows such mail, and the default asks as well; the rules say why"),
     ],
     "support-agent": [
+        (r"tools\.send_email\.tags -> .*", "the tag is for rules that a project adds; none of the pack asks for it"),
         (r"tools\.refund\.args\.amount -> number\?", "no rule allows a refund without an amount, and the default denies"),
         (r"tools\.send_email\.args\.to -> list\[str\]\?", "no rule allows mail to nobody, and the default denies"),
         (r"tools\.web_fetch\.args\.url -> (any|str\?)", "no rule allows a fetch of what is no text, and the default denies"),
@@ -149,7 +153,12 @@ def _edits(document: dict[str, Any]) -> Iterator[Edit]:
 def _tool_edits(tool: dict[str, Any], path: Place) -> Iterator[Edit]:
     for key in ("adds", "tags"):
         values = tool.get(key, [])
-        yield from (((*path, key, at), None) for at in range(len(values)) if isinstance(values, list))
+        values = values if isinstance(values, list) else [values]
+        yield from (((*path, key), [*values[:at], f"{value}x", *values[at + 1 :]]) for at, value in enumerate(values))
+        # An empty list would be refused for its shape.
+        yield from (((*path, key), [*values[:at], *values[at + 1 :]] or None) for at in range(len(values)))
+    # A tool of which the file says nothing any more.
+    yield path, None
     for name, kind in tool.get("args", {}).items():
         yield (*path, "args", name), None
         yield (*path, "args", name), "any?" if kind.endswith("?") else "any"
@@ -297,7 +306,9 @@ class TestMutations:
             r"default -> allow",
             r"\S+unless -> .*unwraps.*",
             r"\S+search\.\d -> .*",
-            r"tools\.\S+adds\.0 -> gone",
+            r"tools\.\w+\.adds -> gone",
+            r"tools\.\w+\.adds -> \['untrustedx'\]",
+            r"tools\.\w+ -> gone",
         ):
             assert any(re.fullmatch(kind, what) for what in whats), kind
         assert len(whats) > 1_200
