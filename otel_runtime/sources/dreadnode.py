@@ -64,6 +64,8 @@ class Dreadnode(Reader):
         self._speaker = run
         common: dict[str, object] = {"event.source": self.name, "run.id": run}
         turn = self._turns.of(run)
+        if turn.session is not None and kind != "agentstart":
+            common["session.id"] = turn.session
         return self._agent_event(raw, kind, raw.get("timestamp") or turn.heard, common, turn, ends_run=True)
 
     def _envelope(self, raw: Fields) -> Iterable[TraceEvent]:
@@ -174,6 +176,7 @@ class Dreadnode(Reader):
             turn.begun = True
         params = mapping(data.get("params") or {}, "params")
         turn.model, turn.delegates = optional_text(params, "model"), optional_text(params, "engine") is not None
+        turn.session = optional_text(params, "session_id")
         return turn, before
 
     def _end_of_thinking(self, kind: str, moment: datetime | None, base: dict[str, object], turn: Turn) -> tuple[TraceEvent, ...]:

@@ -19,7 +19,7 @@ class Turn:
 
     __slots__ = (
         *("_counted", "_heard_of", "_refused", "agent", "asking", "begun", "calls", "delegates", "generation", "heard", "model"),
-        *("over", "starting", "thinking"),
+        *("over", "session", "starting", "thinking"),
     )
 
     def __init__(self) -> None:
@@ -36,6 +36,8 @@ class Turn:
         # The model that it names at its start, and whether another program runs its loop.
         self.model: str | None = None
         self.delegates = False
+        # The session that it names at its start; its other events name none.
+        self.session: str | None = None
         # Whether its start and its end were heard, and when anything was heard last.
         self.begun = False
         self.over = False

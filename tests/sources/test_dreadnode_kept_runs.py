@@ -205,6 +205,11 @@ class TestKeptRuns:
         spans = spans_of(run)
         assert max(span.end_time or 0 for span in spans) - min(span.start_time or 0 for span in spans) < 10_000_000_000
 
+    @pytest.mark.parametrize("run", OUTLINES)
+    def test_every_span_names_the_session(self, run: str) -> None:
+        """An agent names it at its start only."""
+        assert [] == [span.name for span in spans_of(run) if "gen_ai.conversation.id" not in (span.attributes or {})]
+
     def test_no_id_is_made_up_for_a_call(self) -> None:
         """A call without an id has no attribute for one."""
         assert not [span for span in spans_of("calls_without_ids") if "gen_ai.tool.call.id" in (span.attributes or {})]
