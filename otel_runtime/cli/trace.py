@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 DONE, NOTHING = 0, 1
+# https://www.rfc-editor.org/rfc/rfc9110#name-tokens
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TRACE_ID = re.compile(r"[0-9a-fA-F]{32}")
 _LOCAL_JAEGER = "http://127.0.0.1:16686"
 _LOCAL_TEMPO = "http://127.0.0.1:3200"
@@ -151,7 +153,8 @@ def _server(arguments: argparse.Namespace) -> Source:
 
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
-    if not colon or not name.strip() or not (name + value).isprintable():
+    # Python sends headers in Latin-1.
+    if not colon or not _HEADER_NAME.fullmatch(name.strip()) or not value.isprintable() or any(ord(char) > 255 for char in value):
         # The value may be a secret, so it is not repeated.
         raise ConfigError.of("T017", "expected NAME:VALUE, such as `X-Scope-OrgID: team-a`", "--header")
     return name.strip(), value.strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from http.client import HTTPException
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
@@ -28,8 +29,13 @@ def base_url(given: str, *, option: str, example: str) -> str:
     Raises:
         ConfigError: It is no http or https address.
     """
-    parts = urlsplit(given)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(given)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        # Half an IPv6 address, or a port that is none.
+        usable = False
+    if not usable:
         raise ConfigError.of("T010", f"expected an address such as `{example}`, got `{given}`", option)
     return given.rstrip("/")
 
@@ -59,19 +65,27 @@ def get_json(url: str, query: Mapping[str, str], headers: Mapping[str, str]) -> 
     except (URLError, OSError) as error:
         reason = getattr(error, "reason", error)
         raise ConfigError.of("T011", f"nothing answers here ({reason}); is the server running, and is this its address?", url) from None
+    except (HTTPException, ValueError) as error:
+        what = type(error).__name__
+        raise ConfigError.of("T011", f"what answers here speaks no HTTP ({what}); is this the port of the query API?", url) from None
     if len(body) > _SIZE_LIMIT:
         raise ConfigError.of(
             "T012", f"the answer is larger than {_SIZE_LIMIT >> 20} MiB; ask for fewer traces with --limit or --since", url
         )
     try:
         parsed: object = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigError.of("T013", "expected JSON, got something else; is this the address of the query API?", url) from None
     return parsed
 
 
 def _refusal(error: HTTPError, url: str) -> ConfigError:
-    said = " ".join(error.read(300).decode("utf-8", "replace").split())
+    try:
+        body = error.read(300)
+    except (HTTPException, OSError):
+        body = b""
+    # A server's words may hold what a terminal would obey.
+    said = " ".join("".join(char if char.isprintable() else " " for char in body.decode("utf-8", "replace")).split())
     mend = "; give credentials with --header 'Authorization: Bearer ...'" if error.code in (401, 403) else ""
     return ConfigError.of("T014", f"the server refused with {error.code}: {said or error.reason}{mend}", url)
 

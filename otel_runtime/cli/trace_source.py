@@ -23,6 +23,8 @@ _KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 _STATUS = {"STATUS_CODE_UNSET": 0, "STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": 2}
 _IDS = {"traceId": 32, "spanId": 16, "parentSpanId": 16}
 _HEX = re.compile(r"[0-9a-fA-F]+")
+# A trace document with attributes of any sensible depth has fewer.
+_LEVELS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,23 +177,25 @@ def _unwrapped(answer: object | None) -> list[SpanView]:
     return _cleaned(views(result))
 
 
-def _in_otlp_json(given: object) -> object:
+def _in_otlp_json(given: object, level: int = 0) -> object:
     """The same document with hex ids and numbers for enums."""
+    if level > _LEVELS:
+        return None
     if isinstance(given, list):
-        return [_in_otlp_json(part) for part in given]
+        return [_in_otlp_json(part, level + 1) for part in given]
     if not isinstance(given, dict):
         return given
-    return {key: _field(str(key), value) for key, value in given.items()}
+    return {key: _field(str(key), value, level) for key, value in given.items()}
 
 
-def _field(key: str, value: object) -> object:
+def _field(key: str, value: object, level: int) -> object:
     if isinstance(value, str):
         if key in _IDS:
             return _hex_id(value, _IDS[key])
         if key == "kind" and value.removeprefix("SPAN_KIND_") in _KINDS:
             return _KINDS.index(value.removeprefix("SPAN_KIND_"))
         return _STATUS.get(value, value) if key == "code" else value
-    return _in_otlp_json(value)
+    return _in_otlp_json(value, level + 1)
 
 
 def _hex_id(given: str, digits: int) -> str:
@@ -205,7 +209,16 @@ def _hex_id(given: str, digits: int) -> str:
 
 def _cleaned(spans: Iterable[SpanView]) -> list[SpanView]:
     # What a server or a file holds was written by others: control characters must not reach the terminal.
-    return [replace(span, name=_printable(span.name), message=_printable(span.message), service=_printable(span.service)) for span in spans]
+    return [
+        replace(
+            span,
+            trace_id=_printable(span.trace_id),
+            name=_printable(span.name),
+            message=_printable(span.message),
+            service=_printable(span.service),
+        )
+        for span in spans
+    ]
 
 
 def _printable(given: str) -> str:

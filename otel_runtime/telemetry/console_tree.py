@@ -66,8 +66,10 @@ def _moment(span: SpanView) -> tuple[int, int]:
 
 def _without_answered(members: Sequence[SpanView]) -> list[SpanView]:
     """Leaves out a question whose answer is shown: the answer's line tells both."""
-    answered = {span.attributes.get(c.APPROVAL_ID) for span in members if c.APPROVAL_OUTCOME in span.attributes}
-    return [span for span in members if not (span.name.startswith("approval requested") and span.attributes.get(c.APPROVAL_ID) in answered)]
+    answered = {str(span.attributes.get(c.APPROVAL_ID)) for span in members if c.APPROVAL_OUTCOME in span.attributes}
+    return [
+        span for span in members if not (span.name.startswith("approval requested") and str(span.attributes.get(c.APPROVAL_ID)) in answered)
+    ]
 
 
 def _branch(tree: Tree, span: SpanView, children: Mapping[str, Sequence[SpanView]], depth: int) -> Tree:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http.client import HTTPException
 from typing import Final
 from urllib.error import URLError
 from urllib.parse import quote
@@ -72,5 +73,6 @@ def _has(url: str) -> bool:
         # A proxy cannot reach this machine's loopback.
         with build_opener(ProxyHandler({})).open(url, timeout=_PATIENCE_S) as answer:
             return bool(answer.status == 200)
-    except (URLError, OSError, ValueError):
+    except (URLError, OSError, ValueError, HTTPException):
+        # Something else may listen there, and speak no HTTP.
         return False

@@ -7,7 +7,9 @@ strings; Jaeger's upload and the Collector's otlpjsonfile receiver read it.
 from __future__ import annotations
 
 import base64
+import binascii
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +26,10 @@ _KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 # https://github.com/open-telemetry/opentelemetry-proto, SpanFlags: whether the parent's place is known, and that it is remote.
 _HAS_REMOTE = 0x100
 IS_REMOTE = 0x200
+# A whole number as text, no longer than 64 bits can be.
+_WHOLE = re.compile(r"-?[0-9]{1,20}")
+# What is nested deeper is no attribute that anybody wrote by intention.
+_DEPTH_LIMIT = 64
 # OTLP/JSON as JSON gives it: any value at any key.
 Json = dict[str, Any]
 
@@ -153,23 +159,30 @@ def _event_view(event: Json) -> EventView:
 
 
 def plain_attributes(given: Sequence[object]) -> dict[str, Any]:
-    """A list of OTLP key-value pairs as plain data."""
-    return {str(pair.get("key")): _unwrapped(pair.get("value")) for pair in given if isinstance(pair, dict)}
+    """A list of OTLP key-value pairs as plain data; None for a value that is not what it says it is."""
+    return _pairs(given, 0)
 
 
-def _unwrapped(given: object) -> object:
-    if not isinstance(given, dict):
+def _pairs(given: Sequence[object], depth: int) -> dict[str, Any]:
+    return {str(pair.get("key")): _unwrapped(pair.get("value"), depth) for pair in given if isinstance(pair, dict)}
+
+
+def _unwrapped(given: object, depth: int) -> object:
+    if not isinstance(given, dict) or depth > _DEPTH_LIMIT:
         return None
     if "intValue" in given:
         return _int(given["intValue"])
     if "arrayValue" in given:
-        return tuple(_unwrapped(part) for part in _list(given["arrayValue"], "values"))
-    if "bytesValue" in given:
-        return base64.b64decode(given["bytesValue"])
+        return tuple(_unwrapped(part, depth + 1) for part in _list(given["arrayValue"], "values"))
     if "kvlistValue" in given:
-        return plain_attributes(_list(given["kvlistValue"], "values"))
-    if "doubleValue" in given:
-        return float(given["doubleValue"])
+        return _pairs(_list(given["kvlistValue"], "values"), depth + 1)
+    try:
+        if "bytesValue" in given:
+            return base64.b64decode(given["bytesValue"])
+        if "doubleValue" in given:
+            return float(given["doubleValue"])
+    except (TypeError, ValueError, OverflowError, binascii.Error):
+        return None
     return next((given[key] for key in ("stringValue", "boolValue") if key in given), None)
 
 
@@ -184,4 +197,5 @@ def _dict(given: object, key: str) -> Json:
 
 
 def _int(given: object) -> int:
-    return int(given) if isinstance(given, int) or (isinstance(given, str) and given.lstrip("-").isdigit()) else 0
+    number = int(given) if isinstance(given, int) or (isinstance(given, str) and _WHOLE.fullmatch(given)) else 0
+    return number if -(1 << 63) <= number < 1 << 64 else 0

@@ -48,6 +48,8 @@ def read_spans(path: Path) -> list[SpanView]:
     """
     try:
         document = json.loads(path.read_bytes())
+    except RecursionError:
+        raise ConfigError.of("T002", "expected an OTLP-JSON document, got one that is nested too deeply", str(path)) from None
     except OSError as error:
         raise ConfigError.of(
             "T001", f"cannot read the trace file ({error.strerror}); give the path of an existing file", str(path)

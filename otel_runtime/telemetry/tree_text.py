@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -16,6 +17,9 @@ __all__ = ["Sums", "clean", "duration_text", "event_line", "span_line", "sums_of
 _OUTCOMES = {"approved": "green", "denied": "red", "expired": "red", "cancelled": "yellow"}
 _DECISIONS = {"deny": "bold red", "require-approval": "yellow", "retryable-failure": "yellow", "allow": "green"}
 _REASON_LIMIT = 160
+_NAME_LIMIT = 200
+# Larger sums of money are nobody's bill, and take a screen to write down.
+_MONEY_DIGITS = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ def sums_of(spans: Iterable[SpanView]) -> Sums:
 
 def duration_text(seconds: float) -> str:
     """A duration as a person says it."""
+    if not math.isfinite(seconds):
+        return "?"
     if seconds < 0.001:
         return f"{seconds * 1e6:.0f} us"
     if seconds < 1:
@@ -71,12 +77,12 @@ def span_line(span: SpanView, sums: Sums | None = None) -> Text:
         sums: Given for spans whose model calls are summed up on their line.
     """
     if c.APPROVAL_OUTCOME in span.attributes:
-        return _resolved(span)
+        return _shown(_resolved(span))
     if span.name.startswith("approval requested"):
-        return _requested(span)
+        return _shown(_requested(span))
     if span.name.startswith("policy "):
-        return _decision(span)
-    return _operation(span, sums)
+        return _shown(_decision(span))
+    return _shown(_operation(span, sums))
 
 
 def event_line(event: EventView) -> Text | None:
@@ -84,9 +90,17 @@ def event_line(event: EventView) -> Text | None:
     if event.name == c.EVENT_EXCEPTION:
         return None
     if event.name == c.EVENT_ATTEMPT:
-        return _attempt(event)
+        return _shown(_attempt(event))
     parts = [f"{key.removeprefix('otel_runtime.')}={clean(value, 60)}" for key, value in list(event.attributes.items())[:6]]
-    return Text.assemble((event.name.removeprefix("otel_runtime."), "dim"), ("  " + " ".join(parts) if parts else "", "dim"))
+    return _shown(Text.assemble((event.name.removeprefix("otel_runtime."), "dim"), ("  " + " ".join(parts) if parts else "", "dim")))
+
+
+def _shown(line: Text) -> Text:
+    """The line without control characters: names, rules, roles and whatever else is in it were written by others."""
+    if not line.plain.isprintable():
+        # One for one, so that styles stay where they are.
+        line.plain = _printable(line.plain)
+    return line
 
 
 def _attempt(event: EventView) -> Text:
@@ -105,7 +119,7 @@ def _attempt(event: EventView) -> Text:
 
 def _operation(span: SpanView, sums: Sums | None) -> Text:
     failed = span.status == "error"
-    line = Text.assemble((span.name, "bold red" if failed else "bold"), ("  " + duration_text(span.duration_s), "cyan"))
+    line = Text.assemble((clean(span.name, _NAME_LIMIT), "bold red" if failed else "bold"), ("  " + duration_text(span.duration_s), "cyan"))
     for part, style in _facts(span, sums):
         line.append("  ")
         line.append(part, style)
@@ -211,8 +225,12 @@ def clean(given: object, limit: int) -> str:
         given: Any value.
         limit: Most characters.
     """
-    plain = "".join(char if char.isprintable() else " " for char in str(given)[: limit + 1])
+    plain = _printable(str(given)[: limit + 1])
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+def _printable(given: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in given)
 
 
 def _money(amount: Decimal, currency: str, *, estimated: bool) -> str:
@@ -222,9 +240,10 @@ def _money(amount: Decimal, currency: str, *, estimated: bool) -> str:
 
 def _decimal(given: object) -> Decimal | None:
     try:
-        return Decimal(given) if isinstance(given, str) else None
+        amount = Decimal(given) if isinstance(given, str) else Decimal("NaN")
     except InvalidOperation:
         return None
+    return amount if amount.is_finite() and amount.adjusted() < _MONEY_DIGITS else None
 
 
 def _sum(given: Iterable[object]) -> int | None:
