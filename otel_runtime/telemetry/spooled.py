@@ -93,22 +93,28 @@ class SpooledSender:
         self._losses.speak()
 
     def _deliver(self, path: Path) -> None:
+        spans: list[ReadableSpan] | None = None
         try:
             with self._spool.claimed(path) as segment:
-                if segment is not None:
-                    self._deliver_claimed(segment)
+                if segment is not None and (spans := self._read(segment)) is not None:
+                    self._send_and_delete(segment, spans)
         except OSError as error:
             self._losses.problem("spool", f"{path}: {error.strerror}")
-            self._rest(0.0)
+            # One that cannot be read does not hold up the others; one that cannot be deleted is not sent again at once.
+            if spans is not None:
+                self._rest(0.0)
 
-    def _deliver_claimed(self, segment: Segment) -> None:
+    def _read(self, segment: Segment) -> list[ReadableSpan] | None:
+        """What a segment holds; None when it is damaged and was set aside."""
         try:
-            spans = segment.spans()
+            return segment.spans()
         except Damaged as damage:
             segment.set_aside()
             self._losses.add("encode", damage.spans)
             self._losses.problem("spool", f"{segment.path} is damaged and was set aside")
-            return
+            return None
+
+    def _send_and_delete(self, segment: Segment, spans: list[ReadableSpan]) -> None:
         found = self._sender.send(spans)
         if len(found.again) == len(spans):
             self._rest(found.after_s)

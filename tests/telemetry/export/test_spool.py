@@ -236,6 +236,18 @@ class TestDamage:
         assert eventually(lambda: ["c"] == receiver.names)
         assert ({"encode": 2}, 1) == (one.losses.counts, one.spool.damaged())
 
+    def test_one_that_cannot_be_read(self, bench: Any, faulty: Any, otlp_to: Any, eventually: Any) -> None:
+        """It is named, stays where it is, and does not hold up the ones after it."""
+        receiver = faulty()
+        otlp_to(receiver.url)
+        one = bench()
+        odd = one.spool.directory / "00000000000000000001-1-0.spans"
+        odd.mkdir()
+        one.end("a", "b")
+        assert eventually(lambda: ["a", "b"] == receiver.names)
+        assert eventually(lambda: [odd] == one.spool.waiting())
+        assert ({}, True) == (one.losses.counts, str(odd) in one.losses.problems["spool"])
+
     def test_unfinished_files_are_removed(self, tmp_path: Path) -> None:
         """What a process left that was killed while it wrote does not fill the disk."""
         left = tmp_path / ".1-2-3.new"
