@@ -42,10 +42,14 @@ def register(inner: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def _init(arguments: argparse.Namespace) -> int:
     from otel_runtime.policy.init_file import is_reading, starter
     from otel_runtime.policy.names import is_name, no_such_tool
+    from otel_runtime.policy.packs import schema_beside
 
     out: Path | None = arguments.out
     if out is not None and out.exists() and not arguments.force:
         raise ConfigError.of("P001", "the file is there already; choose another, or write over it with --force", str(out))
+    schema = None if out is None else schema_beside(out.parent, force=arguments.force)
+    if schema == out and out is not None:
+        raise ConfigError.of("P001", "this is where the schema of the policy goes; choose another name, such as `policy.yaml`", str(out))
     file, found = _imported(arguments.module)
     for name in sorted(name for name in found if not is_name(name)):
         _say(f"left out: {no_such_tool(name, registered=True)}")
@@ -55,9 +59,9 @@ def _init(arguments: argparse.Namespace) -> int:
     _say(f"{counted(len(tools), 'tool')}: {', '.join(sorted(tools))}")
     proposed = sorted(name for name in tools if is_reading(name))
     text = starter(arguments.module, tools)
-    if out is not None:
-        _write(out, text)
-        _say(f"wrote {out}; read it, then: otel-runtime policy test {out} --app {arguments.module}")
+    if out is not None and schema is not None:
+        _write(out, text, schema)
+        _say(f"wrote {out}, and {schema} for editors; read it, then: otel-runtime policy test {out} --app {arguments.module}")
     if arguments.json:
         print(
             json.dumps(
@@ -112,14 +116,14 @@ def _quiet() -> Iterator[None]:
             os.environ["OTEL_SDK_DISABLED"] = kept
 
 
-def _write(out: Path, text: str) -> None:
+def _write(out: Path, text: str, schema: Path) -> None:
     from otel_runtime.policy.packs import schema_file
 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
         # Beside the policy, where its first line says that editors find it.
-        out.with_name("schema.json").write_text(schema_file().read_text(encoding="utf-8"), encoding="utf-8")
+        schema.write_text(schema_file().read_text(encoding="utf-8"), encoding="utf-8")
     except OSError as error:
         raise ConfigError.of("P001", f"cannot write the policy: {error.strerror}", str(out)) from None
 

@@ -75,13 +75,13 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _copy(arguments: argparse.Namespace) -> int:
-    from otel_runtime.policy.packs import pack, schema_file
+    from otel_runtime.policy.packs import pack, schema_beside, schema_file
 
     found = pack(arguments.name.removeprefix("pack:"))
     target: Path = arguments.folder / f"{found.name}.yaml"
     if target.exists() and not arguments.force:
         raise ConfigError.of("P001", "the file is there already; choose another folder, or write over it with --force", str(target))
-    schema = arguments.folder / "schema.json"
+    schema = schema_beside(arguments.folder, force=arguments.force)
     try:
         arguments.folder.mkdir(parents=True, exist_ok=True)
         target.write_text(found.text, encoding="utf-8")

@@ -12,10 +12,11 @@ from typing import Final
 from otel_runtime.errors import ConfigError
 from otel_runtime.settings.nearest import did_you_mean
 
-__all__ = ["PREFIX", "Pack", "pack", "packs", "resolved", "schema_file"]
+__all__ = ["PREFIX", "Pack", "pack", "packs", "resolved", "schema_beside", "schema_file"]
 
 PREFIX: Final = "pack:"
 _FOLDER: Final = "pack_files"
+_SCHEMA_HEAD: Final = 1000
 _MODELINE: Final = "# yaml-language-server:"
 
 
@@ -71,6 +72,28 @@ def resolved(path: Path) -> Path:
 def schema_file() -> Path:
     """The JSON Schema of policy files, which belongs beside a copy."""
     return _folder() / "schema.json"
+
+
+def schema_beside(folder: Path, *, force: bool) -> Path:
+    """Where the schema of policies in this folder goes.
+
+    Args:
+        folder: The folder.
+        force: Write over whatever has that name.
+
+    Raises:
+        ConfigError: A file of that name is there and is another schema.
+    """
+    place = folder / schema_file().name
+    try:
+        # Whatever version wrote it.
+        taken = not force and place.exists() and b'"title": "otel-runtime policy"' not in place.read_bytes()[:_SCHEMA_HEAD]
+    except OSError:
+        taken = True
+    if taken:
+        message = "a file of this name is there already, and policies have their schema there; choose another folder, such as `policy/`"
+        raise ConfigError.of("P001", message, str(place))
+    return place
 
 
 def _folder() -> Path:

@@ -166,6 +166,17 @@ class TestCommand:
         assert "--force" in capsys.readouterr().err
         assert 0 == main(["policy", "init", module, "--out", "policy/begun.yaml", "--force"])
 
+    def test_writes_over_no_other_schema(self, module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A `schema.json` of something else stays as it is, and the policy does not take the place of its own schema."""
+        (tmp_path / "schema.json").write_text('{"title": "orders"}')
+        for words in (["init", module, "--out", "begun.yaml"], ["pack", "copy", "coding-agent", "."]):
+            assert 2 == main(["policy", *words])
+            assert "schema.json: error[P001]: a file of this name is there already" in capsys.readouterr().err
+        assert {"schema.json"} == {one.name for one in tmp_path.iterdir() if one.suffix in {".json", ".yaml"}}
+        assert '{"title": "orders"}' == (tmp_path / "schema.json").read_text()
+        assert 2 == main(["policy", "init", module, "--out", "other/schema.json"])
+        assert not (tmp_path / "other").exists()
+
     def test_names_no_rule_can_say(self, module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """A tool whose name is outside the grammar is left out, said so, and the rest can be used as it stands."""
         (tmp_path / f"{module}.py").write_text(f"{MODULE}\n@rt.tool(name='get weather')\ndef weather(city: str) -> None: ...\n")
