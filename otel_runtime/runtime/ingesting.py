@@ -158,7 +158,7 @@ class Feed:
     def _answered(self, question: Question, verdict: Verdict) -> None:
         """Show our answer on the question's span, also where that system has no event of its own for it."""
         facts = {"event.source": question.source, "event.kind": "", "run.id": question.run, "session.id": question.session}
-        told = {"approval.id": question.id, "approval.answer": verdict}
+        told = {"approval.id": question.step or question.id, "approval.answer": verdict}
         present = {key: value for key, value in {**facts, **told}.items() if value is not None}
         self._active.tracing.observe(TraceEvent("approval.updated", "approval", None, question.trace, present))
 

@@ -51,6 +51,7 @@ class Question:
         trace: Where it belongs.
         decision: What our rules say of it; None when they were not asked.
         asked_as: Their own name of the event that asked, where one vocabulary has several.
+        step: Id by which its events are known here, where it is not `id`.
     """
 
     source: str
@@ -65,6 +66,7 @@ class Question:
     trace: TraceRef | None = None
     decision: Decision | None = None
     asked_as: str = ""
+    step: str = ""
 
 
 class Judged(NamedTuple):
@@ -303,6 +305,7 @@ def _question(event: TraceEvent) -> Question | None:
         session=_text(facts.get("session.id")),
         call_id=_text(facts.get("tool.call_id")),
         asked_as=_text(facts.get("approval.asked_as")) or "",
+        step=_id(event),
         trace=event.trace,
     )
 

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import otel_runtime as rt
 from otel_runtime.approvals.service import ApprovalService
@@ -143,6 +146,27 @@ class TestAnswers:
         bench.feed.push(ASKED)
         bench.feed.close()
         assert ["cancelled"] == [request.state for request in bench.requests()]
+
+
+class TestSpans:
+    @pytest.mark.parametrize(("approved", "name"), [(True, "approval approved rm"), (False, "approval denied rm")])
+    def test_our_answer_is_on_the_span_of_the_question(self, tmp_path: Path, approved: bool, name: str) -> None:
+        """Also where their stream has no word of it before its end."""
+        exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
+        settings = Settings(policy=(tmp_path / "policy.yaml",), state=tmp_path / "state.db", otlp="off")
+        with build_runtime(settings, tracer_provider=provider) as runtime, runtime.use():
+            service = open_approvals(settings)
+            made = Bench(runtime, active_now(), service)
+            made.feed.push(ASKED)
+            service.answer(made.requests()[0].id, approver="os:alice", approved=approved)
+            made.until(lambda: bool(made.answers))
+            # What the answer changes is written by the thread that handed it back.
+            made.feed.close()
+            made.feed.push({"type": "end"})
+            service.close()
+        assert name in [span.name for span in exporter.get_finished_spans()]
 
 
 class SlowDesk:
