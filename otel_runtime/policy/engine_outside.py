@@ -115,12 +115,13 @@ def rule_on(action: Action, views: Sequence[Sequence[Outcome]], defaults: Defaul
 
 
 def _merged(views: Iterable[Sequence[Outcome]]) -> list[Outcome]:
-    merged: dict[str, Outcome] = {}
+    # By the whole rule: another engine may say something else to each caller under one name, and all of it counts.
+    merged: dict[CompiledRule, Outcome] = {}
     for outcome in (outcome for view in views for outcome in view):
-        known = merged.get(outcome.rule.id)
+        known = merged.get(outcome.rule)
         # What one caller makes certain is certain.
         if known is None or known.holds is None:
-            merged[outcome.rule.id] = outcome
+            merged[outcome.rule] = outcome
     return sorted(merged.values(), key=lambda outcome: outcome.rule.order)
 
 

@@ -262,8 +262,44 @@ def dies(sent: bytes) -> Answer:
     return answer
 
 
+def says_by_agent(results: dict[str, object]) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        says({"result": results[json.loads(body)["input"]["agent"]]})(handler, body)
+
+    return answer
+
+
 OK = {"result": {"decision": "allow"}}
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+class TestCallers:
+    """A chain of agents, each of which OPA answers for itself and under one name."""
+
+    CHAIN = ("boss", "intern")
+
+    def test_everybody_is_asked(self, faulty: Faulty) -> None:
+        """What is asked for one agent does not replace what is asked for another."""
+        asks = {
+            "boss": {"decision": "require-approval", "approval": {"approvers": ["role:finance"], "expires": "4h"}},
+            "intern": {"decision": "require-approval", "approval": {"approvers": ["role:legal"], "quorum": 2, "expires": "5min"}},
+        }
+        faulty.answer = says_by_agent({**asks})
+        terms = decide(at(faulty), action(agents=self.CHAIN)).approval
+        assert terms is not None
+        assert [(("role:finance",), 1), (("role:legal",), 2)] == [(one.approvers, one.quorum) for one in terms.requirements]
+        assert 300.0 == terms.expires_s
+        faulty.answer = says_by_agent({"boss": asks["boss"], "intern": asks["boss"]})
+        same = decide(at(faulty), action(agents=self.CHAIN)).approval
+        assert same is not None
+        assert [("role:finance",)] == [one.approvers for one in same.requirements]
+
+    def test_every_answer_is_recorded(self, faulty: Faulty) -> None:
+        """A denial for one agent stands in the record beside the allow for another."""
+        faulty.answer = says_by_agent({"boss": "allow", "intern": "deny"})
+        decision = decide(at(faulty), action(agents=self.CHAIN))
+        assert "deny" == decision.value
+        assert ["allow", "deny"] == [match.verdict for match in decision.matched]
 
 
 class TestFaults:
