@@ -182,8 +182,8 @@ class Asking:
 
     def _ask_rules(self, key: tuple[str | None, str], question: Question) -> None:
         known = self._open.get(key)
-        if known is not None and known[0].arguments != question.arguments:
-            self._close(*key, "asked again for other arguments")
+        if known is not None and (known[0].tool, known[0].arguments) != (question.tool, question.arguments):
+            self._close(*key, "asked again for another call")
             known = None
         if known is None and self._keep(key, question, _UNOPENED):
             self._start(self._judge, key, question)
@@ -207,20 +207,21 @@ class Asking:
 
     def _judge(self, key: tuple[str | None, str], question: Question) -> None:
         """On a thread of its own: rules may read facts from a store, and a responder may need the event loop."""
+        asked = question
         try:
             judged = self._desk.judge(question)
             if judged is not None:
                 question = replace(question, decision=judged.decision)
             if judged is None or judged.decision.value == "require-approval":
                 request_id = self._desk.open(question)
-                if self._opened(key, question, request_id):
+                if self._opened(key, asked, question, request_id):
                     self._await(key, question, request_id)
                 else:
                     self._desk.withdraw(request_id, "answered there meanwhile")
                 return
             delivered = False
             try:
-                if self._take(key, _UNOPENED):
+                if self._take(key, asked, _UNOPENED):
                     verdict: Verdict = "approved" if judged.decision.value == "allow" else "denied"
                     self._respond(question, verdict)
                     delivered = True
@@ -230,9 +231,10 @@ class Asking:
         except Exception as error:  # noqa: BLE001  # as in `_await`; they still have their own timeout
             self._problem("answer", error)
 
-    def _opened(self, key: tuple[str | None, str], question: Question, request_id: str) -> bool:
+    def _opened(self, key: tuple[str | None, str], asked: Question, question: Question, request_id: str) -> bool:
         with self._lock:
-            if key not in self._open:
+            known = self._open.get(key)
+            if known is None or known[0] is not asked:
                 return False
             self._open[key] = (question, request_id)
             return True
@@ -240,7 +242,7 @@ class Asking:
     def _await(self, key: tuple[str | None, str], question: Question, request_id: str) -> None:
         try:
             verdict = self._desk.wait(request_id, question.timeout_s)
-            if self._take(key, request_id) and verdict is not None and (verdict == "denied" or self._desk.claim(request_id)):
+            if self._take(key, question, request_id) and verdict is not None and (verdict == "denied" or self._desk.claim(request_id)):
                 self._deliver(question, request_id, verdict)
         except Exception as error:  # noqa: BLE001  # as above; this thread has no caller
             self._problem("answer", error)
@@ -255,18 +257,19 @@ class Asking:
             if verdict == "approved":
                 self._desk.finish(request_id, delivered=delivered)
 
-    def _take(self, key: tuple[str | None, str], request_id: str) -> bool:
+    def _take(self, key: tuple[str | None, str], question: Question, request_id: str) -> bool:
         """True for the one who may answer: the question is off the table then."""
         with self._lock:
             known = self._open.get(key)
-            if known is None or known[1] != request_id:
+            # By identity: a question that was asked again for another call has the same key, and none has a request yet.
+            if known is None or known[0] is not question or known[1] != request_id:
                 return False
             del self._open[key]
             return True
 
     def _close(self, run: str | None, name: str, why: str) -> None:
         known = self._open.get((run, name))
-        if known is not None and self._take((run, name), known[1]) and known[1] != _UNOPENED:
+        if known is not None and self._take((run, name), *known) and known[1] != _UNOPENED:
             self._desk.withdraw(known[1], why)
 
     def _close_where(self, meant: Callable[[tuple[str | None, str], Question], bool], why: str) -> None:

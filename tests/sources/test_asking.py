@@ -22,7 +22,7 @@ from otel_runtime.runtime.runtime import Runtime
 from otel_runtime.settings.model import Settings
 from otel_runtime.sources.asking import Asking, Judged, Question, Verdict
 from otel_runtime.values.approval import ApprovalRequest
-from otel_runtime.values.decision import Decision
+from otel_runtime.values.decision import ApprovalTerms, Decision, Requirement
 from otel_runtime.values.trace import TraceEvent
 from otel_runtime.wrap.active import Active, current_active
 
@@ -209,6 +209,73 @@ class TestRace:
         desk.theirs.set()
         asking.close()
         assert ([], [], 0) == (answers, desk.claims, asking.open_questions)
+
+
+class SlowRules:
+    """A desk whose rules take as long as the test wants, per path; they allow only `/home` and want people for `/tmp/x`."""
+
+    def __init__(self) -> None:
+        self.said = {path: threading.Event() for path in ("/home", "/tmp/x", "/")}
+        self.judged: list[str] = []
+        self.withdrawn: list[str] = []
+
+    def judge(self, question: Question) -> Judged:
+        path = str(question.arguments["path"])
+        self.said[path].wait(10)
+        terms = ApprovalTerms((Requirement("r", ("anyone",)),), 60.0)
+        decisions = {"/home": Decision("allow", "", "r"), "/tmp/x": Decision("require-approval", "", "r", approval=terms)}
+        return Judged(decisions.get(path, Decision("deny", "", "r")), lambda _: self.judged.append(path))
+
+    def open(self, question: Question) -> str:
+        return str(question.arguments["path"])
+
+    def wait(self, request_id: str, timeout_s: float) -> Verdict | None:
+        return "approved"
+
+    def claim(self, request_id: str) -> bool:
+        return True
+
+    def finish(self, request_id: str, *, delivered: bool) -> None:
+        """Nothing to record."""
+
+    def withdraw(self, request_id: str, why: str) -> None:
+        self.withdrawn.append(request_id)
+        self.judged.append(request_id)
+
+
+class TestSlowRules:
+    @pytest.mark.parametrize("first", ["/home", "/tmp/x"])
+    def test_a_decision_on_other_arguments_answers_nothing(self, first: str) -> None:
+        """Asked again while the rules still looked at the first arguments: only what they say of the second is handed back."""
+        desk, answers = SlowRules(), list[tuple[object, Verdict]]()
+        asking = Asking(desk, lambda question, verdict: answers.append((question.arguments["path"], verdict)), judges=True)
+        facts = {"event.source": "a3s", "run.id": "r", "approval.id": "q", "tool.name": "rm"}
+        for path in (first, "/"):
+            asking.observe(TraceEvent("approval.request", "approval", attributes={**facts, "approval.arguments": {"path": path}}))
+        desk.said[first].set()
+        limit = time.monotonic() + 10
+        while first not in desk.judged and not answers and time.monotonic() < limit:
+            time.sleep(0.01)
+        assert ([], 1, [first] if first == "/tmp/x" else []) == (answers, asking.open_questions, desk.withdrawn)
+        desk.said["/"].set()
+        while not answers and time.monotonic() < limit:
+            time.sleep(0.01)
+        asking.close()
+        assert [("/", "denied")] == answers
+
+    def test_another_tool_is_another_question(self) -> None:
+        """The arguments alone do not say what was asked."""
+        desk, answers = SlowRules(), list[tuple[str, Verdict]]()
+        asking = Asking(desk, lambda question, verdict: answers.append((question.tool, verdict)), judges=True)
+        facts = {"event.source": "a3s", "run.id": "r", "approval.id": "q", "approval.arguments": {"path": "/home"}}
+        for tool in ("ls", "rm"):
+            asking.observe(TraceEvent("approval.request", "approval", attributes={**facts, "tool.name": tool}))
+        desk.said["/home"].set()
+        limit = time.monotonic() + 10
+        while not answers and time.monotonic() < limit:
+            time.sleep(0.01)
+        asking.close()
+        assert [("rm", "approved")] == answers
 
 
 class TestDecisions:
