@@ -26,27 +26,36 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     faults: list[Fault] = []
     for path in map(resolved, paths):
-        if path.is_dir():
-            inside, odd = _inside(path)
-            if not inside and not odd:
-                faults.append(Fault("P001", "the policy directory holds no *.yaml file; a policy needs at least one rule", str(path)))
-            # A rule that is not read could be the one that denies.
-            faults.extend(Fault("P001", f"{_oddity(one)}; mend or remove it", str(one)) for one in odd)
-            found.extend(inside)
-        elif path.is_fifo() or path.is_socket():
-            # To open one may wait for ever.
-            faults.append(Fault("P001", f"{_oddity(path)}; write it into a file", str(path)))
-        elif path.exists():
-            found.append(path)
-        elif path.is_symlink():
-            faults.append(Fault("P001", f"{_oddity(path)}; mend it", str(path)))
-        else:
-            faults.append(Fault("P001", "no such policy file or directory; check the path", str(path)))
+        try:
+            files, wrong = _files_at(path)
+        except OSError as error:
+            # A folder that may not be entered, or a name that is too long.
+            files, wrong = [], [_unreadable(path, error)]
+        found.extend(files)
+        faults.extend(wrong)
     if not paths:
         faults.append(Fault("P001", "no policy file was named", "policy"))
     if faults:
         raise ConfigError(faults)
     return list(dict.fromkeys(found))
+
+
+def _files_at(path: Path) -> tuple[list[Path], list[Fault]]:
+    """The files that one path stands for, and what is wrong with it."""
+    if path.is_dir():
+        inside, odd = _inside(path)
+        if not inside and not odd:
+            return [], [Fault("P001", "the policy directory holds no *.yaml file; a policy needs at least one rule", str(path))]
+        # A rule that is not read could be the one that denies.
+        return inside, [Fault("P001", f"{_oddity(one)}; mend or remove it", str(one)) for one in odd]
+    if path.is_fifo() or path.is_socket():
+        # To open one may wait for ever.
+        return [], [Fault("P001", f"{_oddity(path)}; write it into a file", str(path))]
+    if path.exists():
+        return [path], []
+    if path.is_symlink():
+        return [], [Fault("P001", f"{_oddity(path)}; mend it", str(path))]
+    return [], [Fault("P001", "no such policy file or directory; check the path", str(path))]
 
 
 def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -98,8 +107,12 @@ def read_file(path: Path) -> bytes:
             # One byte more than a document may have is enough to refuse it; a file without an end has no last byte.
             return file.read(_MAX_BYTES + 1)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ConfigError.of("P001", f"cannot read the policy: {reason}; check the path and its permissions", str(path)) from None
+        raise ConfigError([_unreadable(path, error)]) from None
+
+
+def _unreadable(path: Path, error: OSError) -> Fault:
+    reason = (error.strerror or str(error)).lower()
+    return Fault("P001", f"cannot read the policy: {reason}; check the path and its permissions", str(path))
 
 
 def writable_by_all(path: Path) -> bool:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -225,6 +226,15 @@ class TestPaths:
         broken.symlink_to(broken)
         with pytest.raises(ConfigError, match="P001"):
             load_policy([broken])
+
+    def test_what_cannot_be_looked_at(self, tmp_path: Path) -> None:
+        """A path that the system does not even look up is a fault, told with the others."""
+        with pytest.raises(ConfigError) as caught:
+            load_policy([tmp_path / ("x" * 300), tmp_path / "no.yaml"])
+        missing = "no such policy file or directory; check the path"
+        too_long = "cannot read the policy: file name too long; check the path and its permissions"
+        # From Python 3.14 on such a path is taken for one that does not exist.
+        assert [missing if sys.version_info >= (3, 14) else too_long, missing] == [fault.message for fault in caught.value.faults]
 
     def test_not_utf8(self, tmp_path: Path) -> None:
         """A file in another encoding is refused at the byte."""
