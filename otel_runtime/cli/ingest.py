@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from otel_runtime.cli.openings import port, web_command
-from otel_runtime.errors import ConfigError, Fault
+from otel_runtime.errors import ConfigError
 
 __all__ = ["register"]
-
-# Bytes of one event; a file without a line end must not fill the memory.
-_LONGEST: Final = 64 * 1024 * 1024
-# Lines that are spelled out when they cannot be read.
-_SHOWN: Final = 20
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -49,12 +41,16 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.listen is not None:
         return _listen(arguments)
     from otel_runtime.runtime.build import build_runtime  # only this command pays for it
+    from otel_runtime.runtime.event_lines import EventLines, open_events
     from otel_runtime.settings.loading import load_settings
 
     settings = load_settings(arguments.settings)
     # Foreign work was decided elsewhere: our policy and its database have no part in it.
-    with build_runtime(settings.model_copy(update={"policy": ()})) as runtime, _opened(arguments.file) as stream:
-        lines = _Lines(stream, arguments.file)
+    with (
+        build_runtime(settings.model_copy(update={"policy": ()})) as runtime,
+        _standard_input() if arguments.file == "-" else open_events(Path(arguments.file)) as stream,
+    ):
+        lines = EventLines(stream, arguments.file)
         count = runtime.ingest(lines, source=arguments.source)
     print(f"{count} events read from {arguments.file}")
     if lines.unread:
@@ -62,61 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _opened(name: str) -> nullcontext[BinaryIO] | BinaryIO:
-    try:
-        if name != "-":
-            return Path(name).open("rb")
-        if sys.stdin is not None:
-            return nullcontext(sys.stdin.buffer)
-    except OSError as error:
-        raise ConfigError.of("S301", f"cannot read the events: {(error.strerror or str(error)).lower()}; check the path", name) from None
-    raise ConfigError.of("S301", "cannot read the events: standard input is closed; name a file, or pipe the events in", name)
-
-
-class _Lines:
-    """The events of a stream of JSON Lines. What is no event is passed over and told at the end: the others are not lost with it.
-
-    Args:
-        stream: Bytes; what a program left that was killed, or a file that is no text, must not end the reading.
-        name: What the stream is called in messages.
-    """
-
-    def __init__(self, stream: BinaryIO, name: str) -> None:
-        self._stream = stream
-        self._name = name
-        self._faults: list[Fault] = []
-        self.unread = 0
-
-    def __iter__(self) -> Iterator[object]:
-        for number, line in enumerate(iter(partial(self._stream.readline, _LONGEST + 1), b""), start=1):
-            if len(line) > _LONGEST:
-                self._pass_over(line)
-                self._complain(number, f"is longer than {_LONGEST} bytes")
-            elif line.strip():
-                try:
-                    yield json.loads(line.strip().decode("utf-8-sig"))
-                except UnicodeDecodeError:
-                    self._complain(number, "is not UTF-8")
-                except RecursionError:
-                    self._complain(number, "is nested too deep")
-                except json.JSONDecodeError as error:
-                    self._complain(number, f"is not JSON: {error.msg.lower()}", error.colno)
-                except ValueError as error:
-                    self._complain(number, f"is not JSON: {error}")
-
-    @property
-    def faults(self) -> list[Fault]:
-        """The first lines that could not be read, and how many more there are."""
-        more = self.unread - len(self._faults)
-        told = [Fault("S302", f"{more} more lines could not be read", self._name)] if more else []
-        return [*self._faults, *told]
-
-    def _complain(self, number: int, why: str, column: int = 1) -> None:
-        self.unread += 1
-        if self.unread <= _SHOWN:
-            message = f"line {number} {why}; expected one event per line; the line was passed over"
-            self._faults.append(Fault("S302", message, self._name, line=number, column=column))
-
-    def _pass_over(self, line: bytes) -> None:
-        while line and not line.endswith(b"\n"):
-            line = self._stream.readline(_LONGEST)
+def _standard_input() -> nullcontext[BinaryIO]:
+    if sys.stdin is None:
+        raise ConfigError.of("S301", "cannot read the events: standard input is closed; name a file, or pipe the events in", "-")
+    return nullcontext(sys.stdin.buffer)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import weakref
 from collections.abc import AsyncIterable, Awaitable, Coroutine, Iterable
-from typing import Any, Final, Self
+from pathlib import Path
+from typing import Any, Final, Self, overload
 
 from otel_runtime.errors import RuntimeStateError
+from otel_runtime.runtime.event_lines import EventLines, event_of, open_events
 from otel_runtime.runtime.foreign_desk import ForeignDesk, record_decision
 from otel_runtime.sources.asking import Asking, Question, Responder, Verdict
 from otel_runtime.sources.protocol import Source
@@ -18,8 +21,10 @@ from otel_runtime.values.host import HostContext
 from otel_runtime.values.trace import TraceEvent
 from otel_runtime.wrap.active import Active, current_active
 
-__all__ = ["Feed", "aingest", "aingest_into", "close_feeds", "feed", "ingest", "ingest_into"]
+__all__ = ["Feed", "Recorded", "aingest", "aingest_into", "close_feeds", "feed", "ingest", "ingest_into"]
 
+# Events, lines with their JSON, or the file they are in.
+Recorded = Iterable[object] | os.PathLike[str]
 # Says that nothing more comes of a stream, so that nothing waits for it any longer.
 _ENDED: Final = TraceEvent("stream.ended", "lifecycle", attributes={"stream.ended": True})
 _POLL_S: Final = 30.0
@@ -28,11 +33,24 @@ _open: weakref.WeakKeyDictionary[Feed, None] = weakref.WeakKeyDictionary()
 _log = logging.getLogger("otel_runtime.sources")
 
 
-def ingest(events: Iterable[object], *, source: str, respond: Responder | None = None, decide: bool = False) -> int:
+@overload
+def ingest(
+    events: AsyncIterable[object], *, source: str, respond: Responder | None = None, decide: bool = False
+) -> Coroutine[Any, Any, int]: ...
+
+
+@overload
+def ingest(events: Recorded, *, source: str, respond: Responder | None = None, decide: bool = False) -> int: ...
+
+
+def ingest(
+    events: Recorded | AsyncIterable[object], *, source: str, respond: Responder | None = None, decide: bool = False
+) -> int | Coroutine[Any, Any, int]:
     """Turn a foreign stream of events into spans of the runtime in force.
 
     Args:
-        events: Raw events, in order.
+        events: Raw events, in order, or lines with their JSON; a path or its text reads a file of such lines. An asynchronous stream is
+            awaited: `await ingest(stream, ...)`.
         source: `vitehub`, `a3s` or `dreadnode`.
         respond: Hands an answer given here back to the system that asked; None leaves its questions to itself.
         decide: True has our policy decide what they ask permission for; only what it wants people for is put to people.
@@ -41,9 +59,11 @@ def ingest(events: Iterable[object], *, source: str, respond: Responder | None =
         How many events were read.
 
     Raises:
-        ConfigError: The source is unknown.
+        ConfigError: The source is unknown, or the file cannot be read.
         RuntimeStateError: No runtime is configured.
     """
+    if isinstance(events, AsyncIterable):
+        return aingest_into(_active(), events, source, respond=respond, decide=decide)
     return ingest_into(_active(), events, source, respond=respond, decide=decide)
 
 
@@ -73,8 +93,16 @@ def feed(*, source: str, stream: str | None = None, respond: Responder | None = 
     return Feed(_active(), source, stream, respond, decide=decide)
 
 
-def ingest_into(active: Active, events: Iterable[object], source: str, *, respond: Responder | None = None, decide: bool = False) -> int:
+def ingest_into(active: Active, events: Recorded, source: str, *, respond: Responder | None = None, decide: bool = False) -> int:
     """`ingest` for one runtime's parts."""
+    if isinstance(events, str | os.PathLike):
+        path = Path(events)
+        with open_events(path) as stream:
+            lines = EventLines(stream, str(path))
+            count = ingest_into(active, lines, source, respond=respond, decide=decide)
+        if lines.unread:
+            _log.warning("%d lines of `%s` are no events and were passed over: %s", lines.unread, path, lines.faults[0])
+        return count
     with Feed(active, source, None, respond, decide=decide) as into:
         for raw in events:
             into.push(raw)
@@ -139,7 +167,11 @@ class Feed:
         self.close()
 
     def push(self, raw: object) -> None:
-        """Take one raw event. Never raises: what cannot be read is counted and reported when the feed is closed."""
+        """Take one raw event, or a line with its JSON. Never raises: what cannot be read is counted and reported when the feed is closed."""
+        if isinstance(raw, str | bytes | bytearray):
+            if not raw.strip():
+                return
+            raw = event_of(raw)
         self.count += 1
         active = self._active
         hooks, observe = active.hooks, active.tracing.observe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,7 +18,7 @@ from otel_runtime.hooks.bus import Handler, Subscriptions
 from otel_runtime.hooks.lifecycle import HookName, Observers
 from otel_runtime.policy.loading import LoadedPolicy
 from otel_runtime.runtime.endings import stopping, unwatch, watch
-from otel_runtime.runtime.ingesting import aingest_into, close_feeds, ingest_into
+from otel_runtime.runtime.ingesting import Recorded, aingest_into, close_feeds, ingest_into
 from otel_runtime.runtime.later import Later
 from otel_runtime.runtime.reloading import Reloader
 from otel_runtime.settings.model import Settings
@@ -253,11 +253,11 @@ class Runtime:
         with self.use():
             return await aresume(self._active, request_id)
 
-    def ingest(self, events: Iterable[object], *, source: str, respond: Responder | None = None, decide: bool = False) -> int:
+    def ingest(self, events: Recorded, *, source: str, respond: Responder | None = None, decide: bool = False) -> int:
         """Turn a foreign stream of events into spans.
 
         Args:
-            events: Raw events, in order.
+            events: Raw events, in order, or lines with their JSON; a path or its text reads a file of such lines.
             source: `vitehub`, `a3s` or `dreadnode`.
             respond: Hands an answer given here back to the system that asked; None leaves its questions to itself.
             decide: True has our policy decide what they ask permission for, before people.
@@ -266,7 +266,7 @@ class Runtime:
             How many events were read.
 
         Raises:
-            ConfigError: The source is unknown.
+            ConfigError: The source is unknown, or the file cannot be read.
         """
         return ingest_into(self._active, events, source, respond=respond, decide=decide)
 

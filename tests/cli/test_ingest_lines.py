@@ -64,7 +64,7 @@ class TestBadLines:
 
     def test_one_without_an_end(self, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         """A line that is too long is passed over without being held."""
-        monkeypatch.setattr("otel_runtime.cli.ingest._LONGEST", 1000)
+        monkeypatch.setattr("otel_runtime.runtime.event_lines._LONGEST", 1000)
         (here / "e.jsonl").write_bytes(START + b" " * 5000 + b"\n" + END)
         assert 2 == main(["ingest", "e.jsonl", "--source", "vitehub"])
         out, err = capsys.readouterr()

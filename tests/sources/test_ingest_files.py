@@ -1,0 +1,85 @@
+"""What `ingest` takes besides objects: files, lines, asynchronous streams."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import otel_runtime as rt
+from otel_runtime.runtime.build import build_runtime
+from otel_runtime.settings.model import Settings
+
+RUN = Path(__file__).with_name("data") / "stalled.jsonl"
+TREE = ["chat listed", "invoke_agent t"]
+
+
+@pytest.fixture
+def spans(tmp_path: Path) -> Iterator[InMemorySpanExporter]:
+    """A runtime in force, and what it exports."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with build_runtime(Settings(otlp="off", state=tmp_path / "state.db"), tracer_provider=provider) as runtime, runtime.use():
+        yield exporter
+
+
+def names(exporter: InMemorySpanExporter) -> list[str]:
+    return [span.name for span in exporter.get_finished_spans()]
+
+
+async def stream(lines: Iterable[str]) -> AsyncIterator[object]:
+    for line in lines:
+        yield json.loads(line)
+
+
+class TestFiles:
+    @pytest.mark.parametrize("given", [RUN, str(RUN)], ids=["a path", "its text"])
+    def test_a_file_is_read_by_its_name(self, spans: InMemorySpanExporter, given: Path | str) -> None:
+        """JSON Lines, to the end."""
+        assert (7, TREE) == (rt.ingest(given, source="dreadnode"), names(spans))
+
+    @pytest.mark.parametrize("mode", ["r", "rb"])
+    def test_an_open_file_is_an_iterable_of_lines(self, spans: InMemorySpanExporter, mode: str) -> None:
+        """Each line is an event, blank ones are none."""
+        with RUN.open(mode) as lines:
+            assert (7, TREE) == (rt.ingest(lines, source="dreadnode"), names(spans))
+        assert 0 == rt.ingest(["\n", b"", "  "], source="dreadnode")
+
+    def test_what_is_no_event_in_it_is_told_and_nothing_is_raised(
+        self, spans: InMemorySpanExporter, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The others become spans all the same."""
+        (tmp_path / "e.jsonl").write_bytes(b"\xff\n" + RUN.read_bytes() + b'{"type":')
+        with caplog.at_level(logging.WARNING, "otel_runtime.sources"):
+            assert (7, TREE) == (rt.ingest(tmp_path / "e.jsonl", source="dreadnode"), names(spans))
+        assert "2 lines of" in caplog.text
+
+    def test_a_file_that_is_not_there(self, spans: InMemorySpanExporter) -> None:
+        """One message that names it."""
+        with pytest.raises(rt.ConfigError, match=r"nowhere\.jsonl: error\[S301\]: cannot read the events"):
+            rt.ingest("nowhere.jsonl", source="dreadnode")
+
+    def test_a_line_that_is_no_json_is_counted(self, spans: InMemorySpanExporter) -> None:
+        """As any event that cannot be read."""
+        with rt.feed(source="dreadnode") as into:
+            for line in [*RUN.read_text(encoding="utf-8").splitlines(), "no json", "[" * 100_000]:
+                into.push(line)
+        assert (9, TREE) == (into.count, names(spans))
+
+
+class TestAsynchronousStreams:
+    def test_are_awaited(self, spans: InMemorySpanExporter) -> None:
+        """`ingest` gives what `aingest` gives."""
+        lines = RUN.read_text(encoding="utf-8").splitlines()
+
+        async def main() -> tuple[int, int]:
+            return await rt.ingest(stream(lines), source="dreadnode"), await rt.aingest(stream([]), source="dreadnode")
+
+        assert ((7, 0), TREE) == (asyncio.run(main()), names(spans))
