@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.backends
 CONTENT = re.compile(
-    r"gen_ai\.(input|output)\.messages|gen_ai\.tool\.call\.(arguments|result)|gen_ai\.system_instructions|otel_runtime\.(arguments|result)"
+    r"gen_ai\.(input|output)\.messages|gen_ai\.tool\.call\.(arguments|result)|gen_ai\.system_instructions|otel_runtime\.(arguments|result|caller)"
 )
 SECRETS = {
     "http.request.header.authorization": "Bearer abcdefghijklmnop",
@@ -29,6 +32,42 @@ SECRETS = {
     "note": "the key is sk-abcdefghijklmnopqrstuvwx and AKIAABCDEFGHIJKLMNOP",
     "query": "login?password=swordfish&x=1",
 }
+# The mark is what must not be found.
+MARK = "Zq7Zq7Zq7Zq7Zq7Zq7Zq7"
+TEXTS = (
+    f"Bearer {MARK}",
+    f"Basic {MARK}==",
+    f"eyJhbGciOiJI.{MARK}.{MARK}",
+    f"sk-proj-{MARK}",
+    f"ghp_{MARK}",
+    f"github_pat_{MARK}",
+    f"xoxb-{MARK}",
+    f"-----BEGIN RSA PRIVATE KEY-----\n{MARK}\n-----END RSA PRIVATE KEY-----",
+    f"DB_PASSWORD={MARK}",
+    f'{{"api_key": "{MARK}"}}',
+    f"access_token: {MARK}",
+    f"https://bob:{MARK}@db.internal/x",
+)
+KEYS = (
+    "Authorization",
+    "clientSecret",
+    "http.request.header.cookie",
+    "openai_api_key",
+    "secretKey",
+    "sessionToken",
+    "token",
+    "x-security-token",
+)
+OTHERS = (
+    *(
+        "gen_ai.completion.0.content",
+        "gen_ai.prompt",
+        "gen_ai.retrieval.documents",
+        "gen_ai.system_instructions",
+        "gen_ai.tool.definitions",
+    ),
+    *("input.value", "llm.input_messages.0.message.content", "otel_runtime.caller", "traceloop.entity.output"),
+)
 COUNTS = {
     "gen_ai.usage.input_tokens": 120,
     "gen_ai.usage.output_tokens": 7,
@@ -92,6 +131,52 @@ class TestRedaction:
         assert {key: str(value) for key, value in COUNTS.items()} == {key: told(found)[key] for key in COUNTS}
         assert told(found).keys() >= SECRETS.keys(), "masked, not lost"
 
+    def test_no_place_keeps_a_secret(
+        self, gateway: Server, jaeger: Jaeger, send_document: Callable[[str, bytes], int], span: Callable[..., dict[str, Any]]
+    ) -> None:
+        """In text, lists and maps, on spans, events and resources, in names and status: nothing of a secret is left, everything else is."""
+        trace = new_trace()
+        spans = [span(trace, f"GET {text}", error=f"boom {text}") for text in TEXTS]
+        values: list[dict[str, Any]] = []
+        values += [{"stringValue": f"before {text} after"} for text in TEXTS]
+        values += [{"arrayValue": {"values": [{"stringValue": "a"}, {"stringValue": text}]}} for text in TEXTS]
+        values += [{"kvlistValue": {"values": [{"key": "a", "value": {"stringValue": text}}]}} for text in TEXTS]
+        pairs: list[dict[str, Any]] = [{"key": f"note.{at}", "value": value} for at, value in enumerate(values)]
+        for key in KEYS:
+            pairs += [
+                {"key": key, "value": {"stringValue": MARK}},
+                {"key": f"a.{key}", "value": {"arrayValue": {"values": [{"stringValue": MARK}]}}},
+            ]
+        spans[0]["attributes"] += pairs
+        spans[0]["events"] = [{"name": "e", "timeUnixNano": spans[0]["endTimeUnixNano"], "attributes": pairs}]
+        spans[0]["attributes"].append(
+            {"key": "gen_ai.response.finish_reasons", "value": {"arrayValue": {"values": [{"stringValue": "stop"}]}}}
+        )
+        resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "sent"}}, *pairs]}
+        document = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": {"name": "t"}, "spans": spans}]}]}
+        assert 200 == send_document(gateway.url("http"), json.dumps(document).encode())
+        found = jaeger.trace(trace, len(spans))
+        assert [] == [one["name"] for one in found if MARK in json.dumps(one)]
+        (first,) = [one for one in found if one.get("events")]
+        assert {pair["key"] for pair in pairs} == set(told(first["events"][0])), "masked, not lost"
+        assert {"values": [{"stringValue": "stop"}]} == told(first)["gen_ai.response.finish_reasons"]
+        assert [] == [one["name"] for one in found if not one["name"].startswith("GET ") or any("lent" in key for key in told(one))]
+        assert [] == [one["status"] for one in found if not one["status"]["message"].startswith("boom ")]
+
+    def test_content_of_events_and_of_others(
+        self, gateway: Server, jaeger: Jaeger, send: Callable[..., int], span: Callable[..., dict[str, Any]]
+    ) -> None:
+        """Content that was captured on events, and what other instrumentations call it, is deleted as well."""
+        keys = ["gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.tool.call.arguments", "otel_runtime.arguments", *OTHERS]
+        one = span(new_trace(), "chat m", **dict.fromkeys(keys, MARK), **COUNTS)
+        pairs = [pair for pair in one["attributes"] if pair["key"] in keys]
+        one["events"] = [{"name": "otel_runtime.content", "timeUnixNano": one["endTimeUnixNano"], "attributes": pairs}]
+        assert 200 == send(gateway.url("http"), one)
+        (found,) = jaeger.trace(one["traceId"], 1)
+        assert ["otel_runtime.content"] == [event["name"] for event in found["events"]]
+        assert [] == re.findall(MARK, json.dumps(found))
+        assert {key: str(value) for key, value in COUNTS.items()} == {key: told(found)[key] for key in COUNTS}
+
 
 class TestTailSampling:
     """Which traces are kept."""
@@ -141,6 +226,44 @@ class TestTailSampling:
         assert {"approval requested x", "execute_tool x"} == {found["name"] for found in jaeger.trace(asked, 2)}
         assert [] == jaeger.spans(dropped)
 
+    @pytest.mark.parametrize(
+        "mark",
+        [{"otel_runtime.policy.decision": "deny"}, {"error": "boom"}, {"otel_runtime.approval.id": "ap"}],
+        ids=["denial", "error", "question"],
+    )
+    def test_what_happens_after_the_wait_is_kept(
+        self,
+        collector: Callable[..., Server],
+        jaeger: Jaeger,
+        send: Callable[..., int],
+        span: Callable[..., dict[str, Any]],
+        wait: Any,
+        fetch: Any,
+        mark: dict[str, Any],
+    ) -> None:
+        """A run may be longer than any wait: a denial, an error, a question is kept with what follows, though its trace was given up."""
+        gateway = collector("gateway.yaml", TRACES_ENDPOINT=jaeger.endpoint, SAMPLE_PERCENT="0").start()
+        trace = new_trace()
+        assert 200 == send(gateway.url("http"), span(trace, "early", "ab" * 8))
+        given_up = re.compile(
+            r'^otelcol_processor_tail_sampling_global_count_traces_sampled(?:_total)?\{[^}]*"not_sampled"[^}]*\} 1', re.MULTILINE
+        )
+        wait(lambda: given_up.search(fetch(gateway.url("own") + "/metrics")[1].decode()), "the trace being given up")
+        assert 200 == send(gateway.url("http"), span(trace, "late", "ab" * 8, **mark))
+        assert {"late"} == {found["name"] for found in jaeger.trace(trace, 1)}
+        assert 200 == send(gateway.url("http"), span(trace, "later", "ab" * 8))
+        assert {"late", "later"} == {found["name"] for found in jaeger.trace(trace, 2)}
+
+    def test_a_question_is_seen_while_it_waits(
+        self, collector: Callable[..., Server], jaeger: Jaeger, send: Callable[..., int], span: Callable[..., dict[str, Any]]
+    ) -> None:
+        """However long spans are held, one that is always kept goes out when it comes, and what was held of its trace with it."""
+        gateway = collector("gateway.yaml", TRACES_ENDPOINT=jaeger.endpoint, SAMPLE_PERCENT="0", DECISION_WAIT="24h").start()
+        trace = new_trace()
+        assert 200 == send(gateway.url("http"), span(trace, "chat m", "ab" * 8))
+        assert 200 == send(gateway.url("http"), span(trace, "approval requested x", "ab" * 8, **{"otel_runtime.approval.id": "ap"}))
+        assert {"chat m", "approval requested x"} == {found["name"] for found in jaeger.trace(trace, 2)}
+
     def test_the_rest_by_ratio(
         self, collector: Callable[..., Server], jaeger: Jaeger, send: Callable[..., int], span: Callable[..., dict[str, Any]]
     ) -> None:
@@ -168,6 +291,8 @@ def queries(config: Path) -> dict[str, str]:
 
 # Nothing is wrong in a run that goes well.
 MAY_BE_EMPTY = {"Failed runs A", "Spans lost in the agents A", "alert SpansLost", "alert HookFails", "alert GatewayRefusesSpans"}
+# There, and nothing: all questions were answered, and the queue is empty.
+MAY_BE_ZERO = {"Questions without an answer A", "The gateway's queue A", "alert ApprovalsWaitTooLong", "alert GatewayQueueFills"}
 
 
 class TestMetrics:
@@ -202,21 +327,29 @@ class TestMetrics:
     def test_every_query_answers(
         self, gateway: Server, jaeger: Jaeger, prometheus: Callable[..., Any], demo: Callable[[str], Run], config: Path, wait: Any
     ) -> None:
-        """After one demo, the PromQL of every panel and alert gives a number, decisions are those that were made, and exemplars lead to
-        the trace.
+        """After one demo, whose process lives for seconds, every panel and alert has something to show, decisions are those that were
+        made, and exemplars lead to the trace.
         """
+        began = time.time()
         run = demo(gateway.url("http"))
         wait(lambda: prometheus("query", {"query": 'otel_runtime_policy_decisions_total{otel_runtime_policy_decision="deny"}'})["result"])
         every = queries(config)
         assert len(every) > 25
-        # `rate` needs two points of a counter; those that were born with their last value show nothing until the next scrape.
         silent = [name for name in every if name not in MAY_BE_EMPTY]
 
+        def says(name: str) -> bool:
+            times = {"start": f"{began:.0f}", "end": f"{time.time():.0f}", "step": "1"}
+            found = prometheus("query_range", {"query": every[name], **times})["result"]
+            values = [float(value) for series in found for _, value in series["values"]]
+            return any(math.isfinite(value) and (value > 0 or name in MAY_BE_ZERO) for value in values)
+
         def all_answer() -> bool:
-            silent[:] = [name for name in silent if not prometheus("query", {"query": every[name]})["result"]]
+            silent[:] = [name for name in silent if not says(name)]
             return not silent
 
-        wait(all_answer, "every query answering")
+        with contextlib.suppress(AssertionError):
+            wait(all_answer, "every query answering")
+        assert [] == silent
         spans = [told(span)["otel_runtime.policy.decision"] for span in run.spans if span["name"].startswith("policy ")]
 
         def as_on_spans() -> bool:
