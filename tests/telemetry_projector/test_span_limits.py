@@ -47,7 +47,7 @@ class TestSpanLimits:
         (span,) = exporter.get_finished_spans()
         names = [event.name for event in span.events]
         assert ("note.first", ["note.last", "invocation.finish"], 0) == (names[0], names[-2:], span.dropped_events)
-        assert len(RUN) == len(names) + int(dict(span.attributes or {})["otel_runtime.events.truncated"])  # type: ignore[call-overload]  # it is a number
+        assert len(RUN) - len(names) == (span.attributes or {})["otel_runtime.events.truncated"]
 
     @pytest.mark.parametrize(("limit", "room"), [(128, 64), (2048, 1024), (10_000, 1024), (SpanLimits.UNSET, 1024), (1, 2)])
     def test_room(self, limit: int | None, room: int) -> None:
