@@ -7,12 +7,13 @@ parsed by cedarpy. Templates are refused: nothing here fills their slots.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from otel_runtime.errors import ConfigError, Fault
 from otel_runtime.policy.engine_outside import ASKED, shortened
@@ -77,15 +78,28 @@ def cedar_files(paths: Sequence[Path]) -> list[Path]:
     """The `.cedar` files that paths mean; a folder is every one below it, in the order of their names.
 
     Raises:
-        ConfigError: A path is not there, or holds none.
+        ConfigError: A folder holds none, or cannot be looked into.
     """
     files: list[Path] = []
     for path in paths:
-        found = sorted(path.rglob("*.cedar")) if path.is_dir() else [path]
+        try:
+            found = sorted(_below(path)) if path.is_dir() else [path]
+        except OSError as error:
+            raise _unreadable(Path(error.filename or path), error) from None
         if not found:
             raise ConfigError.of("C002", "expected at least one `*.cedar` file in this folder, found none", str(path))
         files += found
     return list(dict.fromkeys(files))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Every Cedar file below a folder, in any case: one that is passed over could hold the policy that forbids."""
+
+    def stop(error: OSError) -> NoReturn:
+        raise error
+
+    for home, _, names in os.walk(folder, onerror=stop):
+        yield from (Path(home) / name for name in names if name.lower().endswith(".cedar"))
 
 
 def read_policies(files: Sequence[Path]) -> tuple[CedarPolicy, ...]:
@@ -125,14 +139,18 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        message = f"cannot read the Cedar policy: {(error.strerror or str(error)).lower()}; check the path and its permissions"
-        raise ConfigError.of("C002", message, str(path)) from None
+        raise _unreadable(path, error) from None
     if len(raw) > _MAX_BYTES:
         raise ConfigError.of("C002", f"the file is larger than {_MAX_BYTES >> 20} MiB", str(path))
     try:
         return raw.decode()
     except UnicodeDecodeError:
         raise ConfigError.of("C002", "the file is not UTF-8 text; save it as UTF-8", str(path)) from None
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    reason = (error.strerror or str(error)).lower()
+    return ConfigError.of("C002", f"cannot read the Cedar policy: {reason}; check the path and its permissions", str(path))
 
 
 def _cut(text: str) -> tuple[list[_Piece], _Piece | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -320,6 +321,29 @@ class TestFiles:
     def test_annotations_of_others(self, load: Load) -> None:
         """Annotations that are nobody's here are left alone."""
         assert 1 == load('@owner("team-a") permit (principal, action, resource);').rules
+
+    def test_every_file_below(self, tmp_path: Path) -> None:
+        """A file in a folder of the folder is read whatever case its ending is written in: it could hold the policy that forbids."""
+        (tmp_path / "more").mkdir()
+        for name in ("a.cedar", "more/B.CEDAR"):
+            (tmp_path / name).write_text("permit (principal, action, resource);")
+        assert 2 == load_cedar([tmp_path]).rules
+
+    def test_a_folder_that_may_not_be_entered(self, load: Load, tmp_path: Path) -> None:
+        """A folder below that cannot be looked into is a fault and not passed over."""
+        load("permit (principal, action, resource);")
+        for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+            parent.chmod(0o755)
+        (tmp_path / "more").mkdir(mode=0)
+        before = os.geteuid()
+        try:
+            if before == 0:
+                # Root may enter any.
+                os.seteuid(65534)
+            with pytest.raises(ConfigError, match=r"more: error\[C002\]: cannot read the Cedar policy: permission denied"):
+                load_cedar([tmp_path])
+        finally:
+            os.seteuid(before)
 
     def test_refused(self, load: Load, tmp_path: Path) -> None:
         """Templates, ids that are taken, empty files and empty folders are refused."""
