@@ -58,8 +58,18 @@ def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
 
 def _with_default(declared: str, default: object) -> str:
     """The type, and the default's own where its author gave another kind (`def find(year: int = "any")`): leaving it out is no misuse."""
+    declared = _sayable(declared)
     kind = _DEFAULTS.get(type(default))
-    return declared if kind is None or parse_type(declared).check(default) is not False else f"{declared}|{kind}"
+    return declared if kind is None or parse_type(declared).check(default) is not False else _sayable(f"{declared}|{kind}")
+
+
+def _sayable(declared: str) -> str:
+    """The type; `any` for one that is longer than a catalogue takes."""
+    try:
+        parse_type(declared)
+    except ValueError:
+        return "any"
+    return declared
 
 
 def _declared(hint: Any) -> tuple[str, bool]:

@@ -7,6 +7,7 @@ import datetime as dt
 import decimal
 import enum
 import inspect
+import types
 import typing
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -56,7 +57,13 @@ class Pair(NamedTuple):
 UserId = NewType("UserId", int)
 Words = TypeVar("Words", bound=str)
 
+LEVEL: Any = str
+for _ in range(40):
+    LEVEL = types.GenericAlias(list, (LEVEL | int,))
+
 FITTING: list[tuple[Any, Any]] = [
+    # No catalogue has so long a type.
+    (LEVEL, [1, [2]]),
     (typing.List, [1, None, "a"]),  # noqa: UP006  # as older programs write it
     (typing.Dict, {"a": 1}),  # noqa: UP006
     (typing.Tuple, (1, 2)),  # noqa: UP006
@@ -130,6 +137,7 @@ ODD_DEFAULTS: list[tuple[Any, Any]] = [
     (int, 1.5),
     (Literal["a"], 0),
     (str | None, 0),
+    (float, True),
 ]
 
 
