@@ -45,6 +45,7 @@ class World:
 
     runtime: Runtime
     exporter: InMemorySpanExporter
+    provider: TracerProvider
 
     @property
     def approvals(self) -> ApprovalService:
@@ -105,7 +106,7 @@ def make_world(tmp_path: Path) -> Iterator[MakeWorld]:
             runtime = build_runtime(Settings(**{**values, **settings}), tracer_provider=provider, capabilities=capabilities)
             stack.callback(runtime.shutdown)
             stack.enter_context(runtime.use())
-            return World(runtime, exporter)
+            return World(runtime, exporter, provider)
 
         yield make
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import SpanProcessor
 
 import otel_runtime as rt
 from otel_runtime.runtime.runtime import Runtime
@@ -308,25 +309,29 @@ class TestFailClosed:
             refund("o1", 500)
         assert RAN == []
 
-    def test_broken_telemetry_does_not_touch_the_decision(self, make_world: Any) -> None:
+    @pytest.mark.parametrize("when", ["on_start", "on_end"])
+    def test_broken_telemetry_does_not_touch_the_decision(self, world: Any, when: str) -> None:
         """A span processor that raises changes neither results nor refusals."""
-        world = make_world()
+        called: list[str] = []
 
-        class Raising:
+        class Raising(SpanProcessor):
             def on_start(self, span: Any, parent_context: Any = None) -> None:
-                raise RuntimeError("processor")
+                self.fail("on_start")
 
-            on_end = on_start
+            def on_end(self, span: Any) -> None:
+                self.fail("on_end")
 
-            def shutdown(self) -> None: ...
+            def fail(self, where: str) -> None:
+                called.append(where)
+                if where == when:
+                    raise RuntimeError("processor")
 
-            def force_flush(self, timeout_millis: int = 0) -> bool:
-                return True
-
-        world.runtime._active.tracing._tracer if hasattr(world.runtime._active.tracing, "_tracer") else None
+        world.provider.add_span_processor(Raising())
         assert refund("o1", 50) == "refunded 50"
         with pytest.raises(rt.PolicyDenied):
             nuke()
+        assert [("o1", 50)] == RAN
+        assert when in called
 
     def test_arguments_changed_between_decision_and_body(self, world: Any) -> None:
         """A list that another thread changes after the decision stops the call."""
