@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, StatusCode
@@ -34,16 +34,11 @@ from otel_runtime.values.usage import TokenUsage, UsageRecord
 if TYPE_CHECKING:
     from otel_runtime.telemetry.tracing import Parts
 
-__all__ = ["DroppedSpan", "OtelSpan", "process_generation"]
+__all__ = ["DroppedSpan", "OtelSpan"]
 
 _forks = [0]
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _forks.append(0))
-
-
-def process_generation() -> int:
-    """Differs between a process and the children it forks."""
-    return len(_forks)
 
 
 class DroppedSpan:
@@ -56,13 +51,9 @@ class DroppedSpan:
         entered: The context in which it is current.
         clock: `time.perf_counter()` of its start.
         labels: Metric labels known at the start.
-
-    Attributes:
-        recording: False when the span is sampled out: then only metrics are recorded.
     """
 
     __slots__ = ("_clock", "_context", "_counted", "_first", "_generation", "_labels", "_live", "_parts", "_plan", "_span")
-    recording: ClassVar[bool] = False
 
     def __init__(self, parts: Parts, plan: Plan, span: Span, entered: Context, clock: float, labels: dict[str, str]) -> None:
         self._parts = parts
@@ -179,7 +170,6 @@ class OtelSpan(DroppedSpan):
     """
 
     __slots__ = ("_content", "_decision", "_late", "_started")
-    recording: ClassVar[bool] = True
 
     def __init__(
         self,

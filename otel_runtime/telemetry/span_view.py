@@ -69,11 +69,6 @@ class SpanView:
         """Seconds, never negative."""
         return max(0, self.end_ns - self.start_ns) / 1e9
 
-    @property
-    def local_root(self) -> bool:
-        """True when no span of this process is its parent."""
-        return self.parent_id is None or self.remote_parent
-
 
 _STATUS = {StatusCode.UNSET: "unset", StatusCode.OK: "ok", StatusCode.ERROR: "error"}
 

@@ -107,7 +107,6 @@ class OtelTracing:
         trace_url: str | None = None,
     ) -> None:
         self._trace_url = trace_url
-        self._tracer = tracer
         self._spans = spans_of(tracer)
         self._recorder = recorder
         self._outlets = outlets
