@@ -90,4 +90,5 @@ def _declared(hint: Any) -> tuple[str, bool]:
         return f"list[{'any' if nullable else element}]", False
     if origin in (dict, collections.abc.Mapping, collections.abc.MutableMapping) or typing.is_typeddict(hint):
         return "dict", False
-    return _PLAIN.get(hint, "any") if isinstance(hint, collections.abc.Hashable) else "any", hint is type(None)
+    # By identity: a hint may be anything, also what has no hash.
+    return next((name for kind, name in _PLAIN.items() if kind is hint), "any"), hint is type(None)

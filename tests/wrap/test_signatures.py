@@ -121,6 +121,8 @@ FITTING: list[tuple[Any, Any]] = [
     (UUID, UUID(int=1)),
     (pydantic.SecretStr, pydantic.SecretStr("x")),
     ("Undefined", 1),
+    (types.GenericAlias(tuple, ([],)), ()),
+    ([int], 1),
 ]
 # Defaults their authors annotated otherwise.
 ODD_DEFAULTS: list[tuple[Any, Any]] = [
