@@ -34,9 +34,7 @@ def arguments(given: object) -> tuple[Mapping[str, object] | None, frozenset[str
 def caller(given: object) -> tuple[Caller | None, tuple[str, ...] | None, frozenset[str]]:
     """Who asked, the chain of agents, and what is lost of the context; None where it was not captured."""
     value, gaps = read_captured(given)
-    if not isinstance(value, dict) or any(
-        isinstance(value.get(name), Unreadable) for name in ("user", "roles", "tenant", "agents", "tags")
-    ):
+    if not isinstance(value, dict) or not _is_whole(value):
         return None, None, frozenset()
     roles, context = value.get("roles"), value.get("context")
     found = Caller(
@@ -50,6 +48,12 @@ def caller(given: object) -> tuple[Caller | None, tuple[str, ...] | None, frozen
     # Keys that are lost as well could be the ones that are asked for.
     whole = isinstance(context, dict) and not gaps
     return found if isinstance(context, dict) else None, texts(value.get("agents")), frozenset() if whole else frozenset({CONTEXT_CUT})
+
+
+def _is_whole(value: Mapping[str, object]) -> bool:
+    """Whether nothing of who asked is cut, and lists are lists: others may have written the trace."""
+    named = all(not isinstance(value.get(name), Unreadable) for name in ("user", "tenant"))
+    return named and all(isinstance(value.get(name), list | None) for name in ("roles", "agents", "tags", "around"))
 
 
 def _text(value: object) -> str | None:
@@ -80,11 +84,12 @@ def whole_number(value: object) -> int | None:
 
 
 def decimal(value: object) -> Decimal | None:
-    """An exact decimal."""
+    """An exact decimal; None for what is no amount."""
     try:
-        return None if value is None else Decimal(str(value))
+        found = None if value is None else Decimal(str(value))
     except InvalidOperation:
         return None
+    return found if found is not None and found.is_finite() else None
 
 
 def moment(nanoseconds: int) -> datetime:

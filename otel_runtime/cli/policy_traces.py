@@ -98,7 +98,7 @@ def _documents(content: bytes, path: Path) -> Iterator[object]:
     """One document, as `trace_file` writes it, or one per line, as the Collector's file exporter does."""
     try:
         yield json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         yield from _lines(content, path)
 
 
@@ -107,7 +107,7 @@ def _lines(content: bytes, path: Path) -> Iterator[object]:
     for at, line in enumerate(lines, 1):
         try:
             yield json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             # The exporter may be writing its last line right now.
             if at == len(lines) > 1:
                 return

@@ -296,6 +296,7 @@ class TestFiles:
         [
             (None, "cannot read the trace file"),
             (b"not json", "line 1 is no JSON"),
+            (b"[" * 100_000, "line 1 is no JSON"),
             (b'{"a": 1}\nnope\n{"b": 2}\n', "line 2 is no JSON"),
             (b"\x1f\x8b broken", "cannot read the trace file"),
             (b"\x28\xb5\x2f\xfd....", "unpack it first: zstd -d"),
@@ -331,6 +332,36 @@ class TestFiles:
         (tmp_path / "many.json").write_text(json.dumps({"resourceSpans": entries}))
         report = told(capsys, str(tmp_path / "many.json"), "--policy", "new.yaml")
         assert (500 * 8, 500, 500, 500) == (report["calls"], report["newly_denied"], report["newly_asked"], report["newly_allowed"])
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"otel_runtime.caller": '{"user": "u", "around": ["a", "…(3 items)"], "context": {}}'},
+            {"otel_runtime.caller": '{"user": "u", "roles": 5, "context": {}}'},
+            {"otel_runtime.arguments": "[" * 100_000},
+            {"otel_runtime.usage.cost.exact": "NaN", "gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "pay"},
+        ],
+    )
+    def test_attributes_of_others(self, given: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """What is cut, or of another shape than we write it, is not told; it never ends the replay."""
+        (tmp_path / "usd.yaml").write_text(
+            "version: 1\ndefault: allow\nrules: [{id: r, tool: pay, over: {usd: 3, by: all, per: 1h}, decision: deny}]"
+        )
+        attributes = {"otel_runtime.policy.decision": "allow", "otel_runtime.tool.name": "pay", **given}
+        written = [{"key": key, "value": {"stringValue": value}} for key, value in attributes.items()]
+        spans = [
+            {
+                "traceId": f"{at:032x}",
+                "spanId": "2" * 16,
+                "name": "policy allow pay",
+                "attributes": written,
+                "startTimeUnixNano": str(10**18 + at),
+            }
+            for at in (1, 2)
+        ]
+        (tmp_path / "t.json").write_text(json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}))
+        report = told(capsys, str(tmp_path / "t.json"), "--policy", str(tmp_path / "usd.yaml"))
+        assert (2, 2) == (report["calls"], report["unchanged"])
 
     def test_control_characters_stay_out(self, tmp_path: Path, recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Arguments with a terminal's escape sequences are shown without them."""
