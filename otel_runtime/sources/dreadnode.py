@@ -291,8 +291,9 @@ def _tool(row: AgentEvent, moment: datetime | None, base: dict[str, object], dat
     elif turn.refused(call_id):
         more = {**errors_of(data), **present(tool__call_id=told), "event.often": True}
         return TraceEvent("tool.refused.summary", row.type, moment, None, {**base, **more})
-    elif not row.often:
-        turn.calls.pop(call_id, None)
+    elif not row.often and turn.end(call_id, failed=row.type == "error"):
+        # It had ended well: what failed is what a hook did about its end, and that is no second call.
+        return TraceEvent(row.name, row.type, moment, None, {**base, **errors_of(data)})
     # A call without an id is known by its tool, and no id is made up for it.
     base["step.id" if told is None else "tool.id"] = call_id
     errors = errors_of(data) if "error" in data or "error_type" in data else None

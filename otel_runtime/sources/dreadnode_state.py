@@ -18,7 +18,7 @@ class Turn:
     """One turn, or one agent where there are no turns."""
 
     __slots__ = (
-        *("_counted", "_heard_of", "_refused", "agent", "asking", "begun", "calls", "delegates", "generation", "heard", "model"),
+        *("_counted", "_ended", "_heard_of", "_refused", "agent", "asking", "begun", "calls", "delegates", "generation", "heard", "model"),
         *("over", "session", "starting", "thinking"),
     )
 
@@ -28,7 +28,9 @@ class Turn:
         # The call whose start was the last thing heard, and its tool.
         self.starting: tuple[str, str | None] | None = None
         self.asking: Bounded = Bounded()
-        self.calls: OrderedDict[str, None] = OrderedDict()
+        # Open calls, and how many of that id; and ids of calls that have ended.
+        self.calls: OrderedDict[str, int] = OrderedDict()
+        self._ended: set[str] = set()
         self._refused = Bounded()
         self._counted = Bounded()
         # Id of the agent that the turn began with.
@@ -65,10 +67,21 @@ class Turn:
         if self._refused:
             self._refused.pop(call, None)
         calls = self.calls
-        calls[call] = None
+        calls[call] = calls.get(call, 0) + 1
         if len(calls) > _CALLS:
             calls.popitem(last=False)
         self.starting = (call, tool)
+
+    def end(self, call: str, *, failed: bool) -> bool:
+        """A call ended; True when it had ended before, and this is a failure that came after."""
+        number = self.calls.pop(call, 0)
+        if number > 1:
+            self.calls[call] = number - 1
+        after = failed and not number and call in self._ended
+        if len(self._ended) >= _CALLS:
+            self._ended.clear()
+        self._ended.add(call)
+        return after
 
     def refused(self, call: str) -> bool:
         """True for a call that was refused."""

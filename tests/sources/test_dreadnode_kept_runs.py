@@ -40,6 +40,18 @@ OUTLINES = {
             execute_tool fast Finish
             execute_tool slow closed
     """,
+    # A hook failed over a call that had ended well: that system says `toolerror` of it, and it is no second call.
+    "hook_failed_after_a_call": """
+        invoke_agent t OSError
+          chat listed
+            execute_tool fast
+            execute_tool slow OSError closed
+    """,
+    "hook_failed_at_a_reaction": """
+        invoke_agent t OSError
+          chat listed
+            execute_tool fast
+    """,
     # The same agent again, after a run that was cancelled without a word.
     "cancelled_then_again": """
         invoke_agent t closed
