@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +11,6 @@ from otel_runtime.cli.policy_opening import FAILED, OK, add_app, add_json, json_
 from otel_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
-    from otel_runtime.cli.trace_source import Window
     from otel_runtime.policy.loading import LoadedPolicy
     from otel_runtime.policy.recorded import Caller
     from otel_runtime.policy.replay import Replayed
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _FAIL_ON: Final = ("denied", "asked", "delayed", "allowed", "unreplayable")
-_LONGEST_S: Final = 50 * 365 * 86_400.0
 _CALLER_KEYS: Final = frozenset({"user", "roles", "tenant", "tags", "context"})
 _DESCRIPTION: Final = (
     "Decide recorded calls again under another policy, and say what changes: newly denied, asked, delayed and allowed, and how often people "
@@ -80,6 +77,7 @@ def register(inner: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def _replay(arguments: argparse.Namespace) -> int:
     from otel_runtime.cli.policy_recorded import recorded
     from otel_runtime.cli.policy_traces import spans_of
+    from otel_runtime.cli.trace import header, window
     from otel_runtime.policy.replay import guarded, replay
     from otel_runtime.policy.replay_report import compared
 
@@ -87,7 +85,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     assumed = _assumed(arguments.assume)
     new = open_policy(arguments.policy, arguments.app)
     old = open_policy(arguments.against, arguments.app) if arguments.against else None
-    spans = spans_of(arguments.traces, _window(arguments), dict(_header(text) for text in arguments.header))
+    spans = spans_of(arguments.traces, window(arguments), dict(map(header, arguments.header)))
     calls, seen = recorded(spans)
     kept = guarded(calls, [policy.engine for policy in (new, old) if policy is not None])
 
@@ -117,27 +115,6 @@ def _show(report: Report, arguments: argparse.Namespace, spans: int) -> None:
 
     against = " ".join(map(str, arguments.against)) if arguments.against else "what was decided"
     print_report(console(), report, spans, " ".join(map(str, arguments.policy)), against)
-
-
-def _window(arguments: argparse.Namespace) -> Window:
-    from otel_runtime.cli.trace_source import Window, now
-    from otel_runtime.settings.durations import parse_duration
-
-    if arguments.limit < 1:
-        raise ConfigError.of("T018", f"expected a number of at least 1, got `{arguments.limit}`", "--limit")
-    try:
-        since = timedelta(seconds=min(parse_duration(arguments.since), _LONGEST_S))
-    except ValueError as error:
-        raise ConfigError.of("T020", str(error), "--since") from None
-    return Window(now(), since, arguments.limit, arguments.service)
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip() or not (name + value).isprintable():
-        # The value may be a secret, so it is not repeated.
-        raise ConfigError.of("T017", "expected NAME:VALUE, such as `X-Scope-OrgID: team-a`", "--header")
-    return name.strip(), value.strip()
 
 
 def _assumed(text: str | None) -> Caller | None:

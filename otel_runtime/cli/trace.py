@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from otel_runtime.cli.trace_source import Source, Window
 
-__all__ = ["register"]
+__all__ = ["header", "register", "window"]
 
 DONE, NOTHING = 0, 1
 # https://www.rfc-editor.org/rfc/rfc9110#name-tokens
@@ -131,7 +131,7 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.files and (arguments.jaeger or arguments.tempo):
         raise ConfigError.of("T016", "expected files or a server, got both; leave one out", "trace list")
     source: Source = FileSource(tuple(arguments.files)) if arguments.files else _server(arguments)
-    everything = summaries(source.recent(_window(arguments)))
+    everything = summaries(source.recent(window(arguments)))
     found = [summary for summary in everything if wanted.admits(summary)]
     if arguments.json:
         print(as_data(found, source.link))
@@ -145,13 +145,18 @@ def _server(arguments: argparse.Namespace) -> Source:
     from otel_runtime.cli.trace_http import base_url
     from otel_runtime.cli.trace_source import JaegerSource, TempoSource
 
-    headers = dict(_header(text) for text in arguments.header)
+    headers = dict(header(text) for text in arguments.header)
     if arguments.tempo:
         return TempoSource(base_url(arguments.tempo, option="--tempo", example=_LOCAL_TEMPO), headers)
     return JaegerSource(base_url(arguments.jaeger or _LOCAL_JAEGER, option="--jaeger", example=_LOCAL_JAEGER), headers)
 
 
-def _header(text: str) -> tuple[str, str]:
+def header(text: str) -> tuple[str, str]:
+    """Name and value of a header that was typed.
+
+    Raises:
+        ConfigError: It is none that can be sent.
+    """
     name, colon, value = text.partition(":")
     # Python sends headers in Latin-1.
     if not colon or not _HEADER_NAME.fullmatch(name.strip()) or not value.isprintable() or any(ord(char) > 255 for char in value):
@@ -160,7 +165,12 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _window(arguments: argparse.Namespace) -> Window:
+def window(arguments: argparse.Namespace) -> Window:
+    """Which traces a server is asked for, from `--since`, `--limit` and `--service`.
+
+    Raises:
+        ConfigError: One of them is no such thing.
+    """
     from datetime import timedelta
 
     from otel_runtime.cli.trace_source import Window, now

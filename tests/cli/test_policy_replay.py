@@ -440,6 +440,8 @@ class TestServers:
             (["trace.json", "--since", "soon"], "--since"),
             (["trace.json", "--limit", "0"], "at least 1"),
             (["trace.json", "--header", "secret"], "expected NAME:VALUE"),
+            (["trace.json", "--header", "two words: x"], "expected NAME:VALUE"),
+            (["trace.json", "--header", "X-Team: \u2713"], "expected NAME:VALUE"),
             (["trace.json", "--assume", "[]"], "expected a JSON object"),
             (["trace.json", "--assume", '{"name": "x"}'], "unknown key `name`"),
             (["trace.json", "--assume", '{"roles": "x"}'], "expected lists"),
