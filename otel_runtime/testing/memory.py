@@ -16,13 +16,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-from otel_runtime.errors import Blocked
+from otel_runtime.errors import Blocked, RuntimeStateError
 from otel_runtime.runtime.build import build_runtime
 from otel_runtime.runtime.instrumenting import patches_for
 from otel_runtime.runtime.runtime import Runtime
 from otel_runtime.settings.model import Settings
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.testing.expecting import Tree, difference, outline
+from otel_runtime.testing.variables import without_variables
 from otel_runtime.values.decision import Verdict
 
 __all__ = ["DecisionSeen", "MemoryRuntime", "Tree"]
@@ -64,19 +65,20 @@ class MemoryRuntime:
         settings: Mapping[str, object] | None = None,
     ) -> None:
         self._exporter = InMemorySpanExporter()
-        # Not the sampler of OTEL_TRACES_SAMPLER: a test must see every span.
-        self._tracers = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
-        self._tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
         self._reader = InMemoryMetricReader()
-        self._meters = MeterProvider([self._reader], shutdown_on_exit=False)
         # Waiting is for people; a test that wants to wait says how long.
         given = {"name": "test", "otlp": "off", "wait_at_most": 0, "state": state, "policy": tuple(policy), **(settings or {})}
         checked = Settings.model_validate(given)
         patches = patches_for(checked)
         patches.check()
-        self.runtime: Runtime = build_runtime(
-            checked, tracer_provider=self._tracers, meter_provider=self._meters, capabilities=capabilities
-        )
+        # OTEL_SDK_DISABLED or a limit would hide spans and attributes from the test.
+        with without_variables():
+            self._tracers = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
+            self._tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
+            self._meters = MeterProvider([self._reader], shutdown_on_exit=False)
+            self.runtime: Runtime = build_runtime(
+                checked, tracer_provider=self._tracers, meter_provider=self._meters, capabilities=capabilities
+            )
         self.runtime.instrument(patches)
 
     def use(self) -> AbstractContextManager[None]:
@@ -121,7 +123,8 @@ class MemoryRuntime:
         """A call is decided so, by this rule, and leaves this span.
 
         Args:
-            call: Makes the call, such as `lambda: refund(1, 900)`; a coroutine it returns is run to its end.
+            call: Makes the call, such as `lambda: refund(1, 900)`; a coroutine it returns is run to its end. Not inside of a running event
+                loop: there await the call, and use `assert_decisions` and `assert_tree`.
             decision: What must be decided, by the last decision that the call led to.
             rule: Id of the rule that must have decided; None does not look at it.
             span: Outline of the spans that the call must leave, as for `assert_tree`; None does not look at them.
@@ -131,6 +134,7 @@ class MemoryRuntime:
 
         Raises:
             AssertionError: It was decided otherwise, by another rule, or left other spans; the message shows what happened.
+            RuntimeStateError: It is asynchronous, and an event loop is running.
         """
         __tracebackhide__ = True
         before = {item.context.span_id for item in self.spans() if item.context}
@@ -171,9 +175,22 @@ class MemoryRuntime:
 def _outcome(call: Callable[[], object]) -> object:
     try:
         result = call()
-        return asyncio.run(_finished(result)) if inspect.isawaitable(result) else result
+        return _run(result) if inspect.isawaitable(result) else result
     except Blocked as blocked:
         return blocked
+
+
+def _run(awaitable: Awaitable[object]) -> object:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(_finished(awaitable))
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()
+    raise RuntimeStateError(
+        "assert_decided() was given a coroutine while an event loop is running; await the call in the test, "
+        "then use `assert_decisions` and `assert_tree`"
+    )
 
 
 async def _finished(awaitable: Awaitable[object]) -> object:

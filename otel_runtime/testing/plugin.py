@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from otel_runtime.testing.variables import without_variables
+
 if TYPE_CHECKING:
     from otel_runtime.testing.memory import MemoryRuntime
     from otel_runtime.testing.receiver import OtlpReceiver
@@ -36,7 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def otel_runtime_memory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryRuntime]:
     """A runtime of the test's own, in force until the test ends; its spans, decisions and metrics stay in memory."""
-    from otel_runtime.testing.memory import MemoryRuntime
+    with without_variables():
+        # A bad one raises where OpenTelemetry is imported.
+        from otel_runtime.testing.memory import MemoryRuntime
 
     given = _given(request)
     folder = tmp_path / "otel-runtime"

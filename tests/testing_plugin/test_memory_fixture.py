@@ -101,16 +101,33 @@ class TestFixture:
         result.assert_outcomes(passed=3)
 
     def test_settings_of_the_machine_stay_out(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A sampler, an exporter and a settings file around the tests change nothing."""
-        monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+        """Variables and a settings file around the tests change nothing, and stand where they were when a test looks at them."""
+        machine = {
+            "OTEL_SDK_DISABLED": "true",
+            "OTEL_TRACES_SAMPLER": "always_off",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+            "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "1",
+            "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "2",
+            "OTEL_PROPAGATORS": "pigeon",
+            "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY",
+            "OTEL_RUNTIME_POLICY": "/nowhere.yaml",
+        }
+        for name, value in machine.items():
+            monkeypatch.setenv(name, value)
         pytester.makefile(".yaml", **{"otel-runtime": "policy: nowhere.yaml"})
         result = run(
             pytester,
-            """
+            f"""
+    import os
+
+    @pytest.mark.otel_runtime(policy="shop.yaml")
     def test_it(otel_runtime_memory):
         refund(1, 5.0)
         assert otel_runtime_memory.tree() == (("execute_tool refund",),)
+        assert otel_runtime_memory.decisions() == (("refund", "allow", "small"),)
+        assert "gen_ai.execute_tool.duration" in otel_runtime_memory.metrics()
+        assert "gen_ai.tool.call.arguments" not in otel_runtime_memory.spans()[0].attributes
+        assert {machine!r}.items() <= os.environ.items()
             """,
         )
         result.assert_outcomes(passed=1)
@@ -176,6 +193,30 @@ class TestExpecting:
         )
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines(said)
+
+    def test_in_an_asynchronous_test(self, pytester: pytest.Pytester) -> None:
+        """A running loop cannot wait for a coroutine of its own: the error says what to do, which works, and leaves no coroutine behind."""
+        result = run(
+            pytester,
+            """
+    import asyncio
+
+    @rt.tool
+    async def arefund(order_id: int, amount: float) -> str:
+        return "refunded"
+
+    @pytest.mark.otel_runtime(policy_text="version: 1\\nname: t\\ndefault: deny\\nrules: [{id: a, tool: arefund, decision: allow}]")
+    def test_it(otel_runtime_memory):
+        async def test():
+            with pytest.raises(rt.RuntimeStateError, match="await the call in the test, then use `assert_decisions`"):
+                otel_runtime_memory.assert_decided(lambda: arefund(1, 5.0), "allow")
+            assert await arefund(1, 5.0) == "refunded"
+            otel_runtime_memory.assert_decisions(("arefund", "allow", "a"))
+
+        asyncio.run(test())
+            """,
+        )
+        result.assert_outcomes(passed=1)
 
     def test_functions_wrapped_by_configuration(self, pytester: pytest.Pytester) -> None:
         """`instrument` holds for one test, and is undone after it."""
