@@ -214,6 +214,9 @@ def _mapping(told: Mapping[str, object], key: str) -> dict[str, object]:
 
 def _amount(value: object) -> Decimal:
     try:
-        return Decimal(str(value))
+        amount = Decimal(str(value))
     except InvalidOperation:
-        raise ConfigError.of("P005", f"`used`: expected numbers, got `{value}`", "--session") from None
+        amount = Decimal("NaN")
+    if not amount.is_finite():
+        raise ConfigError.of("P005", f"`used`: expected numbers, got `{value}`", "--session")
+    return amount
