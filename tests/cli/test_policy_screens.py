@@ -191,7 +191,7 @@ class TestCommands:
         [
             ('{"lables": []}', "did you mean `labels`?"),
             ('{"used": 3}', "`used`: expected a mapping"),
-            ('{"used": {"split": "nan"}}', "`used`: expected numbers"),
+            ('{"user": "ann", "used": {"split": "nan"}}', "`used`: expected numbers"),
             ('{"labels": "x"}', "expected a list"),
             ("[]", "JSON object"),
         ],
