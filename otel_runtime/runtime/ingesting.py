@@ -121,9 +121,12 @@ async def aingest_into(
 
 def close_feeds(active: Active) -> None:
     """Close every feed of a runtime that is still open; called when it shuts down, before its store is closed."""
-    for each in [found for reference in _open.keyrefs() if (found := reference()) is not None]:
-        if each.of(active):
-            each.close()
+    for each in _feeds_of(active):
+        each.close()
+
+
+def _feeds_of(active: Active) -> list[Feed]:
+    return [found for reference in _open.keyrefs() if (found := reference()) is not None and found.of(active)]
 
 
 class Feed:
@@ -200,7 +203,9 @@ class Feed:
             return
         self._closed = True
         _open.pop(self, None)
-        self._active.tracing.observe(_ENDED)
+        if not _feeds_of(self._active):
+            # Another stream may still be in the middle of what is out of order; its windows end by themselves.
+            self._active.tracing.observe(_ENDED)
         if self._asking is not None:
             self._asking.close()
         if self._source.malformed:

@@ -83,3 +83,22 @@ class TestAsynchronousStreams:
             return await rt.ingest(stream(lines), source="dreadnode"), await rt.aingest(stream([]), source="dreadnode")
 
         assert ((7, 0), TREE) == (asyncio.run(main()), names(spans))
+
+
+class TestSeveralStreams:
+    def test_the_end_of_one_cuts_nothing_short_for_another(self, spans: InMemorySpanExporter) -> None:
+        """What came out of order there still has its time to become one span."""
+
+        def said(run: str, name: str, second: int, **facts: str) -> dict[str, object]:
+            return {"name": name, "type": "run", "timestamp": f"2026-11-20T08:00:{second:02}Z", "attributes": {"run.id": run, **facts}}
+
+        call = {"tool.id": "c", "tool.name": "s"}
+        with rt.feed(source="vitehub") as into:
+            into.push(said("a", "run.start", 0))
+            into.push(said("a", "tool.finish", 20, **call))
+            rt.ingest([said("b", "run.start", 0), said("b", "run.finish", 1)], source="vitehub")
+            into.push(said("a", "tool.start", 5, **call))
+            into.push(said("a", "run.finish", 30))
+        (tool,) = [span for span in spans.get_finished_spans() if span.name == "execute_tool s"]
+        assert 15_000_000_000 == (tool.end_time or 0) - (tool.start_time or 0)
+        assert "otel_runtime.orphan" not in (tool.attributes or {})
