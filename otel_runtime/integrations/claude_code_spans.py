@@ -16,6 +16,7 @@ from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry.provider import build_tracing
 from otel_runtime.telemetry.sanitize import name as clean_name
 from otel_runtime.telemetry.sanitize import text as clean_text
+from otel_runtime.telemetry.tracing import OtelTracing
 
 __all__ = ["write_spans"]
 
@@ -49,7 +50,7 @@ def write_spans(settings: Settings, session: str, trace: str, spans: Iterable[Cl
     """
     tracing = build_tracing(settings)
     # Only spans of our own provider can have given ids; an application's provider does not exist in this process.
-    tracer = getattr(tracing, "_tracer", None)
+    tracer = tracing.tracer if isinstance(tracing, OtelTracing) else None
     if isinstance(tracer, Tracer):
         ids = _GivenIds(int(trace, 16))
         tracer.id_generator = ids

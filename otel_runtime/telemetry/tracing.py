@@ -90,6 +90,9 @@ class OtelTracing:
         decision_spans: `all` makes a span of an allow too.
         resume_trace: Whether a resolved approval stays in the trace that asked.
         trace_url: Page of a trace, for the log; None leaves it out.
+
+    Attributes:
+        tracer: For spans that were measured elsewhere (`integrations/claude_code_spans`).
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class OtelTracing:
         trace_url: str | None = None,
     ) -> None:
         self._trace_url = trace_url
+        self.tracer: Tracer = tracer
         self._spans = spans_of(tracer)
         self._recorder = recorder
         self._outlets = outlets
