@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -233,8 +233,10 @@ class Sessions:
         """Remove what sessions left behind that never ended."""
         if self._directory.is_dir():
             for path in self._directory.iterdir():
-                if now_s - path.stat().st_mtime > _MAX_AGE_S:
-                    path.unlink(missing_ok=True)
+                # Another process may put a new file in its place, or forget its session, at any moment.
+                with suppress(FileNotFoundError):
+                    if now_s - path.stat().st_mtime > _MAX_AGE_S:
+                        path.unlink()
 
     def _path(self, id: str) -> Path:
         # Never the id itself: it comes from outside and is no file name.

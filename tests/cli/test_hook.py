@@ -394,6 +394,17 @@ class TestSessions:
         sessions.prune(time.time() + 8 * 86400)
         assert [] == list((tmp_path / "s").iterdir())
 
+    def test_what_another_process_has_just_taken_away_stops_nothing(self, tmp_path: Path) -> None:
+        """A name without a file is what a look at the folder finds while another session is stored."""
+        (tmp_path / "s").mkdir()
+        for name in "abcdefgh":
+            (tmp_path / "s" / f"{name}.new").symlink_to("gone")
+        sessions = Sessions(tmp_path / "s")
+        with sessions.opened("x", 1):
+            pass
+        sessions.prune(time.time() + 8 * 86400)
+        assert all(path.is_symlink() for path in (tmp_path / "s").iterdir())
+
 
 class TestSettings:
     """hooks/claude-code/settings.json, to paste."""
