@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
@@ -32,9 +32,6 @@ _QUEUE: Final = 65_536
 _ALLOW, _DENY = "Allow", "Deny"
 _log = logging.getLogger("otel_runtime.integrations")
 
-# Any: the package's own classes, which ship without complete types.
-_Handler = Callable[[Any, Any], Coroutine[Any, Any, None]]
-
 
 class Client(Protocol):
     """What is used of a RuntimeClient."""
@@ -43,12 +40,13 @@ class Client(Protocol):
         """Answer a permission request."""
         ...
 
-    async def send_human_input_response(self, session_id: str, response: Any) -> None:  # Any: as above
+    # Any, here and below: the package's own classes, which ship without complete types.
+    async def send_human_input_response(self, session_id: str, response: Any) -> None:
         """Answer a prompt."""
         ...
 
 
-def worker(name: str | None = "otel-runtime", *, answers: bool = False, decide: bool = False) -> Any:  # Any: as above
+def worker(name: str | None = "otel-runtime", *, answers: bool = False, decide: bool = False) -> Any:
     """A Worker whose subscriptions feed the runtime that is configured when it starts.
 
     Args:
@@ -88,7 +86,7 @@ def worker(name: str | None = "otel-runtime", *, answers: bool = False, decide: 
 
 
 @asynccontextmanager
-async def follow(bus: Any, *, respond: Responder | None = None, decide: bool = False) -> AsyncIterator[Feed]:  # Any: as above
+async def follow(bus: Any, *, respond: Responder | None = None, decide: bool = False) -> AsyncIterator[Feed]:
     """Read everything an EventBus of this process publishes, for as long as the block lasts.
 
     Args:
