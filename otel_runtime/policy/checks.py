@@ -62,8 +62,8 @@ def check_rule(rule: Rule, path: Path, known: Known) -> Iterator[Finding]:
         if rule.over.sum is not None:
             # What no tool has would never be summed up, and the limit never reached.
             yield from _declared(rule, (rule.over.sum.removeprefix("args."),), (*path, "over", "sum"), known, "value")
-    for at, name in enumerate(rule.approval.edit if rule.approval is not None else ()):
-        yield from _declared(rule, (name,), (*path, "approval", "edit", at), known, "value")
+    for nth, name in enumerate(rule.approval.edit if rule.approval is not None else ()):
+        yield from _declared(rule, (name,), (*path, "approval", "edit", nth), known, "value")
     for block, at in blocks(rule, path):
         yield from _block(rule, block, at, known, top=block is rule)
 
