@@ -14,6 +14,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from typing import Final, Protocol
 
 from starlette.applications import Starlette
@@ -25,7 +27,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from otel_runtime.web.loopback import LoopbackServer, loopback
 
-__all__ = ["BODY_LIMIT", "EventReceiver", "Push", "receiver_app"]
+__all__ = ["BODY_LIMIT", "EventReceiver", "Push", "Streams", "receiver_app"]
 
 BODY_LIMIT: Final = 4 * 1024 * 1024
 # Events of one body: a line of two bytes is an event too, so bytes alone do not bound the work.
@@ -44,6 +46,9 @@ class Push(Protocol):
         ...
 
 
+Streams = Callable[[], AbstractContextManager[Push]]
+
+
 class _Refused(Exception):
     """A body that is not taken.
 
@@ -58,19 +63,21 @@ class _Refused(Exception):
         super().__init__(why)
 
 
-def receiver_app(into: Push, token: str, hosts: frozenset[str] = frozenset()) -> Starlette:
+def receiver_app(into: Push, token: str, hosts: frozenset[str] = frozenset(), streams: Streams | None = None) -> Starlette:
     """The ASGI application: `POST /events`, and a WebSocket at the same path.
 
     Args:
         into: Where events go.
         token: What `Authorization: Bearer` must carry.
         hosts: Values of `Host` that are this server's own; empty asks nobody.
+        streams: Opens a stream for each WebSocket, because events that name no run belong to the stream they came in; None puts all of them
+            into one.
     """
     # One body at a time: the events of two requests must not mix, and a stream's state is one thread's.
     turn = threading.Lock()
     rate = _Rate()
 
-    def push_all(events: list[object]) -> None:
+    def push_all(into: Push, events: list[object]) -> None:
         with turn:
             for event in events:
                 into.push(event)
@@ -84,7 +91,7 @@ def receiver_app(into: Push, token: str, hosts: frozenset[str] = frozenset()) ->
             return JSONResponse({"error": refused.why}, refused.status)
         except ClientDisconnect:
             return JSONResponse({"error": "the client went away"}, 400)
-        await run_in_threadpool(push_all, events)
+        await run_in_threadpool(push_all, into, events)
         return JSONResponse({"accepted": len(events)}, 202)
 
     async def converse(socket: WebSocket) -> None:
@@ -94,11 +101,9 @@ def receiver_app(into: Push, token: str, hosts: frozenset[str] = frozenset()) ->
             await socket.send_denial_response(JSONResponse({"error": refused.why}, refused.status))
             return
         await socket.accept()
-        try:
-            await _answer_each(socket, push_all, rate)
-        except WebSocketDisconnect:
-            # It did not wait for its answer; what it sent before was taken.
-            return
+        with nullcontext(into) if streams is None else streams() as own, suppress(WebSocketDisconnect):
+            # Who does not wait for an answer gets none; what was sent before is taken.
+            await _answer_each(socket, partial(push_all, own), rate)
 
     return Starlette(routes=[Route("/events", take, methods=["POST"]), WebSocketRoute("/events", converse)])
 
@@ -210,15 +215,16 @@ class EventReceiver(LoopbackServer):
         into: Where events go.
         host: A loopback address.
         port: Port; 0 takes a free one.
+        streams: Opens a stream for each WebSocket; None puts all of them into one.
 
     Raises:
         ConfigError: The host is no loopback address.
         RuntimeStateError: The port is taken.
     """
 
-    def __init__(self, into: Push, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, into: Push, host: str = "127.0.0.1", port: int = 0, streams: Streams | None = None) -> None:
         self.token: str = secrets.token_urlsafe(32)
-        super().__init__(loopback(host), port, lambda host, port: receiver_app(into, self.token, _own_hosts(host, port)))
+        super().__init__(loopback(host), port, lambda host, port: receiver_app(into, self.token, _own_hosts(host, port), streams))
 
     @property
     def url(self) -> str:

@@ -7,14 +7,22 @@ import inspect
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from otel_runtime.runtime.build import build_runtime
+from otel_runtime.runtime.ingesting import Feed
+from otel_runtime.settings.model import Settings
 from otel_runtime.web import receiver as receiver_module
 from otel_runtime.web.receiver import BODY_LIMIT, EventReceiver
+from otel_runtime.wrap.active import Active, current_active
 
 # Before 15, websockets knew no proxies.
 DIRECT: dict[str, Any] = {"proxy": None} if "proxy" in inspect.signature(connect).parameters else {}
@@ -118,3 +126,31 @@ class TestGuards:
         """A name of somebody else's that leads here is not this server's."""
         assert 421 == bench.post(host=f"evil.example:{bench.receiver.port}")
         assert 202 == bench.post(host=f"localhost:{bench.receiver.port}")
+
+
+class TestStreams:
+    def test_each_socket_is_a_stream_of_its_own(self, tmp_path: Path) -> None:
+        """Stream events name no run: those of two agents at once must not become one run."""
+        exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        with build_runtime(Settings(otlp="off", state=tmp_path / "state.db"), tracer_provider=provider) as runtime, runtime.use():
+            active = current_active()
+            assert isinstance(active, Active)
+            receiver = EventReceiver(Feed(active, "vitehub"), streams=lambda: Feed(active, "vitehub"))
+            thread = threading.Thread(target=receiver.run)
+            thread.start()
+            named = {"authorization": f"Bearer {receiver.token}"}
+            with (
+                connect(receiver.socket_url, additional_headers=named, **DIRECT) as one,
+                connect(receiver.socket_url, additional_headers=named, **DIRECT) as other,
+            ):
+                answer(one, '{"type": "tool-call", "toolCallId": "c", "toolName": "look"}')
+                answer(other, '{"type": "tool-call", "toolCallId": "c", "toolName": "wait"}')
+                answer(other, '[{"type": "tool-result", "toolCallId": "c"}, {"type": "finish"}]')
+                answer(one, '[{"type": "tool-result", "toolCallId": "c"}, {"type": "finish"}]')
+            receiver.stop()
+            thread.join(10)
+        spans = {span.name: span for span in exporter.get_finished_spans()}
+        roots = {span.context.span_id for span in exporter.get_finished_spans() if span.parent is None}
+        tools = [spans["execute_tool look"].parent, spans["execute_tool wait"].parent]
+        assert (2, roots) == (len(roots), {parent.span_id for parent in tools if parent is not None})
