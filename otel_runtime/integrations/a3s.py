@@ -12,8 +12,7 @@ records of `session.run_events(run_id)`. With `respond=` or `decide=True` its co
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
 from otel_runtime.runtime.ingesting import Feed, feed
@@ -53,20 +52,28 @@ def watch(
         respond: As for `otel_runtime.feed`.
         decide: As for `otel_runtime.feed`.
     """
-    with _taking(session, into, respond, decide=decide) as take:
+    target, name = _feed(session, respond, decide=decide) if into is None else into, _id_of(session)
+    try:
         for event in events:
-            take(event)
+            target.push(wire(event, session=name))
             yield event
+    finally:
+        if into is None:
+            target.close()
 
 
 async def awatch(
     events: AsyncIterable[E], *, session: object = None, into: Feed | None = None, respond: Responder | None = None, decide: bool = False
 ) -> AsyncIterator[E]:
     """`watch` for asynchronous streams."""
-    with _taking(session, into, respond, decide=decide) as take:
+    target, name = _feed(session, respond, decide=decide) if into is None else into, _id_of(session)
+    try:
         async for event in events:
-            take(event)
+            target.push(wire(event, session=name))
             yield event
+    finally:
+        if into is None:
+            await target.aclose()
 
 
 def wire(event: object, *, session: str | None = None) -> Mapping[str, object]:
@@ -97,17 +104,6 @@ def responder(session: Confirmations) -> Responder:
         session.confirm_tool_use(question.id, verdict == "approved", reason)
 
     return respond
-
-
-@contextmanager
-def _taking(session: object, into: Feed | None, respond: Responder | None, *, decide: bool) -> Iterator[Callable[[object], None]]:
-    """What takes each event of a stream; a feed of our own is closed with it."""
-    target, name = _feed(session, respond, decide=decide) if into is None else into, _id_of(session)
-    try:
-        yield lambda event: target.push(wire(event, session=name))
-    finally:
-        if into is None:
-            target.close()
 
 
 def _feed(session: Any, respond: Responder | None, *, decide: bool) -> Feed:

@@ -70,8 +70,7 @@ def worker(name: str | None = "otel-runtime", *, answers: bool = False, decide: 
 
     async def stop(_: Client) -> None:
         while into:
-            # It waits for threads that answer on this very loop.
-            await asyncio.to_thread(into.pop().close)
+            await into.pop().aclose()
 
     async def take(event: Any, _: Client) -> None:
         # No await: handlers run as tasks, and those of one session must not overtake one another.
@@ -110,7 +109,7 @@ async def follow(bus: Any, *, respond: Responder | None = None, decide: bool = F
         await bus.unsubscribe(subscription)
         while not subscription.queue.empty():
             into.push(_plain(subscription.queue.get_nowait()))
-        await asyncio.to_thread(into.close)
+        await into.aclose()
 
 
 def responder(client: Client) -> Responder:

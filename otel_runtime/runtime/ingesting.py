@@ -113,7 +113,7 @@ async def aingest_into(
     active: Active, events: AsyncIterable[object], source: str, *, respond: Responder | None = None, decide: bool = False
 ) -> int:
     """`aingest` for one runtime's parts."""
-    with Feed(active, source, None, respond, decide=decide) as into:
+    async with Feed(active, source, None, respond, decide=decide) as into:
         async for raw in events:
             into.push(raw)
     return into.count
@@ -169,6 +169,14 @@ class Feed:
         """Close it."""
         self.close()
 
+    async def __aenter__(self) -> Self:
+        """The feed itself."""
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Close it; the event loop goes on meanwhile."""
+        await self.aclose()
+
     def push(self, raw: object) -> None:
         """Take one raw event, or a line with its JSON. Never raises: what cannot be read is counted and reported when the feed is closed."""
         if isinstance(raw, str | bytes | bytearray):
@@ -212,13 +220,24 @@ class Feed:
             reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(self._source.malformed.items()))
             _log.warning("events of `%s` that could not be read: %s", self._source.name, reasons)
 
+    async def aclose(self) -> None:
+        """`close` for asynchronous code: whoever is still handing an answer back needs the event loop, and is waited for."""
+        if self._asking is None or _loop_here() is None:
+            self.close()
+        else:
+            await asyncio.to_thread(self.close)
+
+
+def _loop_here() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
 
 def _on_its_loop(respond: Responder) -> Responder:
     """A responder that may be asynchronous, as one that blocks its own thread."""
-    try:
-        loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-    except RuntimeError:
-        loop = None
+    loop = _loop_here()
 
     def deliver(question: Question, verdict: Verdict) -> object:
         result = respond(question, verdict)

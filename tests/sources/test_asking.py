@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import otel_runtime as rt
 from otel_runtime.approvals.service import ApprovalService
+from otel_runtime.integrations.a3s import awatch
 from otel_runtime.runtime.build import build_runtime, open_approvals
 from otel_runtime.runtime.foreign_desk import ForeignDesk
 from otel_runtime.runtime.ingesting import Feed
@@ -375,6 +377,37 @@ class TestRulesFirst:
         ruled.until(lambda: bool(ruled.answers))
         assert [("c1", "denied")] == ruled.answers
         assert "it is denied" in caplog.text
+
+
+class TestOnALoop:
+    @pytest.mark.parametrize("through", ["aingest", "awatch"])
+    def test_the_end_of_a_stream_waits_for_an_answer_without_holding_the_loop(self, ruled: Bench, through: str) -> None:
+        """An answer that is on its way needs the loop, and is there before the stream's end returns."""
+        answers: list[Verdict] = []
+
+        async def run() -> list[Verdict]:
+            asked = asyncio.Event()
+
+            async def respond(question: Question, verdict: Verdict) -> None:
+                asked.set()
+                # Long enough for the stream to end meanwhile.
+                await asyncio.sleep(0.2)
+                answers.append(verdict)
+
+            async def events() -> AsyncIterator[object]:
+                yield {"type": "start"}
+                yield {**ASKED, "args": {"path": "/home"}}
+                await asked.wait()
+
+            if through == "aingest":
+                await rt.aingest(events(), source="a3s", respond=respond, decide=True)
+            else:
+                async for _ in awatch(events(), respond=respond, decide=True):
+                    pass
+            return list(answers)
+
+        with ruled.runtime.use():
+            assert ["approved"] == asyncio.run(run())
 
 
 class TestShutdown:
