@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from otel_runtime.values.action import Action, Kind
@@ -35,8 +34,6 @@ __all__ = [
     "Use",
     "Witness",
 ]
-
-_NO_LABELS: Mapping[str, frozenset[str]] = MappingProxyType({})
 
 
 class CounterKey(NamedTuple):
