@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from otel_runtime.policy.argtypes import split_type
 from otel_runtime.values.action import Parameter, ToolSignature
 
 __all__ = ["is_reading", "sample_arguments", "starter"]
@@ -183,19 +184,10 @@ def _inner(signature: ToolSignature, given: Mapping[str, str] | None = None) -> 
 
 
 def _sample(kind: str) -> str:
-    first = _first(kind)
+    first = split_type(kind)[0]
     if first.startswith("list[") and first.endswith("]"):
         return f"[{_sample(first[5:-1])}]"
     return _SAMPLES.get(first, "x")
-
-
-def _first(kind: str) -> str:
-    depth = 0
-    for at, char in enumerate(kind):
-        depth += (char == "[") - (char == "]")
-        if char == "|" and depth == 0:
-            return kind[:at].strip()
-    return kind.strip()
 
 
 def _id(name: str) -> str:
