@@ -81,11 +81,8 @@ def _unanchored(rule: Rule, path: Path) -> Iterator[Finding]:
 
 def _unknown_labels(rule: Rule, path: Path, around: Surroundings) -> Iterator[Finding]:
     for block, at in blocks(rule, path):
-        for label in (block.after.label or ()) if block.after is not None else ():
-            if label not in around.labels:
-                hint = did_you_mean(label, around.labels) or f"; add it, such as `tools: {{web_fetch: {{adds: [{label}]}}}}`"
-                yield Finding((*at, "after", "label"), "P104", f"no tool adds the label `{label}`{hint}")
-        for label, where in _origin_labels(block, at):
+        after = (block.after.label or ()) if block.after is not None else ()
+        for label, where in (*((label, (*at, "after", "label")) for label in after), *_origin_labels(block, at)):
             if label not in around.labels:
                 hint = did_you_mean(label, around.labels) or f"; add it, such as `tools: {{web_fetch: {{adds: [{label}]}}}}`"
                 yield Finding(where, "P104", f"no tool adds the label `{label}`{hint}")
