@@ -544,6 +544,12 @@ class TestAsking:
         with pytest.raises(ValueError, match="URL"):
             OpaClient(url, 1.0)
 
+    def test_a_password_in_the_url(self) -> None:
+        """A password that was put into the URL is refused with what to do instead, and not repeated."""
+        with pytest.raises(ValueError, match="opa_token_file") as caught:
+            OpaClient("http://user:s3cret@host/v1/data/x", 1.0)
+        assert "s3cret" not in str(caught.value)
+
 
 @rt.tool
 def opa_sync(x: int) -> int:
