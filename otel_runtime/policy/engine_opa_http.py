@@ -53,7 +53,10 @@ class OpaClient:
 
     def __init__(self, url: str, timeout_s: float, token: str | None = None) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None or parts.fragment:
+        if parts.username is not None:
+            # Not repeated: it may hold a password.
+            raise ValueError("the URL holds a user or password, which is not sent; put a token into the file that `opa_token_file` names")
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.fragment:
             raise ValueError(f"expected a URL such as `http://127.0.0.1:8181/v1/data/agent/decision`, got `{url}`")
         if any(char <= " " or char >= "\x7f" for char in url):
             raise ValueError("the URL holds characters that belong into no URL")
