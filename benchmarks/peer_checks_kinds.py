@@ -173,13 +173,13 @@ class SlowAdder(Adder):
         return a + self.by
 
 
-@check("an object with __call__ stays itself", "ok")
+@check("an object with `__call__` stays itself", "ok")
 def _(t: Tools) -> object:
     made = t.wrap(Adder(2))
     return made(1), isinstance(made, Adder), made.by
 
 
-@check("an object with async __call__, the span as long as it runs", "ok")
+@check("an object with async `__call__`, the span as long as it runs", "ok")
 def _(t: Tools) -> object:
     made = t.wrap(SlowAdder(2))
 

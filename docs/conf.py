@@ -24,6 +24,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["schemas"]
 html_theme = "furo"
 html_title = f"otel-runtime {__version__}"
+html_show_copyright = False
 html_show_sourcelink = False
 html_static_path = ["site"]
 html_css_files = ["site.css"]
