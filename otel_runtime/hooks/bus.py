@@ -16,11 +16,11 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from inspect import isawaitable, iscoroutinefunction
+from inspect import isawaitable
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_runtime.hooks.kinds import check_custom_kind
-from otel_runtime.hooks.queued import Queued
+from otel_runtime.hooks.queued import Queued, is_asynchronous
 from otel_runtime.values.trace import EventEnvelope
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Subscriptions:
             raise ValueError(
                 f"expected a queue of at least 1 event for `{pattern}`, got `{queue}`; leave it out to run where events are published"
             )
-        size = queue if queue is not None else QUEUE if _is_asynchronous(handler) else 0
+        size = queue if queue is not None else QUEUE if is_asynchronous(handler) else 0
         with self._lock:
             self._all = (*self._all, Subscription(pattern, handler, size))
 
@@ -178,7 +178,7 @@ class EventBus:
         with self._lock:
             past = [item for item in self._past if item.seq > after_seq and _fits(kind, item.kind)]
         again = [replace(item, replay=True) for item in past]
-        if _is_asynchronous(handler):
+        if is_asynchronous(handler):
             self._background.add(_one_by_one(handler, again))
         else:
             for item in again:
@@ -204,10 +204,6 @@ class EventBus:
         self.errors[kind] += 1
         if self.errors[kind] == 1:
             _log.warning("a handler of event kind `%s` failed; later failures are only counted", kind, exc_info=error)
-
-
-def _is_asynchronous(handler: Handler) -> bool:
-    return iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004 - an object with an asynchronous __call__ is meant
 
 
 async def _one_by_one(handler: Handler, envelopes: Sequence[EventEnvelope]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from otel_runtime.values.trace import EventEnvelope
 
-__all__ = ["LAGGED", "Queued", "Runner"]
+__all__ = ["LAGGED", "Queued", "Runner", "is_asynchronous"]
 
 LAGGED = "transport.lagged"
 
@@ -26,6 +26,11 @@ class Runner(Protocol):
     def add(self, task: Coroutine[Any, Any, None]) -> object:
         """Run it."""
         ...
+
+
+def is_asynchronous(handler: Callable[[EventEnvelope], object]) -> bool:
+    """True for a coroutine function, and for an object with an asynchronous `__call__`."""
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004 - such an object is meant
 
 
 class Queued:
@@ -42,7 +47,7 @@ class Queued:
         self, handler: Callable[[EventEnvelope], object], limit: int, runner: Runner, failed: Callable[[str, Exception], None]
     ) -> None:
         self._handler = handler
-        self._asynchronous = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004 - an object with an asynchronous __call__ is meant
+        self._asynchronous = is_asynchronous(handler)
         self._limit = limit
         self._runner = runner
         self._failed = failed
