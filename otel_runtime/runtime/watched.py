@@ -23,8 +23,6 @@ Marks = tuple[tuple[str, tuple[object, ...] | None], ...]
 _SUFFIXES: Final = frozenset({".yaml", ".yml", ".json", ".cedar"})
 _STEP_MS: Final = 50
 _DEBOUNCE_MS: Final = 300
-# Where files cannot be watched (no more inotify watches), they are looked at this often.
-_UNWATCHED_S: Final = 1.0
 
 
 class Watched:
@@ -58,15 +56,15 @@ class Watched:
 
         Args:
             stop: Ends it.
-            poll_s: Seconds after which it yields although nothing moved.
+            poll_s: Seconds after which it yields although nothing moved, also where files cannot be watched (no more inotify watches).
         """
         while not stop.is_set():
             yield
             try:
                 yield from self._until_moved(stop, poll_s)
             except (OSError, RuntimeError) as error:
-                _log.warning("the policy files cannot be watched (%s); they are looked at every %g s", error, _UNWATCHED_S)
-                while not stop.wait(_UNWATCHED_S):
+                _log.warning("the policy files cannot be watched (%s); they are looked at every %g s", error, poll_s)
+                while not stop.wait(poll_s):
                     yield
 
     def _until_moved(self, stop: threading.Event, poll_s: float) -> Iterator[None]:
