@@ -21,13 +21,12 @@ from otel_runtime.values.host import HostContext
 from otel_runtime.values.snapshot import snapshot_arguments
 from otel_runtime.values.trace import TraceEvent
 from otel_runtime.wrap.active import Active, Guard
-from otel_runtime.wrap.guarding import with_input_digest
+from otel_runtime.wrap.guarding import MAX_RACES, with_input_digest
+from otel_runtime.wrap.refusals import outrun
 
 __all__ = ["ForeignDesk", "record_decision"]
 
 _POLL_S: Final = 30.0
-# Each round means that another call took the last of a budget in between.
-_MAX_RACES: Final = 16
 _log = logging.getLogger("otel_runtime.sources")
 
 
@@ -80,6 +79,12 @@ class ForeignDesk:
 
     def wait(self, request_id: str, timeout_s: float) -> Verdict | None:
         """Block until it is answered; None when it ended without an answer of ours, or the time is up."""
+        verdict = self._answer(request_id, timeout_s)
+        if verdict != "approved":
+            self._digests.pop(request_id, None)
+        return verdict
+
+    def _answer(self, request_id: str, timeout_s: float) -> Verdict | None:
         deadline = time.monotonic() + timeout_s
         while (left := deadline - time.monotonic()) > 0:
             state = self._guard.approvals.wait(request_id, min(left, _POLL_S)).state
@@ -89,7 +94,7 @@ class ForeignDesk:
 
     def claim(self, request_id: str) -> bool:
         """Take the right to hand an approval back, once over all processes."""
-        digest, terms = self._digests[request_id]
+        digest, terms = self._digests.pop(request_id)
         return isinstance(self._guard.approvals.claim(request_id, digest, terms), Claim)
 
     def finish(self, request_id: str, *, delivered: bool) -> None:
@@ -117,13 +122,11 @@ class ForeignDesk:
 
     def _decide(self, action: Action) -> tuple[Decision, Hold | None]:
         guard, began = self._guard, time.perf_counter()
-        for _ in range(_MAX_RACES):
+        for _ in range(MAX_RACES):
             now = self._active.clock()
             engine = in_force(guard.engine)
             needs = engine.needs(action, now)
-            facts = None if needs is None else guard.facts.peek(needs, now)
-            if needs is not None and needs.ask is not None and facts is not None:
-                facts = answered(needs, facts)
+            facts = None if needs is None else answered(needs, guard.facts.peek(needs, now))
             ruling = engine.decide(action, facts, now)
             self._active.tracing.budgets_used(ruling.uses, held=ruling.decision.value == "allow")
             decision = replace(ruling.decision, duration_s=time.perf_counter() - began)
@@ -135,7 +138,7 @@ class ForeignDesk:
             hold = guard.facts.begin(ruling.start, now)
             if hold is not None:
                 return decision, hold
-        return Decision("deny", "its budget is taken by other calls faster than it can be reserved", "policy.exhausted"), None
+        return Decision("deny", outrun(action.name).reason, "policy.exhausted"), None
 
     def _ending(self, hold: Hold | None) -> Callable[[bool], None]:
         facts, clock = self._guard.facts, self._active.clock
