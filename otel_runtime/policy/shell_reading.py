@@ -116,7 +116,8 @@ def _sed(words: Sequence[str]) -> frozenset[str] | None:
 _AWK_TEXT: Final = re.compile(r'"(?:[^"\\\n]|\\[^\n])*"')
 # Expressions between slashes, comments, open texts and continued lines may hold what looks like the end of a statement.
 _AWK_UNCLEAR: Final = re.compile(r'[/#"\\|@`]|system|getline', re.IGNORECASE)
-_AWK_STATEMENT: Final = re.compile(r"[{};\n]")
+# Not at the end of a line: behind `,`, `&&` and in other places a statement goes on in the next one.
+_AWK_STATEMENT: Final = re.compile(r"[{};]")
 _AWK_ACTS: Final = re.compile(r"[|>@`]|system|getline", re.IGNORECASE)
 _AWK_OPTIONS: Final = Options("", "Fv")
 

@@ -244,6 +244,7 @@ READING = [
     *(
         "awk '{print $1}' f",
         "awk -F: '{print $1}' /etc/passwd",
+        "awk '$1 > 5 {n++}\nEND {print n}' f",
         "tar -tf a.tar",
         "tar tzf a.tgz",
         "tar --list --file=a.tar",
@@ -323,6 +324,8 @@ ACTING = [
     *(
         "awk 'BEGIN{system(\"id\")}'",
         "awk '{print > \"x\"}' f",
+        "awk '{print $1,\n$2 > \"x\"}' f",
+        "awk '{print $1 &&\n$2 > \"x\"}' f",
         "awk '{print | \"id\"}' f",
         "awk -f x f",
         "awk '@load \"x\"'",
