@@ -154,7 +154,7 @@ _SHOWN: Final = (
 _LOG: Final = _options(
     "pszgiEFPwbauM",
     "nSGLU",
-    _SHOWN.replace("show-signature=x ", "").replace("", ""),
+    _SHOWN,
     "max-count skip since after until before author committer grep format date unified diff-filter inter-hunk-context diff-algorithm",
     number=True,
 )
