@@ -41,6 +41,8 @@ _OLDER = {"true": "SPAN_ONLY", "1": "SPAN_ONLY", "false": "NO_CONTENT", "0": "NO
 Mode = str
 _Items = list[object] | tuple[object, ...] | set[object] | frozenset[object]
 _Container = dict[object, object] | _Items
+_NUMBERS = (int, float, bytes, bytearray)
+_CONTAINERS = (dict, list, tuple, set, frozenset)
 
 
 def capture_mode(setting: str | None, variable: str | None) -> tuple[Mode, str | None]:
@@ -131,12 +133,13 @@ class Capture:
         if given is None or kind is bool:
             budget.room -= 6
             return given
-        if isinstance(given, str):
-            return self._string(given, budget)
-        if isinstance(given, int | float | bytes | bytearray):
-            return _number_or_bytes(given, budget)
-        if isinstance(given, dict | list | tuple | set | frozenset):
-            return self._container(given, budget, depth, seen)
+        # Of its type: `isinstance` asks an object for its `__class__`, which may lie or raise.
+        if issubclass(kind, str):
+            return self._string(given, budget)  # type: ignore[arg-type]  # as above
+        if issubclass(kind, _NUMBERS):
+            return _number_or_bytes(given, budget)  # type: ignore[arg-type]  # as above
+        if issubclass(kind, _CONTAINERS):
+            return self._container(given, budget, depth, seen)  # type: ignore[arg-type]  # as above
         return self._object(given, budget, depth, seen)
 
     def _string(self, given: str, budget: _Budget) -> str:
@@ -198,10 +201,11 @@ class Capture:
         if type(given) in (Decimal, datetime, date, UUID):
             budget.room -= 36
             return text(str(given), 64)
-        if isinstance(given, Enum):
-            return self._show(given.value, budget, depth, seen)
-        if is_dataclass(given) and not isinstance(given, type):
-            names = [part.name for part in fields(given)]
+        kind = type(given)
+        if issubclass(kind, Enum):
+            return self._show(object.__getattribute__(given, "_value_"), budget, depth, seen)
+        if is_dataclass(kind):
+            names = [part.name for part in fields(kind)]
             parts = [(name, object.__getattribute__(given, name)) for name in names[:_MAX_ITEMS]]
             return self._guarded(given, parts, len(names), budget, depth, seen)
         own = _model_fields(given)
@@ -231,7 +235,7 @@ def _plain_items(given: _Items) -> tuple[Iterator[object], int]:
 
 def _model_fields(given: object) -> dict[str, object] | None:
     """The fields of a pydantic model, read from its own dictionary: no validator, serializer or property runs."""
-    if isinstance(given, type) or "model_fields" not in dir(type(given)):
+    if issubclass(type(given), type) or "model_fields" not in dir(type(given)):
         return None
     own = object.__getattribute__(given, "__dict__")
     return own if isinstance(own, dict) else None
@@ -263,8 +267,9 @@ def _cost(shown: str) -> int:
 
 
 def _key(key: object) -> str:
-    if isinstance(key, str):
+    kind = type(key)
+    if issubclass(kind, str):
         return text(key, _LABEL)
-    if key is None or isinstance(key, bool | float) or (isinstance(key, int) and int.bit_length(key) < 64):
+    if key is None or kind in (bool, float) or (kind is int and int.bit_length(key) < 64):  # type: ignore[arg-type]  # as above
         return text(str(key), 64)
     return f"<{type_name(key)}>"

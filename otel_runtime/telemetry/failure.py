@@ -24,16 +24,17 @@ _REMEMBERED = 256
 
 def suspends(error: BaseException | None) -> bool:
     """True for the pause for a person, which is no failure."""
-    return isinstance(error, ApprovalPending)
+    return issubclass(type(error), ApprovalPending)
 
 
 def error_type(error: BaseException | None, kind: str) -> str:
     """Low-cardinality value of `error.type`; `conventions.ERROR_TYPES` lists them."""
     if error is None:
         return "tool_error" if kind == "tool" else c.OTHER
-    if isinstance(error, Blocked):
-        return clean_name(error.error_type)
-    if isinstance(error, TimeoutError):
+    # Of its type: `isinstance` asks the exception for its `__class__`, which may raise.
+    if issubclass(type(error), Blocked):
+        return clean_name(error.error_type)  # type: ignore[attr-defined]  # a Blocked, as was just found
+    if issubclass(type(error), TimeoutError):
         return "timeout"
     return _class_name(error)
 

@@ -7,7 +7,7 @@ of a generator, never across a yield. Attach and detach stand in one uninterrupt
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from typing import Any
+from typing import Any, TypeGuard
 
 from otel_runtime.errors import RetryableFailure
 from otel_runtime.wrap.active import Active, current_active, refused_by
@@ -89,7 +89,7 @@ def run_permitted(call: Call, fn: Callable[..., Any], *, may_retry: bool = False
         result = fn(*call.args, **call.kwargs)
     except BaseException as error:
         call.leave()
-        if may_retry and isinstance(error, RetryableFailure) and not on_event_loop() and _again(call, error):
+        if may_retry and _says_again(error) and not on_event_loop() and _again(call, error):
             raise _Again(error) from None
         end(call, error)
         raise
@@ -109,7 +109,7 @@ async def run_permitted_async(call: Call, fn: Callable[..., Any], *, may_retry: 
         result = await fn(*call.args, **call.kwargs)
     except BaseException as error:
         call.leave()
-        if may_retry and isinstance(error, RetryableFailure) and _again(call, error):
+        if may_retry and _says_again(error) and _again(call, error):
             raise _Again(error) from None
         await end_async(call, error)
         raise
@@ -177,6 +177,10 @@ def _refused(call: Call, refusal: Exception) -> Any:
     if handler is None or not hasattr(refusal, "as_tool_result"):
         raise refusal
     return handler(refusal)
+
+
+def _says_again(error: BaseException) -> TypeGuard[RetryableFailure]:
+    return issubclass(type(error), RetryableFailure)
 
 
 def _again(call: Call, failure: RetryableFailure) -> bool:

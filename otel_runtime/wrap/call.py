@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from otel_runtime.errors import RetryableFailure
 from otel_runtime.hooks.native import Place, native_event, usage_event
 from otel_runtime.policy.protocol import Hold, Spent, Use
+from otel_runtime.telemetry.losses import describe
 from otel_runtime.telemetry.protocol import NOTHING, AttributeValue, OpenSpan, Outcome, SpanStart
 from otel_runtime.values.decision import Decision
 from otel_runtime.values.host import HostContext
@@ -239,7 +240,7 @@ class Call(Invocation):
         used = self.sums.tokens if self.sums is not None else None
         if used is not None and (used.input_tokens is not None or used.output_tokens is not None):
             self.announce(lambda place: usage_event(place, used))
-        facts: dict[str, object] = {} if error is None else {"error.type": type(error).__name__, "error.message": str(error)}
+        facts: dict[str, object] = {} if error is None else {"error.type": type(error).__name__, "error.message": describe(error)}
         self.announce(lambda place: native_event(self.plan.kind, self.name, place, outcome=outcome, facts=facts))
 
     def _span_start(self) -> SpanStart:

@@ -24,11 +24,13 @@ def outcome_of(error: BaseException | None) -> Outcome:
     """How an ending is shown: cancellation and an early close are no failures."""
     if error is None:
         return "ok"
-    if isinstance(error, GeneratorExit):
+    # Of its type, here and wherever an exception passes: `isinstance` asks an object for its `__class__`, which may raise.
+    kind = type(error)
+    if issubclass(kind, GeneratorExit):
         return "closed"
-    for name, kind in _CANCELLED.items():
+    for name, cancelled in _CANCELLED.items():
         module = sys.modules.get(name)
-        if module is not None and isinstance(error, getattr(module, kind, ())):
+        if module is not None and issubclass(kind, getattr(module, cancelled, ())):
             return "cancelled"
     return "error"
 

@@ -110,7 +110,7 @@ def _stepping(life: StreamLife, forward: Callable[[], Any]) -> Callable[[], Any]
             item = forward()
         except BaseException as error:
             leave(tokens)
-            life.finish(None if isinstance(error, StopIteration) else error)
+            life.finish(None if issubclass(type(error), StopIteration) else error)
             raise
         leave(tokens)
         if (see := life.see) is not None:
@@ -128,7 +128,7 @@ async def _anext(self: Any) -> Any:
         item = await self.__wrapped__.__anext__()
     except BaseException as error:
         life.leave(tokens)
-        await life.finish_async(None if isinstance(error, StopAsyncIteration) else error)
+        await life.finish_async(None if issubclass(type(error), StopAsyncIteration) else error)
         raise
     life.leave(tokens)
     if (see := life.see) is not None:

@@ -130,4 +130,5 @@ class Invocation:
 
 
 def _text(value: object) -> str | None:
-    return str(value) if isinstance(value, str) and value else None
+    # Asked of its type, and read as `str` reads it: the application's own object may answer anything, also by raising.
+    return (str.__str__(value) or None) if issubclass(type(value), str) else None

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import partial
+from types import CoroutineType
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
@@ -112,7 +113,7 @@ class StreamLife:
         call = self._take()
         if call is None:
             return
-        if isinstance(error, GeneratorExit):
+        if error is not None and issubclass(type(error), GeneratorExit):
             end_from_anywhere(call, error, self._metered())
         else:
             end(call, error, result, self._metered())
@@ -123,7 +124,7 @@ class StreamLife:
         if call is None:
             return
         # An event loop closes what was dropped in a task of its own; without one the garbage collector itself may be closing it.
-        if isinstance(error, GeneratorExit) and sys.get_asyncgen_hooks().finalizer is None:
+        if error is not None and issubclass(type(error), GeneratorExit) and sys.get_asyncgen_hooks().finalizer is None:
             end_from_anywhere(call, error, self._metered())
         else:
             await end_async(call, error, result, self._metered())
@@ -146,10 +147,10 @@ class StreamLife:
         call = self._take()
         if call is None:
             return
-        close = getattr(self.source, "close", None)
-        if not self.stepping and hasattr(self.source, "cr_frame") and close is not None:
+        # By its exact type: anything else may answer anything when it is asked, also by raising, and the call would never end.
+        if not self.stepping and type(self.source) is CoroutineType:
             # The coroutine we stand for warned that it was never awaited; once is enough.
-            close()
+            self.source.close()
         end_from_anywhere(call, GeneratorExit(), self._metered())
 
     def _take(self) -> Call | None:
@@ -299,5 +300,10 @@ async def _closed_under(life: Life, source: Any, leaving: GeneratorExit) -> None
 
 def _forget(error: BaseException, leaving: GeneratorExit) -> None:
     """The source knows nothing of the exit that our own frame was left by."""
-    if error.__context__ is leaving:
-        error.__context__ = None
+    seen: set[int] = set()
+    while error.__context__ is not leaving:
+        if error.__context__ is None or id(error) in seen:
+            return
+        seen.add(id(error))
+        error = error.__context__
+    error.__context__ = None

@@ -48,7 +48,7 @@ def saw_result(call: Call, result: object, error: BaseException | None = None) -
     if error is None and result is not NOTHING:
         said = snapshot_arguments({"result": result})[0]["result"]
     else:
-        pieces = error is None or isinstance(error, GeneratorExit) or call.plan.function_kind not in ("sync", "async")
+        pieces = error is None or issubclass(type(error), GeneratorExit) or call.plan.function_kind not in ("sync", "async")
         said = [_words_of(error), _PIECES if pieces else None]
     _saw(call.active, (call.scope.session, *call.scope.around), f"tool:{call.name}", said)
 
