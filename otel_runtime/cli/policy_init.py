@@ -84,6 +84,8 @@ def _imported(module: str) -> tuple[str, Mapping[str, ToolSignature]]:
             found = importlib.util.find_spec(module)
         except (ImportError, ValueError) as error:
             raise ConfigError.of("P001", f"cannot find `{module}`: {error}", "MODULE") from None
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # finding a module imports the packages it is in
+            raise ConfigError.of("P001", f"cannot import what `{module}` is in: {type(error).__name__}: {error}", "MODULE") from None
         if found is None:
             raise ConfigError.of("P001", f"there is no module `{module}` here; give its dotted name, such as `myapp.tools`", "MODULE")
         file = found.origin or "a namespace package"

@@ -114,7 +114,7 @@ def known_tools(app: str | None) -> Mapping[str, ToolSignature]:
     look_beside()
     try:
         importlib.import_module(app)
-    except Exception as error:  # noqa: BLE001  # importing an application runs anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # importing runs anything; one that leaves must not leave for us, with its code
         raise ConfigError.of("P001", f"cannot import `{app}`: {type(error).__name__}: {error}", "--app") from None
     return known_signatures()
 

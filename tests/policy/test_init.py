@@ -207,6 +207,13 @@ class TestCommand:
         assert 2 == main(["policy", "init", module])
         assert said in capsys.readouterr().err
 
+    def test_a_package_that_cannot_be_imported(self, module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """The packages that a module is in are imported first; what fails in them is told alike."""
+        (tmp_path / f"{module}_package").mkdir()
+        (tmp_path / f"{module}_package" / "__init__.py").write_text("1/0")
+        assert 2 == main(["policy", "init", f"{module}_package.tools"])
+        assert "ZeroDivisionError" in capsys.readouterr().err
+
     @pytest.mark.parametrize("name", ["no_such_module_here", "no_such.module", "otel_runtime."])
     def test_no_module(self, name: str, module: str, capsys: pytest.CaptureFixture[str]) -> None:
         """A module that is not there is said."""

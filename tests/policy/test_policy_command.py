@@ -56,6 +56,9 @@ class TestCheck:
         monkeypatch.chdir(tmp_path)
         assert main(["policy", "check", good, "--app", "no_such_app"]) == 2
         assert "cannot import `no_such_app`" in capsys.readouterr().out
+        (tmp_path / "app_that_leaves.py").write_text("import sys\nsys.exit(0)\n")
+        assert main(["policy", "check", good, "--app", "app_that_leaves"]) == 2
+        assert "cannot import `app_that_leaves`: SystemExit: 0" in capsys.readouterr().out
 
 
 class TestExplain:
