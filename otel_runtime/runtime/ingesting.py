@@ -27,7 +27,8 @@ __all__ = ["Feed", "Recorded", "aingest", "aingest_into", "close_feeds", "feed",
 Recorded = Iterable[object] | os.PathLike[str]
 # Says that nothing more comes of a stream, so that nothing waits for it any longer.
 _ENDED: Final = TraceEvent("stream.ended", "lifecycle", attributes={"stream.ended": True})
-_POLL_S: Final = 30.0
+# How long a responder may take on its event loop.
+_RESPOND_S: Final = 30.0
 # Feeds that were not closed; a forgotten one may still be collected. No set: another thread may open one while these are gone through.
 _open: weakref.WeakKeyDictionary[Feed, None] = weakref.WeakKeyDictionary()
 _log = logging.getLogger("otel_runtime.sources")
@@ -245,7 +246,12 @@ def _on_its_loop(respond: Responder) -> Responder:
             return result
         waiting = _wait(result)
         if loop is not None and loop.is_running():
-            return asyncio.run_coroutine_threadsafe(waiting, loop).result(_POLL_S)
+            handed = asyncio.run_coroutine_threadsafe(waiting, loop)
+            try:
+                return handed.result(_RESPOND_S)
+            finally:
+                # What counts as not delivered from here on is not delivered later.
+                handed.cancel()
         return asyncio.run(waiting)
 
     return deliver

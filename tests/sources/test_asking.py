@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import otel_runtime as rt
 from otel_runtime.approvals.service import ApprovalService
 from otel_runtime.integrations.a3s import awatch
+from otel_runtime.runtime import ingesting
 from otel_runtime.runtime.build import build_runtime, open_approvals
 from otel_runtime.runtime.foreign_desk import ForeignDesk
 from otel_runtime.runtime.ingesting import Feed
@@ -408,6 +409,27 @@ class TestOnALoop:
 
         with ruled.runtime.use():
             assert ["approved"] == asyncio.run(run())
+
+    def test_an_answer_that_takes_too_long_is_not_given_later(self, ruled: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It counts as not delivered, and what was reserved for the call is given back: then it must not arrive after all."""
+        monkeypatch.setattr(ingesting, "_RESPOND_S", 0.05)
+
+        async def run() -> None:
+            given_up = asyncio.Event()
+
+            async def respond(question: Question, verdict: Verdict) -> None:
+                try:
+                    await asyncio.sleep(60)
+                finally:
+                    given_up.set()
+
+            async with rt.feed(source="a3s", respond=respond, decide=True) as feed:
+                feed.push({"type": "start"})
+                feed.push({**ASKED, "args": {"path": "/home"}})
+                await asyncio.wait_for(given_up.wait(), 10)
+
+        with ruled.runtime.use():
+            asyncio.run(run())
 
 
 class TestShutdown:
