@@ -143,7 +143,7 @@ class Database:
         with _UNFORKED:
             link, owner = self._link(), os.getpid()
             if link.joined:
-                with translated(self._path), _part_of(link.connection, owner):
+                with translated(self._path), _part_of(link.connection, owner, self._path):
                     yield link.connection
                 return
             with link.busy:
@@ -166,10 +166,7 @@ class Database:
             connection.execute(begin)
             try:
                 yield connection
-                if os.getpid() != owner:
-                    raise StoreError(
-                        "the process forked inside a transaction; the parent goes on with it, the child has none", path=str(self._path)
-                    )
+                _still_the_same(owner, self._path)
                 connection.execute("COMMIT")
             finally:
                 # The open transaction of a forked child is the parent's.
@@ -252,11 +249,12 @@ class Database:
 
 
 @contextmanager
-def _part_of(connection: sqlite3.Connection, owner: int) -> Iterator[None]:
+def _part_of(connection: sqlite3.Connection, owner: int, path: Path) -> Iterator[None]:
     """A part of an open transaction, undone by itself when it raises."""
     connection.execute("SAVEPOINT part")
     try:
         yield
+        _still_the_same(owner, path)
     except BaseException:
         # The open transaction of a forked child is the parent's; one that SQLite has rolled back by itself has no parts.
         if os.getpid() == owner and connection.in_transaction:
@@ -264,6 +262,11 @@ def _part_of(connection: sqlite3.Connection, owner: int) -> Iterator[None]:
             connection.execute("RELEASE part")
         raise
     connection.execute("RELEASE part")
+
+
+def _still_the_same(owner: int, path: Path) -> None:
+    if os.getpid() != owner:
+        raise StoreError("the process forked inside a transaction; the parent goes on with it, the child has none", path=str(path))
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -269,6 +269,23 @@ class TestFork:
         assert 0 == os.waitpid(pid, 0)[1]
         assert ["a"] == texts(database)
 
+    def test_fork_inside_a_part(self, database: Database) -> None:
+        """The same holds for a part of it: in the child nothing is said to be stored, and the parent's connection is left alone."""
+        pid, said = -1, list[str]()
+        with database.together():
+            try:
+                with database.writing() as connection:
+                    connection.execute("INSERT INTO notes VALUES ('a')")
+                    pid = os.fork()
+                    if pid == 0:
+                        connection.set_trace_callback(said.append)
+            except StoreError as error:
+                os._exit(0 if pid == 0 and said == [] and "forked" in str(error) else 1)
+            if pid == 0:
+                os._exit(2)
+            assert 0 == os.waitpid(pid, 0)[1]
+        assert ["a"] == texts(database)
+
     def test_fork_while_another_thread_connects(self, database: Database) -> None:
         """A lock that some thread of the parent holds does not hang the child's threads."""
         database.open()
