@@ -102,11 +102,12 @@ def assemble(
     logs = EventLogs(lambda: _log_provider(around), losses)
     if settings.otlp != "off":
         flushes, stops = [*flushes, logs.flush], [*stops, logs.shutdown]
+    spans = TracerSpans(tracer, lambda error: losses.problem("processor", error))
     return OtelTracing(
         tracer,
         recorder,
         Outlets(whose, pipes, flushes, stops),
-        projector=Projector(TracerSpans(tracer), EventSignals(recorder, logs), max_events=room_for_events(tracer), mask=redactor.mask),
+        projector=Projector(spans, EventSignals(recorder, logs), max_events=room_for_events(tracer), mask=redactor.mask),
         losses=losses,
         capture=Capture(mode, redactor),
         redactor=redactor,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from opentelemetry.context import Context
@@ -36,6 +37,7 @@ _KEPT_EVENTS: Final = 1024
 MOST_EVENTS: Final = 2 * _KEPT_EVENTS
 _EMPTY: Final = Context()
 _FAILED: Final = Status(StatusCode.ERROR)
+Failed = Callable[[Exception], object]
 
 
 class SpanPort(Protocol):
@@ -82,9 +84,11 @@ class TracerSpans:
 
     Args:
         tracer: Where spans are started.
+        failed: Told what a span processor raises at the end of a span, so that the spans after it end too; None raises it.
     """
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, failed: Failed | None = None) -> None:
+        self._failed = failed
         self._spans = spans_of(tracer)
         self._given: _GivenTrace | None = None
         self._rooted: FastSpans | None = None
@@ -100,18 +104,18 @@ class TracerSpans:
         # Not copied: whoever gave them keeps what was said in the same dictionary, and changes it only as the span is changed.
         own = attributes if type(attributes) is dict else dict(attributes)
         if type(parent) is _TracerSpan:
-            return _TracerSpan(self._spans.start(name, kind, lambda: own, parent.context, parent.span, (), at_ns))
+            return _TracerSpan(self._spans.start(name, kind, lambda: own, parent.context, parent.span, (), at_ns), self._failed)
         if not isinstance(parent, TraceRef):
             # An empty context: a foreign run is no child of whatever happens to read its events.
-            return _TracerSpan(self._spans.start(name, kind, lambda: own, _EMPTY, INVALID_SPAN, (), at_ns))
+            return _TracerSpan(self._spans.start(name, kind, lambda: own, _EMPTY, INVALID_SPAN, (), at_ns), self._failed)
         if not parent.parent_id and self._given is not None and self._rooted is not None:
             # The projector's lock keeps this pair of lines together.
             self._given.trace_id = otel_ids(parent)[0]
-            return _TracerSpan(self._rooted.start(name, kind, lambda: own, _EMPTY, INVALID_SPAN, (), at_ns))
+            return _TracerSpan(self._rooted.start(name, kind, lambda: own, _EMPTY, INVALID_SPAN, (), at_ns), self._failed)
         around = _remote(parent)
         flags: Attributes = {} if parent.parent_id else {SYNTHETIC: True}
         context = with_span(around, _EMPTY)
-        return _TracerSpan(self._spans.start(name, kind, lambda: {**own, **flags}, context, around, (), at_ns))
+        return _TracerSpan(self._spans.start(name, kind, lambda: {**own, **flags}, context, around, (), at_ns), self._failed)
 
     def place(self, parent: SpanPort | TraceRef | None) -> Context:
         """The context of a span, or of a place in a foreign trace, for what is measured or logged there."""
@@ -139,10 +143,11 @@ class _GivenTrace(IdGenerator):
 
 
 class _TracerSpan:
-    __slots__ = ("_context", "span")
+    __slots__ = ("_context", "_failed", "span")
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, failed: Failed | None) -> None:
         self.span = span
+        self._failed = failed
         self._context: Context | None = None
 
     @property
@@ -169,7 +174,13 @@ class _TracerSpan:
         if error is not None:
             self.update({names.ERROR_TYPE: error})
             self.span.set_status(_FAILED)
-        self.span.end(at_ns)
+        try:
+            self.span.end(at_ns)
+        except Exception as problem:
+            # A processor of the application's may raise anything.
+            if self._failed is None:
+                raise
+            self._failed(problem)
 
 
 def _remote(parent: TraceRef) -> Span:

@@ -236,8 +236,7 @@ class OtelTracing:
     def flush(self, timeout_s: float) -> bool:
         """Send what is buffered; False when it did not all leave in time."""
         deadline = time.monotonic() + timeout_s
-        if self._projector is not None:
-            self._projector.settle()
+        self._with_projector(Projector.settle)
         recorded = self._recorder.flush(timeout_s)
         return self._outlets.flush(deadline) and recorded
 
@@ -247,13 +246,20 @@ class OtelTracing:
             return True
         self._down = True
         deadline = time.monotonic() + timeout_s
-        if self._projector is not None:
-            self._projector.close()
+        self._with_projector(Projector.close)
         recorded = self._recorder.flush(timeout_s)
         self._recorder.stop()
         left = self._outlets.shutdown(deadline)
         self._parts.losses.speak()
         return left and recorded
+
+    def _with_projector(self, work: Callable[[Projector], None]) -> None:
+        if self._projector is None:
+            return
+        try:
+            work(self._projector)
+        except Exception as error:  # noqa: BLE001 - telemetry fails open, and what else is buffered must still leave
+            self._parts.losses.problem("events", error)
 
     def report(self) -> Mapping[str, object]:
         """What `doctor` shows."""

@@ -296,6 +296,54 @@ class TestExporters:
         assert [1] == ran
 
 
+class Breaks(SpanProcessor):
+    """Raises at the start or the end of spans of foreign events, once there are some."""
+
+    def __init__(self, when: str) -> None:
+        self.when = when
+        self.broken = False
+        self.ended: list[str] = []
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        self._fail("start")
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.ended.append(span.name)
+        self._fail("end")
+
+    def _fail(self, where: str) -> None:
+        if self.broken and self.when == where:
+            raise RuntimeError("processor")
+
+
+class TestForeignEvents:
+    @pytest.mark.parametrize("when", ["start", "end"])
+    def test_a_processor_that_raises_stops_no_flush_and_no_shutdown(self, world: MakeWorld, when: str) -> None:
+        """What waited for an earlier event is written then, by whoever asked for the flush."""
+        processor = Breaks(when)
+        bench = world(processor)
+        into = rt.feed(source="a3s")
+        for event in ({"type": "start"}, {"type": "tool_start", "id": "t1", "name": "x"}, {"type": "end"}):
+            into.push(event)
+        into.push({"type": "turn_start", "turn": 1, "session_id": "not begun"})
+        processor.broken = True
+        assert bench.runtime.flush(1.0)
+        assert "RuntimeError: processor" in bench.problems().values()
+        into.push({"type": "start"})
+        assert bench.runtime.shutdown(5.0)
+
+    def test_spans_end_after_one_that_could_not_be_handed_on(self, world: MakeWorld) -> None:
+        """A run whose first step fails at its end is ended all the same."""
+        processor = Breaks("end")
+        bench = world(processor)
+        into = rt.feed(source="a3s")
+        into.push({"type": "start"})
+        into.push({"type": "tool_start", "id": "t1", "name": "x"})
+        processor.broken = True
+        bench.runtime.shutdown(5.0)
+        assert ["execute_tool x", "invoke_agent"] == processor.ended
+
+
 class Floods(SpanProcessor):
     """Puts more onto a span than the SDK keeps."""
 
