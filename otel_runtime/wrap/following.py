@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 from otel_runtime.values.action import Kind
 from otel_runtime.wrap.streams import Life, StreamLife, async_stepped, stepped
 
-__all__ = ["follow_async_generator", "follow_awaitable", "follow_generator", "follow_on", "follower", "is_stream"]
+__all__ = ["follow_async_generator", "follow_awaitable", "follow_generator", "follow_on", "follower", "is_response", "is_stream"]
 
 # Any: what the user's own function returns passes through.
 Follow = Callable[[StreamLife, Any], Any]
@@ -67,13 +67,17 @@ def is_stream(shape: type) -> bool:
         return False
 
 
+def is_response(shape: type) -> bool:
+    """True for the responses of the HTTP clients."""
+    return shape.__name__.endswith("Response") and shape.__module__.partition(".")[0] in _HTTP
+
+
 def _streams(shape: type) -> bool:
     if issubclass(shape, io.IOBase) or hasattr(shape, "readline") or shape.__module__.startswith("unittest.mock"):
         return False
     if hasattr(shape, "__next__") or hasattr(shape, "__anext__"):
         return True
-    package = shape.__module__.partition(".")[0]
-    named = "stream" in shape.__name__.lower() or (package in _HTTP and shape.__name__.endswith("Response"))
+    named = "stream" in shape.__name__.lower() or is_response(shape)
     return named and any(hasattr(shape, name) for name in _CLOSING)
 
 

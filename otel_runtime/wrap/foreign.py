@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 import wrapt
 
-from otel_runtime.wrap.following import follow_async_generator, follow_awaitable, follow_generator, is_stream
+from otel_runtime.wrap.following import follow_async_generator, follow_awaitable, follow_generator, is_response, is_stream
 from otel_runtime.wrap.streams import StreamLife
 
 __all__ = ["followed"]
@@ -25,6 +25,8 @@ __all__ = ["followed"]
 _Base: Any = getattr(wrapt, "BaseObjectProxy", wrapt.ObjectProxy)
 _classes: WeakKeyDictionary[type, type] = WeakKeyDictionary()
 _READERS = ("iter_", "aiter_")
+# What reads all of a response at once.
+_WHOLE = ("read", "aread")
 
 
 def followed(life: StreamLife, source: Any) -> Any:
@@ -58,6 +60,8 @@ class _Followed(_Base):  # type: ignore[misc]  # wrapt's classes are untyped
         value = getattr(self.__wrapped__, name)
         if name.startswith(_READERS) and callable(value):
             return _reading(self._self_life, value)
+        if name in _WHOLE and is_response(type(self.__wrapped__)):
+            return _ending(self._self_life, value, None)
         if isinstance(value, GeneratorType | AsyncGeneratorType):
             known = self._self_readers.get(name)
             if known is None or known[0] is not value:
@@ -178,23 +182,32 @@ def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
 
 def _closer(name: str) -> Callable[..., Any]:
     def close(self: Any, *args: Any, **kwargs: Any) -> Any:
-        life: StreamLife = self._self_life
-        result = _attached(life, lambda: getattr(self.__wrapped__, name)(*args, **kwargs))
-        if inspect.iscoroutine(result):
-            return _closing(life, result)
-        life.finish_without_waiting(GeneratorExit())
-        return result
+        return _ending(self._self_life, getattr(self.__wrapped__, name), GeneratorExit())(*args, **kwargs)
 
     close.__name__ = name
     return close
 
 
-async def _closing(life: StreamLife, source: Coroutine[Any, Any, Any]) -> Any:
-    async def closed() -> Any:
+def _ending(life: StreamLife, method: Callable[..., Any], error: BaseException | None) -> Callable[..., Any]:
+    """A method, sync or async, after which the stream is done: with this error, or well."""
+
+    @functools.wraps(method)
+    def ending(*args: Any, **kwargs: Any) -> Any:
+        result = _attached(life, lambda: method(*args, **kwargs))
+        if inspect.iscoroutine(result):
+            return _ended(life, result, error)
+        life.finish_without_waiting(error)
+        return result
+
+    return ending
+
+
+async def _ended(life: StreamLife, source: Coroutine[Any, Any, Any], error: BaseException | None) -> Any:
+    async def awaited() -> Any:
         return await source
 
-    result = await _attached_async(life, closed)
-    life.finish_without_waiting(GeneratorExit())
+    result = await _attached_async(life, awaited)
+    life.finish_without_waiting(error)
     return result
 
 

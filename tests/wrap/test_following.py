@@ -212,6 +212,16 @@ class MessageStream:
         """Nothing to close."""
 
 
+class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """What a response still has to read."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"body"
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"body"
+
+
 class TestCustom:
     """Iterators and context managers of any library."""
 
@@ -270,6 +280,32 @@ class TestCustom:
         assert (isinstance(response, httpx.Response), len(told(traced))) == (True, 1)
         assert list(response.iter_lines()) == ["a", "b", "c", "d"]
         assert told(traced) == [("chat m", None, None, False), ("chat m", None, None, True)]
+
+    def test_http_responses_read_at_once(self, traced: Any) -> None:
+        """Reading all of a response is its end, and not an early one."""
+
+        def answer(_: httpx.Request) -> httpx.Response:
+            return httpx.Response(200, stream=Body())
+
+        @rt.agent("sync")
+        def send(client: httpx.Client) -> Any:
+            return client.send(client.build_request("GET", "http://provider.invalid"), stream=True)
+
+        @rt.agent("async")
+        async def send_async(client: httpx.AsyncClient) -> Any:
+            return await client.send(client.build_request("GET", "http://provider.invalid"), stream=True)
+
+        async def read_async() -> tuple[bytes, int]:
+            async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+                response = await send_async(client)
+                return await response.aread(), len(told(traced))
+
+        with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+            response = send(client)
+            assert (b"body", 1) == (response.read(), len(told(traced)))
+            response.close()
+        assert (b"body", 2) == asyncio.run(read_async())
+        assert [None, None] == [(span.attributes or {}).get("otel_runtime.outcome") for span in traced.spans()]
 
     def test_tools_return_results(self, traced: Any) -> None:
         """A tool's iterator is its result, handed back as it is."""
