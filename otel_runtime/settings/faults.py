@@ -53,8 +53,9 @@ def validation_faults(
 def _meant(details: Sequence[ErrorDetails], model: type[BaseModel] | None, hints: Mapping[str, str]) -> set[Path]:
     """Paths of keys that unknown ones suggest: a misspelt key is one mistake, not also a missing key."""
     found: set[Path] = set()
+    lacking = {detail["loc"][:-1] for detail in details if detail["type"] == _MISSING}
     for detail in details:
-        if detail["type"] == _UNKNOWN:
+        if detail["type"] == _UNKNOWN and detail["loc"][:-1] in lacking:
             *outer, last = detail["loc"]
             said = hints.get(str(last)) or _suggestion(str(last), model, tuple(outer))
             found |= {(*outer, word.partition(":")[0]) for word in _quoted(said) if "known keys" not in said}

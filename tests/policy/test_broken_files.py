@@ -187,7 +187,10 @@ BROKEN: dict[str, tuple[str, str]] = {
         "P022",
     ),
     "grouped-money": (HEAD + 'rules:\n  - {id: a, kind: model, over: {usd: §"1_000", by: user, per: 1h}, decision: deny}\n', "P016"),
-    "money-in-other-digits": (HEAD + 'rules:\n  - {id: a, kind: model, over: {usd: §"\uff11\uff10", by: user, per: 1h}, decision: deny}\n', "P016"),
+    "money-in-other-digits": (
+        HEAD + 'rules:\n  - {id: a, kind: model, over: {usd: §"\uff11\uff10", by: user, per: 1h}, decision: deny}\n',
+        "P016",
+    ),
     "unknown-zone": (
         HEAD + "rules:\n  - {id: a, tool: t, over: {calls: 1, by: user, per: day, tz: §Europe/Berlim}, decision: deny}\n",
         "P022",
