@@ -237,7 +237,8 @@ class Call(Invocation):
         return self.scope.inside(self, agent=self.plan.name if self.plan.kind == "agent" else None)
 
     def _announce_end(self, outcome: Outcome, error: BaseException | None) -> None:
-        used = self.sums.tokens if self.sums is not None else None
+        # Of the run, not of an agent inside of it: its tokens are among those of the run.
+        used = self.sums.tokens if self.sums is not None and self._run_started else None
         if used is not None and (used.input_tokens is not None or used.output_tokens is not None):
             self.announce(lambda place: usage_event(place, used))
         facts: dict[str, object] = {} if error is None else {"error.type": type(error).__name__, "error.message": describe(error)}

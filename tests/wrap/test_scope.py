@@ -180,6 +180,17 @@ class TestRun:
             rt.record_usage({"id": "r", "usage": {"prompt_tokens": 7, "completion_tokens": 1}})
         assert seen == [("agent.start", None), ("usage.summary", 7), ("agent.finish", None)]
 
+    def test_usage_of_an_agent_inside_of_a_run_is_told_with_the_run(self, traced: Any) -> None:
+        """Whoever adds up the records of a run counts no token twice."""
+        seen: list[Any] = []
+        traced.runtime.on("trace")(lambda event, ctx: seen.append((event.name, event.attributes.get("usage.total.input_tokens"))))
+        with rt.agent("outer"):
+            rt.record_usage({"id": "r1", "usage": {"prompt_tokens": 7, "completion_tokens": 1}})
+            with rt.agent("inner"):
+                rt.record_usage({"id": "r2", "usage": {"prompt_tokens": 5, "completion_tokens": 1}})
+        told = [("agent.start", None), ("agent.start", None), ("agent.finish", None), ("usage.summary", 12), ("agent.finish", None)]
+        assert told == seen
+
     def test_a_raising_hook_changes_nothing(self, traced: Any) -> None:
         """Observers never change a call."""
 
