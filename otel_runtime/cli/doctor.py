@@ -114,6 +114,7 @@ def _state(settings: Settings) -> list[_Finding]:
         reloads = list(past_reloads(service, settings.name))
     finally:
         service.close()
+        service.database.close()
     findings = [_Finding("ok", "state", f"{settings.state}: requests waiting for a person: {waiting}")]
     findings.extend(
         _Finding("warning", "state", f"approval {item.id} (`{item.capability}`) was interrupted; whether it took effect is unknown")
