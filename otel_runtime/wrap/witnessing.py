@@ -55,12 +55,16 @@ def saw_result(call: Call, result: object, error: BaseException | None = None) -
 
 def saw_words(session: str, text: str) -> None:
     """Note what the person said."""
-    _saw_here(session, "user", text)
+    active = _watching_here()
+    if active is not None:
+        _saw(active, (session,), "user", text)
 
 
 def saw_config(session: str, facts: dict[str, object]) -> None:
-    """Note what the application supplied."""
-    _saw_here(session, "config", snapshot_arguments(facts)[0])
+    """Note what the application supplied; it is not even looked at where no rule asks."""
+    active = _watching_here()
+    if active is not None:
+        _saw(active, (session,), "config", snapshot_arguments(facts)[0])
 
 
 def _inside_a_model(call: Call) -> bool:
@@ -85,10 +89,9 @@ def _watches(active: Active) -> bool:
     return active.guard is not None and active.guard.witness is not None
 
 
-def _saw_here(session: str, source: str, value: object) -> None:
+def _watching_here() -> Active | None:
     active = current_active()
-    if isinstance(active, Active):
-        _saw(active, (session,), source, value)
+    return active if isinstance(active, Active) and _watches(active) else None
 
 
 def _saw(active: Active, sessions: tuple[str | None, ...], source: str, value: object) -> None:
