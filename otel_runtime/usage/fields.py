@@ -177,7 +177,8 @@ def text(value: object) -> str | None:
     value = getattr(value, "value", value) if not isinstance(value, str | Mapping) else value
     if not isinstance(value, str) or not value:
         return None
-    return str(value)[:_TEXT_LIMIT]
+    # Of an enum member that is a text, such as google-genai's, `str` gives the member's name.
+    return str.__str__(value)[:_TEXT_LIMIT]
 
 
 def first_text(source: object, *names: str) -> str | None:

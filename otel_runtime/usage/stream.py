@@ -18,6 +18,7 @@ _FINISH_LIMIT = 64
 _SNAPSHOTS = ("current_message_snapshot", "current_completion_snapshot")
 # Everything that a chunk can say and we read. An item without any of it, a text most of all, says nothing.
 _FIELDS = frozenset("candidates choices id message model modelVersion object response type usage usageMetadata usage_metadata".split())
+_BESIDE = frozenset({"anthropic", "aws.bedrock"})
 _SILENT = frozenset({str, bytes, int, float, bool, type(None), list, tuple})
 
 
@@ -34,7 +35,7 @@ def final_response(stream: object) -> object:
 
 
 class StreamUsage:
-    """Collects the usage of one stream: OpenAI chunks, Anthropic events, Gemini responses.
+    """Collects the usage of one stream: OpenAI chunks, Anthropic and Bedrock events, Gemini responses.
 
     Every provider reports running totals, so the newest figure of each field wins and nothing is added up.
     """
@@ -67,7 +68,7 @@ class StreamUsage:
         """The usage so far; None when no chunk carried any."""
         if not self._raw:
             return None
-        counted = tokens(self._raw, beside=self._provider == "anthropic") or TokenUsage()
+        counted = tokens(self._raw, beside=self._provider in _BESIDE) or TokenUsage()
         reasons = tuple(self._finish[index] for index in sorted(self._finish))
         facts = ResponseFacts(self._id, reasons)
         return UsageRecord(counted, self._model, self._provider, facts, cost=self._cost, run=RunRef(message=self._id))
@@ -84,6 +85,8 @@ class StreamUsage:
             self._reason(0, field(chunk, "delta"))
         elif isinstance(kind, str) and kind.startswith("response."):
             self._whole(field(chunk, "response"))
+        elif type(chunk) is dict and len(chunk) == 1:
+            self._bedrock(chunk)
         else:
             self._whole(chunk)
 
@@ -104,6 +107,18 @@ class StreamUsage:
         self._provider = "anthropic"
         self._facts(message)
         self._merge(field(message, "usage"))
+
+    def _bedrock(self, event: Mapping[str, object]) -> None:
+        """An event of ConverseStream, named by its only key; or what else has but one: a usage alone."""
+        # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStreamOutput.html
+        usage = field(event.get("metadata"), "usage")
+        if usage is not None:
+            self._provider = "aws.bedrock"
+            self._merge(usage)
+        elif (stop := event.get("messageStop")) is not None:
+            self._reason(0, stop)
+        else:
+            self._whole(event)
 
     def _whole(self, chunk: object) -> None:
         """A chunk that looks like a response: OpenAI's and Gemini's."""
@@ -132,7 +147,7 @@ class StreamUsage:
         self._model = first_text(part, "model", "model_version", "modelVersion") or self._model
 
     def _reason(self, index: int, part: object) -> None:
-        names = ("finish_reason",) if self._openai else ("finish_reason", "finishReason", "stop_reason")
+        names = ("finish_reason",) if self._openai else ("finish_reason", "finishReason", "stop_reason", "stopReason")
         reason = first_text(part, *names)
         if reason is not None and len(self._finish) < _FINISH_LIMIT:
             own = field(part, "index")

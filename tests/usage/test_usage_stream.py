@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from types import SimpleNamespace
 
 from openai.types.chat import ChatCompletionChunk
@@ -86,6 +87,28 @@ class TestStreams:
         record = collected({**chunk, "usageMetadata": first}, {**chunk, "usageMetadata": last})
         assert TokenUsage(8, 10, 18, reasoning=4) == record.usage
         assert "gcp.gemini" == record.provider
+
+    def test_bedrock_events(self) -> None:
+        """The last event of ConverseStream brings the usage, with the cache beside; the one before it why the answer ended."""
+        usage = {"inputTokens": 6, "outputTokens": 2, "totalTokens": 8, "cacheReadInputTokens": 3, "cacheWriteInputTokens": 1}
+        record = collected(
+            {"messageStart": {"role": "assistant"}},
+            {"contentBlockDelta": {"delta": {"text": "x"}, "contentBlockIndex": 0}},
+            {"messageStop": {"stopReason": "end_turn"}},
+            {"metadata": {"usage": usage, "metrics": {"latencyMs": 3}}},
+        )
+        assert TokenUsage(10, 2, 12, cache_read=3, cache_write=1) == record.usage
+        assert ("aws.bedrock", ("end_turn",)) == (record.provider, record.response.finish_reasons)
+
+    def test_a_reason_that_is_an_enum_member(self) -> None:
+        """google-genai's finish reasons are texts and enum members at once: the value counts."""
+
+        class FinishReason(str, Enum):  # noqa: UP042  # as google-genai writes it, for which `str` gives another text than StrEnum
+            STOP = "STOP"
+
+        usage = {"promptTokenCount": 8, "candidatesTokenCount": 2}
+        record = collected({"candidates": [{"finishReason": FinishReason.STOP}], "usageMetadata": usage})
+        assert ("STOP",) == record.response.finish_reasons
 
     def test_no_usage(self) -> None:
         """A stream that tells no usage has no record, and strange chunks harm nobody."""
