@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     found = find_settings(arguments.settings)
     findings = [*_settings(found)]
-    for check in (_policy, _state, _facts, _telemetry):
+    for check in (_policy, _state, _facts, _instrument, _trace_file, _telemetry):
         findings.extend(_checked(check, found.settings))
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -146,6 +147,34 @@ def _facts(settings: Settings) -> list[_Finding]:
     except ConfigError:
         policy = None  # said above; a policy that cannot be read may ask people
     return [_Finding("ok", "facts", describe_facts(settings, policy))]
+
+
+def _instrument(settings: Settings) -> list[_Finding]:
+    from otel_runtime.errors import ConfigError
+    from otel_runtime.runtime.instrumenting import patches_for
+
+    if not settings.instrument:
+        return []
+    # As a program that is started here would look for them; `__main__` is another program's.
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        patches_for(settings, elsewhere=frozenset({"__main__"})).check()
+    except ConfigError as error:
+        # A program elsewhere may find modules that are not found from here.
+        return [_Finding("warning" if fault.code == "S020" else "fault", "instrument", fault.message) for fault in error.faults]
+    finally:
+        del sys.path[0]
+    return [_Finding("ok", "instrument", f"{len(settings.instrument)} targets")]
+
+
+def _trace_file(settings: Settings) -> list[_Finding]:
+    path = settings.trace_file
+    if path is None:
+        return []
+    # Not tried out: nobody asked for the file yet.
+    place = next(place for place in (path, *path.absolute().parents) if os.access(place, os.F_OK))
+    writable = os.access(place, os.W_OK) and (place.is_file() if place == path else place.is_dir())
+    return [_Finding("ok" if writable else "fault", "trace file", str(path) if writable else f"{path}: `{place}` cannot be written")]
 
 
 def _telemetry(settings: Settings) -> list[_Finding]:
