@@ -154,7 +154,7 @@ def _projected(events: Iterable[object], service: str) -> tuple[Sequence[Readabl
     provider = TracerProvider(sampler=ALWAYS_ON, resource=_resource(service), shutdown_on_exit=False, id_generator=ids, span_limits=limits)
     provider.add_span_processor(kept)
     tracer = provider.get_tracer(names.SCOPE)
-    projector = Projector(TracerSpans(tracer), records, clock=lambda: latest[0], idle_s=1e9, window_s=1e9, sweep_every_s=0)
+    projector = Projector(TracerSpans(tracer), records, clock=lambda: latest[0], idle_s=1e9, window_s=1e9, sweep_every_s=0, log=True)
     for event in translated:
         if event.timestamp is not None:
             latest[0] = max(latest[0], int(event.timestamp.timestamp() * 1e9))

@@ -27,6 +27,9 @@ __all__ = ["Feed", "Recorded", "aingest", "aingest_into", "close_feeds", "feed",
 Recorded = Iterable[object] | os.PathLike[str]
 # Says that nothing more comes of a stream, so that nothing waits for it any longer.
 _ENDED: Final = TraceEvent("stream.ended", "lifecycle", attributes={"stream.ended": True})
+# A log is read from here to there.
+_LOG: Final = TraceEvent("stream.log", "lifecycle", attributes={"stream.log": True})
+_LOG_READ: Final = TraceEvent("stream.log", "lifecycle", attributes={"stream.log": False})
 # How long a responder may take on its event loop.
 _RESPOND_S: Final = 30.0
 # Feeds that were not closed; a forgotten one may still be collected. No set: another thread may open one while these are gone through.
@@ -105,8 +108,13 @@ def ingest_into(active: Active, events: Recorded, source: str, *, respond: Respo
             _log.warning("%d lines of `%s` are no events and were passed over: %s", lines.unread, path, lines.faults[0])
         return count
     with Feed(active, source, None, respond, decide=decide) as into:
-        for raw in events:
-            into.push(raw)
+        # What is given whole may say more of a run after its end.
+        active.tracing.observe(_LOG)
+        try:
+            for raw in events:
+                into.push(raw)
+        finally:
+            active.tracing.observe(_LOG_READ)
     return into.count
 
 

@@ -39,6 +39,7 @@ CONTROL = frozenset(
         "run.tentative",
         "session.ended",
         "stream.ended",
+        "stream.log",
         "stream.lost",
     }
 )

@@ -150,7 +150,7 @@ def _facts(kind: str, raw: Mapping[str, object]) -> dict[str, object]:
     if kind == "approval-decision":
         return {"approval.outcome": "approved" if flag(raw, "approved") else "denied"}
     if kind == "finish":
-        return present(finish_reason=optional_text(raw, "finishReason", "finish_reason", "reason"))
+        return {"run.outcome": "completed", **present(finish_reason=optional_text(raw, "finishReason", "finish_reason", "reason"))}
     return {}
 
 

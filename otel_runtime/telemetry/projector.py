@@ -6,8 +6,8 @@ Theory of operation
 - Order. A source may announce its runs (`run.announced`): then what comes before the start is held for a window, sorted by time and
   replayed; a run that was only accepted waits for its start as long as it must, and its span starts there, with the time in the queue.
   The end of a step without its start is held for the same window. A terminal event ends its run at once, unless something says that
-  more belongs before it (an end without a start, a completed run with open steps, `invocation.error`, a run that may be a sub-agent's):
-  then the run lingers for the window. `settle()` and the end of a stream cut every window short.
+  more belongs before it (an end without a start, a completed run with open steps, a run that may be a sub-agent's), or it is one of a log
+  of TraceEvents, where more may follow and the last end counts: then the run lingers for the window. `settle()` and the end of a stream cut every window short.
 - After its end a run takes late steps as children, flagged; it is opened again only by a later start, and one that is announced only by
   the word that it was a sub-agent's, when nobody had said so in time.
 - Deltas are counted, not recorded; the same event object again costs one comparison. Everything is bounded.
@@ -61,6 +61,7 @@ class Projector:
         idle_s: Seconds without any event or heartbeat after which a run is closed.
         sweep_every_s: Seconds between looks at windows and idle runs when no event comes; 0 starts no thread.
         mask: Masks secrets in free text; None leaves it as it is.
+        log: True when all events come out of a log.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Projector:
         idle_s: float = 1800.0,
         sweep_every_s: float = 1.0,
         mask: Mask | None = None,
+        log: bool = False,
     ) -> None:
         self._spans = spans
         signals = signals or Signals()
@@ -94,6 +96,8 @@ class Projector:
         self._late = Latecomers(self._writer, self._note, mask)
         self._lock = threading.RLock()
         self._closed = False
+        # Logs that are being read: in them more may follow the end of a run, and the last end counts.
+        self._logs = int(log)
         self._sweep_at = 0
         # The last event when it was only counted, where it was counted, and how often it came again.
         self._again: TraceEvent | None = None
@@ -161,8 +165,7 @@ class Projector:
             self._sweep(clock)
         facts = event.attributes
         special = event.type != "run"
-        if special and facts.get("stream.ended") is True:
-            self._settle()
+        if special and self._is_of_stream(facts):
             return
         if reason := self._unwanted(event):
             self._note(reason)
@@ -176,13 +179,31 @@ class Projector:
         if "stream.lost" in facts:
             self._flag(seen.session, facts["stream.lost"])
         run_id = seen.run or self._turn_of(seen.session)
-        run = None if run_id is None else self._runs.get(run_id)
+        run = None if run_id is None else self._open_run(run_id, seen, now)
         if run_id is None:
             self._without_run(event, seen, now, clock)
         elif run := run or self._arrive(run_id, seen, event, now, clock):
             self._apply(run, seen, event, now, clock)
         if "log.level" in facts or "component.status" in facts:
             self._tell(event, seen, run, now)
+
+    def _is_of_stream(self, facts: Mapping[str, object]) -> bool:
+        """True for what its reader says of a stream, and no foreign event."""
+        if facts.get("stream.ended") is True:
+            self._settle()
+        elif "stream.log" in facts:
+            self._logs += 1 if facts["stream.log"] is True else -1
+        else:
+            return False
+        return True
+
+    def _open_run(self, run_id: str, seen: Seen, now: int) -> Run | None:
+        run = self._runs.get(run_id)
+        if run is None or run.ending is None or not seen.opens or seen.announced or now < run.ending.at_ns:
+            return run
+        # It ended, and begins once more.
+        self._end(run, run.ending)
+        return None
 
     def _flag(self, session: str | None, lost: object) -> None:
         """What is open may lack what was lost: it says so at its end."""
@@ -292,12 +313,14 @@ class Projector:
             self._again, self._again_at = event, (run, counted)
 
     def _terminal(self, run: Run, seen: Seen, event: TraceEvent, now: int, clock: int) -> None:
-        if run.ending is not None and run.ending.final:
+        # Who says an outcome means it.
+        lasting = self._logs > 0 and not run.announced and "run.outcome" not in event.attributes
+        if run.ending is not None and run.ending.final and not lasting:
             self._note("second terminal event")
             return
         ending = ending_of_run(run, seen, event, now, clock)
         unfinished = seen.outcome == "completed" and any(unit.ended_hint_ns is None for unit in run.units())
-        if not ending.final or run.early or unfinished:
+        if not ending.final or lasting or run.early or unfinished:
             run.ending = ending
         else:
             self._end(run, ending)

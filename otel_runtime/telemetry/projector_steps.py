@@ -165,8 +165,6 @@ class RunWriter:
         run.unit.span.update(own)
         run.unit.said.update(own)
         self._use(run.unit, run, facts, event)
-        if seen.outcome is not None and seen.final:
-            run.write_tail(run.unit)
         if event.attributes.get("run.tentative") is True:
             run.tentative = (now, error_type(event))
             unit = run.innermost()

@@ -177,7 +177,7 @@ class Run:
     held: int = 0
     late: dict[tuple[str, str], Held] = field(default_factory=dict)
     children: list[str] = field(default_factory=list)
-    tail: deque[tuple[Unit, str, Attributes, int]] = field(default_factory=deque)
+    tail: deque[tuple[Unit, str, Attributes, int, bool]] = field(default_factory=deque)
     events: int = 0
     truncated: int = 0
     failure: str | None = None
@@ -242,14 +242,18 @@ class Run:
     def record(self, unit: Unit, name: str, facts: Attributes, at_ns: int, limit: int, *, keep: bool) -> None:
         """Add a span event: the first half of the limit at once, the last half when its unit ends, what must stay always."""
         self.events += 1
-        if keep or self.events <= limit // 2:
+        if self.events <= limit // 2:
             unit.span.event(name, facts, at_ns)
             return
         unit.kept = True
-        self.tail.append((unit, name, facts, at_ns))
+        self.tail.append((unit, name, facts, at_ns, keep))
         if len(self.tail) > limit - limit // 2:
-            self.tail.popleft()
-            self.truncated += 1
+            its, name, facts, at_ns, keep = self.tail.popleft()
+            if keep:
+                # Only now: what was said before it is on the span or gone.
+                its.span.event(name, facts, at_ns)
+            else:
+                self.truncated += 1
 
     def write_tail(self, unit: Unit) -> None:
         """Put the kept events of a unit onto its span, which is about to end."""
@@ -257,5 +261,5 @@ class Run:
             return
         mine = [item for item in self.tail if item[0] is unit]
         self.tail = deque(item for item in self.tail if item[0] is not unit)
-        for _, name, facts, at_ns in mine:
+        for _, name, facts, at_ns, _ in mine:
             unit.span.event(name, facts, at_ns)

@@ -12,6 +12,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 import otel_runtime as rt
 from otel_runtime.runtime.build import build_runtime
@@ -102,3 +103,54 @@ class TestSeveralStreams:
         (tool,) = [span for span in spans.get_finished_spans() if span.name == "execute_tool s"]
         assert 15_000_000_000 == (tool.end_time or 0) - (tool.start_time or 0)
         assert "otel_runtime.orphan" not in (tool.attributes or {})
+
+
+def trace(name: str, ms: int, run: str = "r") -> dict[str, object]:
+    return {"name": name, "type": "error" if "error" in name else "run", "timestamp": f"2026-11-20T08:00:{ms // 1000:02}.{ms % 1000:03}Z",
+            "attributes": {"run.id": run}}  # fmt: skip
+
+
+class TestLogs:
+    """What is given whole may say more of a run after its end; what comes live ends when it says so."""
+
+    @pytest.mark.parametrize(
+        ("names", "failed"),
+        [
+            (["invocation.finish", "invocation.error"], True),
+            (["invocation.error", "invocation.finish"], False),
+            (["run.error", "run.finish"], True),
+            (["run.finish", "run.finish"], False),
+        ],
+    )
+    def test_the_last_end_counts(self, spans: InMemorySpanExporter, names: list[str], failed: bool) -> None:
+        """With its own time."""
+        rt.ingest([trace("run.start", 0), *(trace(name, 10 * number) for number, name in enumerate(names, start=1))], source="vitehub")
+        (span,) = spans.get_finished_spans()
+        assert (failed, 20_000_000) == (span.status.status_code is StatusCode.ERROR, (span.end_time or 0) - (span.start_time or 0))
+
+    @pytest.mark.parametrize("name", ["finish", "invocation.finish", "run.error"])
+    def test_two_thousand_events_with_the_end_at_one_thousand(self, spans: InMemorySpanExporter, name: str) -> None:
+        """Cut and marked, status and end still right, the first and the last there, all in order."""
+        rt.ingest([trace(name if at == 999 else "note.added", at) for at in range(2000)], source="vitehub")
+        (span,) = spans.get_finished_spans()
+        assert (name == "run.error", 999_000_000) == (
+            span.status.status_code is StatusCode.ERROR,
+            (span.end_time or 0) - (span.start_time or 0),
+        )
+        stamps = [event.timestamp - (span.start_time or 0) for event in span.events]
+        assert (0, 1_999_000_000, sorted(stamps)) == (stamps[0], stamps[-1], stamps)
+        assert name in [event.name for event in span.events]
+        assert 2000 - len(span.events) == (span.attributes or {})["otel_runtime.events.truncated"]
+
+    def test_a_run_that_begins_again_is_another(self, spans: InMemorySpanExporter) -> None:
+        """The end before it is its end."""
+        said = [trace("run.start", 0), trace("run.finish", 5), trace("run.start", 7), trace("run.finish", 9)]
+        rt.ingest(said, source="vitehub")
+        assert [5_000_000, 2_000_000] == [(span.end_time or 0) - (span.start_time or 0) for span in spans.get_finished_spans()]
+
+    def test_a_live_run_ends_at_once(self, spans: InMemorySpanExporter) -> None:
+        """Nobody waits for a span that is over."""
+        with rt.feed(source="vitehub") as into:
+            into.push(trace("run.start", 0))
+            into.push(trace("run.finish", 5))
+            assert 1 == len(spans.get_finished_spans())

@@ -27,13 +27,13 @@ RUN = [note("note.first", 0), *(note("note.added", at) for at in range(1, 1999))
 
 class TestSpanLimits:
     def test_our_own_provider_has_room_for_what_a_run_keeps(self, tmp_path: Path) -> None:
-        """1,024 of 2,001, and the end: half the first, half the last."""
+        """1,024 of 2,001: half the first, half the last."""
         path = tmp_path / "traces.json"
         with build_runtime(Settings(otlp="off", trace_file=path, state=tmp_path / "state.db")) as runtime:
             runtime.ingest(RUN, source="vitehub")
         (span,) = json.loads(path.read_text(encoding="utf-8"))["resourceSpans"][0]["scopeSpans"][0]["spans"]
         names = [event["name"] for event in span["events"]]
-        assert (1025, "note.first", ["note.last", "invocation.finish"]) == (len(names), names[0], names[-2:])
+        assert (1024, "note.first", ["note.last", "invocation.finish"]) == (len(names), names[0], names[-2:])
         assert "otel_runtime.events.truncated" in [each["key"] for each in span["attributes"]]
 
     @pytest.mark.parametrize("limit", [None, 128, 16])
