@@ -6,12 +6,13 @@
 #   collector-config/build-backends.sh                      everything
 #   collector-config/build-backends.sh jaeger collector     only these
 #
-# OTEL_RUNTIME_BACKENDS names another folder than ~/.cache/otel-runtime/backends. GOFLAGS=-p=1 and `nice` keep a small machine usable.
+# OTELRT_BACKENDS names another folder than ~/.cache/otel-runtime/backends; what begins with OTEL_RUNTIME_ would be a setting. GOFLAGS=-p=1 and
+# `nice` keep a small machine usable.
 # Exit codes: 0 Jaeger and the Collector are there, 1 one of them could not be built, 2 Go is missing or too old, or a wrong word.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cache=${OTEL_RUNTIME_BACKENDS:-${XDG_CACHE_HOME:-$HOME/.cache}/otel-runtime/backends}
+cache=${OTELRT_BACKENDS:-${XDG_CACHE_HOME:-$HOME/.cache}/otel-runtime/backends}
 bin=$cache/bin logs=$cache/log src=$cache/src stamps=$cache/stamp
 
 # Jaeger 2.20.0, by commit: its tag has no /v2 module path. The second is what the module index lists last, Jaeger 2.13.0.

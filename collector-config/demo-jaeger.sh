@@ -11,7 +11,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=${1:-python3}
 shift || true
-jaeger=${OTEL_RUNTIME_BACKENDS:-${XDG_CACHE_HOME:-$HOME/.cache}/otel-runtime/backends}/bin/jaeger
+jaeger=${OTELRT_BACKENDS:-${XDG_CACHE_HOME:-$HOME/.cache}/otel-runtime/backends}/bin/jaeger
 page=http://127.0.0.1:16686
 work=$(mktemp -d)
 stop=:

@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = REPOSITORY / "collector-config"
 EXAMPLE = REPOSITORY / "examples" / "support_agent"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otel-runtime" / "backends"
-BINARIES = Path(os.environ.get("OTEL_RUNTIME_BACKENDS") or CACHE) / "bin"
+BINARIES = Path(os.environ.get("OTELRT_BACKENDS") or CACHE) / "bin"
 # How long something may take that takes a second on an idle machine; nothing is measured by it.
 PATIENCE_S = 60.0
 BUILD = "collector-config/build-backends.sh"

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from otel_runtime.settings.model import Settings
+
 CONFIG = Path(__file__).parents[2] / "collector-config"
 BUILD = CONFIG / "build-backends.sh"
 Program = Callable[[str], Path]
@@ -169,12 +171,18 @@ class TestBuild:
         if go is not None:
             (tools / "go").write_text(f"#!/bin/bash\necho {go}\n")
             (tools / "go").chmod(0o755)
-        code, printed = run(tools / "bash", BUILD, PATH=str(tools), OTEL_RUNTIME_BACKENDS=str(tmp_path / "cache"))
+        code, printed = run(tools / "bash", BUILD, PATH=str(tools), OTELRT_BACKENDS=str(tmp_path / "cache"))
         assert (2, True, False) == (code, said in printed, (tmp_path / "cache").exists()), printed
+
+    @pytest.mark.parametrize("script", ["build-backends.sh", "demo-jaeger.sh"])
+    def test_variables_are_no_settings(self, script: str, config: Path) -> None:
+        """A variable of a script may be exported for good: every program that is configured would refuse one that looks like a setting."""
+        named = re.findall(r"\$\{?(OTEL_RUNTIME_\w+)", (config / script).read_text())
+        assert [] == [name for name in named if name.removeprefix("OTEL_RUNTIME_").lower() not in Settings.model_fields]
 
     def test_unknown_part(self, tmp_path: Path) -> None:
         """A wrong word is said before anything is built."""
-        code, printed = run("bash", BUILD, "jeager", OTEL_RUNTIME_BACKENDS=str(tmp_path / "cache"))
+        code, printed = run("bash", BUILD, "jeager", OTELRT_BACKENDS=str(tmp_path / "cache"))
         assert (2, True) == (code, "unknown part `jeager`; expected jaeger, collector" in printed)
 
     @pytest.mark.backends

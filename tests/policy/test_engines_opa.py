@@ -35,7 +35,7 @@ from otel_runtime.values.decision import Decision
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 FACTS = FactsView(labels={}, history=frozenset())
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otel-runtime" / "backends"
-OPA = Path(os.environ.get("OTEL_RUNTIME_BACKENDS") or CACHE) / "bin" / "opa"
+OPA = Path(os.environ.get("OTELRT_BACKENDS") or CACHE) / "bin" / "opa"
 REGO = """
 package agent
 
