@@ -32,23 +32,26 @@ class Redactor:
     """Masks secrets in keys and text.
 
     Args:
-        keys: More key names; case, dashes and underscores do not matter.
+        keys: More key names; case, dashes and underscores do not matter, neither in data nor where a text shows data.
         patterns: More RE2 expressions whose matches are masked.
 
     Attributes:
         always: True with patterns of the user's, for which no cheap test is known.
 
     Raises:
-        ConfigError: A pattern is no RE2 expression.
+        ConfigError: A key is empty, or a pattern is no RE2 expression.
     """
 
     def __init__(self, keys: Iterable[str] = (), patterns: Iterable[str] = ()) -> None:
-        self._keys = _KEYS | {_plain(key) for key in keys}
+        given, own = tuple(keys), tuple(patterns)
+        _refuse_bad(given, own)
+        self._keys = _KEYS | {_plain(key) for key in given}
         self._known: dict[str, bool] = {}
-        own = tuple(patterns)
-        _refuse_bad(own)
         watch_exit()
-        self._suspicious: Callable[[str], object] = partial(through, re2.compile(ANY).search)
+        quoted, number = _keyed(self._keys)
+        # A value that is masked already is nothing to look at twice.
+        self._suspicious: Callable[[str], object] = partial(through, re2.compile(rf"{ANY}|{quoted}[^\"'\\\[]|{number}").search)
+        in_quotes, in_digits = _replacing(rf"{quoted}[^\"'\\]+"), _replacing(number)
         shapes, header, cookie, login, signed, assigned = map(_replacing, (WHOLE, HEADER, COOKIE, URL_LOGIN, SIGNED_URL, ASSIGNED))
         self._steps: tuple[Callable[[str], str], ...] = (
             lambda given: shapes(rf"\1{MASK}", given),
@@ -56,6 +59,8 @@ class Redactor:
             lambda given: cookie(_after, given),
             lambda given: login(rf"\1{MASK}@", given),
             lambda given: signed(_after, given),
+            lambda given: in_quotes(_after, given),
+            lambda given: in_digits(_after, given),
             lambda given: assigned(_value, given),
         )
         self._own = tuple(_masking(pattern) for pattern in own)
@@ -126,10 +131,25 @@ def _masking(pattern: str) -> Callable[[str], str]:
     return lambda given: str(sub(MASK, given))
 
 
-def _refuse_bad(patterns: tuple[str, ...]) -> None:
+def _keyed(keys: Iterable[str]) -> tuple[str, str]:
+    """Where a text shows a dictionary, such as the message of an error: a secret key with what opens its text, and one with its number."""
+    # What stands before the secret of an authorization is shown, and `HEADER` knows it.
+    spelled = {key: "[-_ .]?".join(map(re2.escape, key)) for key in sorted(keys) if not key.endswith("authorization")}
+    quote = r"\\{0,3}[\"']"
+    # A number under `..._token` is a count.
+    texts, numbers = "|".join(spelled.values()), "|".join(shape for key, shape in spelled.items() if not key.endswith("token"))
+    behind = rf"{quote}\s{{0,4}}:\s{{0,4}}"
+    return rf"(?i:({quote}(?:{texts}){behind}{quote}))", rf"(?i:({quote}(?:{numbers}){behind}))[0-9][0-9.-]*"
+
+
+def _refuse_bad(keys: tuple[str, ...], patterns: tuple[str, ...]) -> None:
     options = re2.Options()
     options.log_errors = False
-    faults: list[Fault] = []
+    faults = [
+        Fault(code="S020", message=f"`{key}` names no key; expected a name such as `patient_id`", source="redact_keys")
+        for key in keys
+        if not _plain(key)
+    ]
     for pattern in patterns:
         try:
             re2.compile(pattern, options)

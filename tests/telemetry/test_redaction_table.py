@@ -53,6 +53,9 @@ TABLE = [
     ("OPENAI_API_KEY='abc'", "OPENAI_API_KEY='[redacted]'"),
     ('{"password": "hunter2", "n": 1}', '{"password": "[redacted]", "n": 1}'),
     ('{\\"api_key\\": \\"abc\\"}', '{\\"api_key\\": \\"[redacted]\\"}'),
+    ("{'ssn': '123-45-6789', 'n': 1}", "{'ssn': '[redacted]', 'n': 1}"),
+    ("{'Card-Number': 4111, 'cvv': '1'}", "{'Card-Number': [redacted], 'cvv': '[redacted]'}"),
+    ('{\\"cookie\\": \\"a b, c\\"}', '{\\"cookie\\": \\"[redacted]\\"}'),
     ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----", "[redacted]"),
     ("-----BEGIN PGP PRIVATE KEY BLOCK-----\nabc", "[redacted]"),
     ("first\nsk-" + A20, "first\n[redacted]"),
@@ -66,6 +69,8 @@ PLAIN = [
     "the secretary keeps no cookies: none",
     "ask-me-anything-about-this-very-long-hyphenated-name",
     "task: basic arithmetic",
+    "{'author': 'Jane', 'auth': None, 'pins': 4, 'access_token': 5}",
+    "press 'pin': it is pinned",
     "order 1234567890123456",
     "2026-11-20T09:00:00Z",
     "é ü 漢字",
@@ -95,6 +100,21 @@ class TestText:
             REDACTOR.mask(text)
         # Generous: an expression that backtracks would take hours.
         assert time.monotonic() - began < 60
+
+
+class TestOwnKeys:
+    def test_in_text(self) -> None:
+        """A key of the user's is secret where a text shows data, such as the message of an error, as it is in data."""
+        redactor = Redactor(["patient-id"])
+        assert "{'patient_id': '[redacted]', 'patient': 'x'}" == redactor.mask("{'patient_id': 'Bob, B.', 'patient': 'x'}")
+        assert redactor.suspicious("{'Patient ID': 12}")
+        assert not redactor.suspicious("{'patient': 'Bob'}")
+
+    @pytest.mark.parametrize("key", ["", "-", " _ "])
+    def test_no_name(self, key: str) -> None:
+        """A key that names nothing is refused, as a bad pattern is."""
+        with pytest.raises(otel_runtime.ConfigError, match="names no key"):
+            Redactor([key])
 
 
 class TestEverywhere:
