@@ -9,14 +9,15 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from operator import attrgetter
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import Any
 
 import wrapt
 
 from otel_runtime.values.action import Kind
-from otel_runtime.wrap.plan import CallPlan, Options
+from otel_runtime.wrap.plan import CallPlan, Options, plan_of
 
 __all__ = ["decorated_object"]
 
@@ -61,8 +62,10 @@ class _Callable(_Base):  # type: ignore[misc]  # wrapt's classes are untyped
         # What binds as a method, such as a function under `functools.lru_cache`, binds with its plan.
         if isinstance(bound, MethodType) and instance is not None:
             return self if bound is self.__wrapped__ else MethodType(self, instance)
-        # A descriptor of the application's own gives what it gives.
-        return self if bound is self.__wrapped__ or isinstance(bound, MethodType) else bound
+        if bound is self.__wrapped__ or isinstance(bound, MethodType):
+            return self
+        # A descriptor of the application's own, or a builtin one, gives what it gives; what is called of that is called under the plan.
+        return _bound(self._self_plan, bound) if callable(bound) and not isinstance(bound, type) else bound
 
     def __set_name__(self, owner: type, name: str) -> None:
         named = getattr(type(self.__wrapped__), "__set_name__", None)
@@ -83,6 +86,17 @@ class _Callable(_Base):  # type: ignore[misc]  # wrapt's classes are untyped
         if isinstance(found, str) and _named(self.__wrapped__.__module__, found) is self:
             return found
         return _decorated, (self._self_plan.kind, self._self_plan.options, self.__wrapped__)
+
+
+def _bound(plan: CallPlan, bound: Callable[..., Any]) -> Any:
+    """What a decorated descriptor gave, under the name of the descriptor; made at each look, and so not among the tools that have a name."""
+    from otel_runtime.wrap.decorating import wrapper_of  # as below
+
+    if plan_of(bound) is not None:
+        return bound
+    made = CallPlan(plan.kind, replace(plan.options, name=plan.name), bound)
+    wrapper = wrapper_of(made, bound)
+    return wrapper if type(bound) is FunctionType else decorated_object(made, bound, wrapper)
 
 
 def _named(module: str, name: str) -> object:

@@ -179,6 +179,54 @@ class TestMethods:
         ]
 
 
+class TestDescriptors:
+    """Callables that bind in their own way."""
+
+    def test_what_a_descriptor_gives_is_called_under_the_policy(self, world: Any) -> None:
+        """Neither a builtin method nor what an application's own descriptor made of itself gets past the rules."""
+        ran: list[Any] = []
+
+        class Partial:
+            def __get__(self, instance: object, owner: type | None = None) -> Any:
+                return functools.partial(self, instance)
+
+            def __call__(self, *args: Any) -> int:
+                ran.append(args)
+                return len(args)
+
+        class Function(Partial):
+            def __get__(self, instance: object, owner: type | None = None) -> Any:
+                return lambda *args: self(instance, *args)
+
+        class Text(str):  # noqa: SLOT000  # as an application writes it
+            upper = rt.tool(name="nuke")(str.upper)
+            lower = rt.tool(name="plain")(str.lower)
+            partial = rt.tool(name="nuke")(Partial())
+            function = rt.tool(name="nuke")(Function())
+            allowed = rt.tool(name="plain")(Partial())
+
+        for call in (Text("A").upper, Text("A").partial, Text.partial, Text("A").function):
+            with pytest.raises(rt.PolicyDenied, match="nuke"):
+                call()
+        assert [] == ran
+        assert ("a", 2) == (Text("A").lower(), Text("A").allowed(5))
+        assert [("A", 5)] == ran
+
+    def test_what_it_gives_that_cannot_be_called_is_itself(self, world: Any) -> None:
+        """A descriptor may give anything."""
+
+        class Value:
+            def __get__(self, instance: object, owner: type | None = None) -> Any:
+                return 7
+
+            def __call__(self) -> None: ...
+
+        class Holder:
+            value = rt.tool(name="nuke")(Value())
+
+        assert 7 == Holder().value
+
+
 class TestSpans:
     """What a call leaves in the trace."""
 
