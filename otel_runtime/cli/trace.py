@@ -202,8 +202,12 @@ def _seconds(text: str, option: str) -> float:
 
 
 def _console() -> Console:
+    import io
     import sys
 
     from otel_runtime.telemetry.console_tree import console_for
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # An old locale has no lines and bars; a question mark is better than no answer.
+        sys.stdout.reconfigure(errors="replace")
     return console_for(sys.stdout)

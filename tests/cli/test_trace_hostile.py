@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -207,3 +210,16 @@ def test_something_else_at_jaegers_port(answering: Callable[[bytes], str], monke
     for name in ("_JAEGER", "_TEMPO", "_GRAFANA"):
         monkeypatch.setattr(links, name, answering(ANSWERS["ssh"]))
     assert links.local_page(TRACE) == ""
+
+
+@pytest.mark.parametrize("words", [("show", "{file}"), ("show", "{file}", "--waterfall"), ("list", "{file}")], ids=" ".join)
+def test_a_terminal_that_knows_few_letters(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Where the locale has no lines and bars, they become question marks; the words are there."""
+    path = tmp_path / "trace.json"
+    path.write_text(json.dumps(document(span("a" * 300), span("child", spanId="c" * 16, parentSpanId="b" * 16))))
+    command = [sys.executable, "-m", "otel_runtime", "trace", *(word.format(file=path) for word in words)]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONIOENCODING": "latin-1", "COLUMNS": "100"}, capture_output=True, check=False, timeout=60
+    )
+    assert (0, b"") == (done.returncode, done.stderr)
+    assert TRACE.encode() in done.stdout
