@@ -168,6 +168,7 @@ def _decided(rules: Rules, event: Mapping[str, Any], tool: str, args: Mapping[st
     if rules.engine is None:
         return None, None
     from otel_runtime.integrations.claude_code_facts import decide_with_facts
+    from otel_runtime.runtime.protected import hook_facts
     from otel_runtime.values.action import Action
     from otel_runtime.values.snapshot import snapshot_arguments
 
@@ -182,8 +183,7 @@ def _decided(rules: Rules, event: Mapping[str, Any], tool: str, args: Mapping[st
         context=_context(event),
         call_id=call_id if isinstance(call_id, str) else None,
     )
-    journal = rules.state.parent / "hooks" / "facts.jsonl"
-    decision = decide_with_facts(rules.engine, action, datetime.fromtimestamp(now / 1e9, UTC), journal).decision
+    decision = decide_with_facts(rules.engine, action, datetime.fromtimestamp(now / 1e9, UTC), hook_facts(rules.state)).decision
     if decision.value != "allow" or decision.would_be not in (None, "allow"):
         _record(rules.state, action, decision)
     return action, decision

@@ -162,7 +162,7 @@ class TestSame:
             assert str(whole.value) == str(kept.value)
 
     def test_what_no_rule_can_open(self, project: Path) -> None:
-        """State, key, settings, policy and what was kept itself are protected either way."""
+        """State, key, settings, policy, what was kept itself and what was counted are protected either way."""
         (project / "policy.yaml").write_text(
             "version: 1\ndefault: deny\nworkspace: .\nrules:\n  - {id: all, tool: Read, args: {path: {under: 'workspace:.'}}, decision: allow}\n"
         )
@@ -175,9 +175,10 @@ class TestSame:
             ".otel-runtime/state.db",
             ".otel-runtime/state.db.key",
             ".otel-runtime/state.db-policy",
+            ".otel-runtime/hooks/facts.jsonl",
         ]
         for found in (whole, kept):
-            assert ["deny"] * 5 + ["allow"] == [said(found, "Read", path=str(project / name)) for name in [*names, "README.md"]]
+            assert ["deny"] * 6 + ["allow"] == [said(found, "Read", path=str(project / name)) for name in [*names, "README.md"]]
 
     def test_history_of_rules_about_other_tools(self, project: Path) -> None:
         """A start that only another tool's rule asks about is recorded all the same."""
