@@ -17,12 +17,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from otel_runtime.errors import ConfigError
+from otel_runtime.policy.catalogue import ToolEntry
 from otel_runtime.policy.engine_cedar_files import CedarPolicy, cedar_files, cedarpy, read_policies
 from otel_runtime.policy.engine_cedar_view import RESOURCE, entities_of, request_of, unknown_types
-from otel_runtime.policy.engine_outside import Untold, callers, catalogue_refusal, outside_rule, rule_on, session_needs, shortened
+from otel_runtime.policy.engine_outside import Untold, callers, catalogue_refusal, outside_rule, rule_on, session_needs, shortened, tagged
 from otel_runtime.policy.protocol import FactsView, Needs, Ruling
 from otel_runtime.policy.verdicts import Defaults, Outcome, refuse
 from otel_runtime.values.action import Action, Kind
@@ -33,18 +35,18 @@ _log = logging.getLogger(__name__)
 _STOPS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
-def load_cedar(paths: Sequence[Path], known: frozenset[str] = frozenset(), *, shadow: bool = False) -> CedarEngine:
+def load_cedar(paths: Sequence[Path], tools: Mapping[str, ToolEntry] = MappingProxyType({}), *, shadow: bool = False) -> CedarEngine:
     """Read Cedar policies.
 
     Args:
         paths: `.cedar` files, or folders of them.
-        known: Tools that a catalogue beside them declares; others must be registered by a decorator.
+        tools: The catalogue beside them; tools that it does not name must be registered by a decorator.
         shadow: True decides and records, and lets everything run.
 
     Raises:
         ConfigError: cedarpy is missing, or every mistake in the files at once.
     """
-    return CedarEngine(read_policies(cedar_files(paths)), known, shadow=shadow)
+    return CedarEngine(read_policies(cedar_files(paths)), tools, shadow=shadow)
 
 
 class CedarEngine:
@@ -52,16 +54,18 @@ class CedarEngine:
 
     Args:
         policies: What `read_policies` gave.
-        known: Tools that a catalogue declares.
+        tools: The catalogue: which tools there are besides the registered ones, and tags.
         shadow: True decides and records, and lets everything run.
     """
 
-    __slots__ = ("_about", "_defaults", "_known", "_library", "_mentions", "_policies", "_set", "_tried")
+    __slots__ = ("_about", "_defaults", "_library", "_mentions", "_policies", "_set", "_tools", "_tried")
 
-    def __init__(self, policies: Sequence[CedarPolicy], known: frozenset[str] = frozenset(), *, shadow: bool = False) -> None:
+    def __init__(
+        self, policies: Sequence[CedarPolicy], tools: Mapping[str, ToolEntry] = MappingProxyType({}), *, shadow: bool = False
+    ) -> None:
         self._library = cedarpy()
         self._policies: Mapping[str, CedarPolicy] = {policy.rule.id: policy for policy in policies}
-        self._known = known
+        self._tools = tools
         bodies = {name: dict(policy.body) for name, policy in self._policies.items()}
         normal = json.dumps(bodies, sort_keys=True)
         mode = "shadow\n" if shadow else ""
@@ -113,9 +117,10 @@ class CedarEngine:
             return Ruling(refuse(f"Cedar could not decide ({type(error).__name__})", "policy.error", self._defaults))
 
     def _decided(self, action: Action, facts: FactsView | None, now: datetime, attempt: int) -> Ruling:
-        refusal = catalogue_refusal(action, self._known, self._defaults)
+        refusal = catalogue_refusal(action, self._tools, self._defaults)
         if refusal is not None:
             return Ruling(refusal)
+        action = tagged(action, self._tools)
         views: list[list[Outcome]] = []
         for agent in callers(action):
             request, entities = request_of(action, agent, facts, now), entities_of(action, agent)

@@ -18,11 +18,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
 
+from otel_runtime.policy.catalogue import ToolEntry
 from otel_runtime.policy.engine_opa_http import OpaClient, OpaFailure
 from otel_runtime.policy.engine_opa_view import question
-from otel_runtime.policy.engine_outside import ASKED, Untold, callers, catalogue_refusal, rule_on, session_needs, shortened
+from otel_runtime.policy.engine_outside import ASKED, Untold, callers, catalogue_refusal, rule_on, session_needs, shortened, tagged
 from otel_runtime.policy.engine_terms import approval_from, known_keys, retry_from, verdict_from
 from otel_runtime.policy.names import is_name
 from otel_runtime.policy.protocol import FactsView, Needs, Ruling, Unasked
@@ -58,25 +60,25 @@ class OpaEngine:
         client: Asks it.
         url: The URL, for reasons and the digest.
         kinds: What is asked about; other kinds of calls are allowed, as where no rule speaks of them.
-        known: Tools that a catalogue beside it declares.
+        tools: The catalogue beside it: which tools there are besides the registered ones, and tags.
         shadow: True asks and records, and lets everything run.
     """
 
-    __slots__ = ("_client", "_defaults", "_kinds", "_known", "_url")
+    __slots__ = ("_client", "_defaults", "_kinds", "_tools", "_url")
 
     def __init__(
         self,
         client: OpaClient,
         url: str,
         kinds: frozenset[Kind] = frozenset({"tool", "capability"}),
-        known: frozenset[str] = frozenset(),
+        tools: Mapping[str, ToolEntry] = MappingProxyType({}),
         *,
         shadow: bool = False,
     ) -> None:
         self._client = client
         self._url = url
         self._kinds = kinds
-        self._known = known
+        self._tools = tools
         self._defaults = Defaults("deny", shadow=shadow, digest=_digest(url, None))
 
     @property
@@ -90,9 +92,9 @@ class OpaEngine:
 
     def needs(self, action: Action, now: datetime) -> Needs | None:
         """Labels and history of the session, and OPA's answer to them; None where nothing must be asked."""
-        if action.kind not in self._kinds or catalogue_refusal(action, self._known, self._defaults) is not None:
+        if action.kind not in self._kinds or catalogue_refusal(action, self._tools, self._defaults) is not None:
             return None
-        return replace(session_needs(action) or Needs(), ask=partial(self._ask, action, now))
+        return replace(session_needs(action) or Needs(), ask=partial(self._ask, tagged(action, self._tools), now))
 
     def decide(self, action: Action, facts: FactsView | None, now: datetime, attempt: int = 1) -> Ruling:
         """Decide by what OPA answered; anything else is a denial."""
@@ -105,7 +107,7 @@ class OpaEngine:
     def _decided(self, action: Action, facts: FactsView | None, attempt: int) -> Ruling:
         if action.kind not in self._kinds:
             return rule_on(action, [[]], self._defaults, None, attempt)
-        refusal = catalogue_refusal(action, self._known, self._defaults)
+        refusal = catalogue_refusal(action, self._tools, self._defaults)
         if refusal is not None:
             return Ruling(refusal)
         answer = facts.answer if facts is not None else None

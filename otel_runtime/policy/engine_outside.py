@@ -6,7 +6,7 @@ own. INVARIANT: nothing here turns an error, a gap or a doubt into an allow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
-from otel_runtime.policy.catalogue import Shape
+from otel_runtime.policy.catalogue import Shape, ToolEntry
 from otel_runtime.policy.conditions import Condition
 from otel_runtime.policy.names import is_name, no_such_tool
 from otel_runtime.policy.protocol import FactsView, Needs, Ruling, Start
@@ -35,6 +35,7 @@ __all__ = [
     "session_needs",
     "shortened",
     "spelled",
+    "tagged",
 ]
 
 # Written in another language and evaluated there: the closure of our own engine has nothing to add.
@@ -55,7 +56,18 @@ class Opaque:
         self.type_name: str = type_name
 
 
-def catalogue_refusal(action: Action, known: frozenset[str], defaults: Defaults) -> Decision | None:
+def tagged(action: Action, tools: Mapping[str, ToolEntry]) -> Action:
+    """The call with the tags that a catalogue gives its tool, beside those of the decorator.
+
+    Args:
+        action: The call.
+        tools: The catalogue.
+    """
+    entry = tools.get(action.name) if action.kind == "tool" else None
+    return action if entry is None or entry.tags <= action.tags else replace(action, tags=action.tags | entry.tags)
+
+
+def catalogue_refusal(action: Action, known: Container[str], defaults: Defaults) -> Decision | None:
     """The denial of an unregistered tool and of arguments that do not fit; None when nothing is wrong with the call.
 
     Args:

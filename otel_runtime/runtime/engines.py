@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 from otel_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_runtime.policy.catalogue import ToolEntry
     from otel_runtime.policy.loading import LoadedPolicy
     from otel_runtime.policy.protocol import Engine
     from otel_runtime.settings.model import Settings
@@ -34,14 +37,14 @@ def configured_engine(settings: Settings, policy: LoadedPolicy | None) -> Engine
     Raises:
         ConfigError: Cedar policies or the settings of OPA cannot be used.
     """
-    known = frozenset(policy.tools_catalogue) if policy is not None else frozenset()
+    tools: Mapping[str, ToolEntry] = {} if policy is None else policy.tools_catalogue
     engines: list[Engine] = [] if policy is None else [policy.engine]
     if settings.cedar:
         from otel_runtime.policy.engine_cedar import load_cedar
 
-        engines.append(load_cedar(settings.cedar, known, shadow=settings.cedar_mode == "shadow"))
+        engines.append(load_cedar(settings.cedar, tools, shadow=settings.cedar_mode == "shadow"))
     if settings.opa is not None:
-        engines.append(_opa(settings, settings.opa, known))
+        engines.append(_opa(settings, settings.opa, tools))
     if not engines:
         return None
     engine = engines[0]
@@ -62,7 +65,7 @@ def _mode(mode: str) -> str:
     return "; mode shadow: recorded, never enforced" if mode == "shadow" else ""
 
 
-def _opa(settings: Settings, url: str, known: frozenset[str]) -> Engine:
+def _opa(settings: Settings, url: str, tools: Mapping[str, ToolEntry]) -> Engine:
     from otel_runtime.policy.engine_opa import OpaEngine
     from otel_runtime.policy.engine_opa_http import OpaClient
 
@@ -73,7 +76,7 @@ def _opa(settings: Settings, url: str, known: frozenset[str]) -> Engine:
     parts = urlsplit(url)
     if parts.scheme == "http" and parts.hostname not in _HERE:
         _log.warning("policy decisions of `%s` come over plain HTTP: whoever is on the way can answer `allow`; use https", url)
-    return OpaEngine(client, url, frozenset(settings.opa_kinds), known, shadow=settings.opa_mode == "shadow")
+    return OpaEngine(client, url, frozenset(settings.opa_kinds), tools, shadow=settings.opa_mode == "shadow")
 
 
 def _token(settings: Settings) -> str | None:

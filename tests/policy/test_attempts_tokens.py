@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from otel_runtime.integrations.claude_code_facts import decide_with_facts
+from otel_runtime.policy.catalogue import ToolEntry
 from otel_runtime.policy.engine_cedar import load_cedar
 from otel_runtime.policy.engine_joint import JointEngine
 from otel_runtime.policy.facts_memory import MemoryFacts
@@ -160,7 +161,7 @@ class TestAttempts:
         """What another engine denies is an attempt for our limits."""
         theirs = tmp_path / "theirs.cedar"
         theirs.write_text('permit (principal, action, resource) unless { context.args.name == "eve" };')
-        never = load_cedar([theirs], frozenset({"login"}))
+        never = load_cedar([theirs], {"login": ToolEntry("login")})
         joint = JointEngine(self.loaded.engine, never)
         names = ["eve", "eve", "ann", "ann"]
         assert ["deny", "deny", "allow", "deny"] == [attempt(joint, facts, login(name)) for name in names]

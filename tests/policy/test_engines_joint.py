@@ -16,6 +16,7 @@ from otel_runtime.policy.engine_cedar import load_cedar
 from otel_runtime.policy.engine_joint import JointEngine
 from otel_runtime.policy.facts_memory import MemoryFacts
 from otel_runtime.policy.loading import load_policy_text
+from otel_runtime.policy.protocol import FactsView
 from otel_runtime.runtime.build import build_runtime
 from otel_runtime.runtime.engines import configured_engine
 from otel_runtime.runtime.protected import protected_paths
@@ -52,7 +53,7 @@ permit (principal, action, resource == Tool::"refund");
 def engine(tmp_path: Path) -> JointEngine:
     (tmp_path / "a.cedar").write_text(THEIRS)
     ours = load_policy_text(OURS)
-    return JointEngine(ours.engine, load_cedar([tmp_path / "a.cedar"], frozenset(ours.tools_catalogue)))
+    return JointEngine(ours.engine, load_cedar([tmp_path / "a.cedar"], ours.tools_catalogue))
 
 
 def run(engine: JointEngine, facts: MemoryFacts, name: str, **args: Any) -> Decision:
@@ -66,6 +67,25 @@ def run(engine: JointEngine, facts: MemoryFacts, name: str, **args: Any) -> Deci
 
 
 class TestBoth:
+    def test_tags_of_ours_reach_theirs(self, tmp_path: Path) -> None:
+        """A tag that our catalogue gives a tool is one for Cedar, as a resource and in the context, beside those of the decorator."""
+        (tmp_path / "a.cedar").write_text("""
+            permit (principal, action, resource);
+            @id("pays") forbid (principal, action, resource in Tag::"pays");
+            @id("both") forbid (principal, action, resource) when { context.tags == ["noted", "sends"] };
+        """)
+        ours = load_policy_text(
+            "{version: 1, default: allow, tools: {refund: {tags: [pays]}, mail: {tags: [sends]}, note: {}}, rules: [{id: x, tool: note, decision: allow}]}"
+        )
+        engine = load_cedar([tmp_path / "a.cedar"], ours.tools_catalogue)
+
+        def rule(name: str, *tags: str) -> str | None:
+            action = Action("tool", name, {}, session="s", user="u", roles=frozenset(), tenant="t", tags=frozenset(tags))
+            return engine.decide(action, FactsView(labels={}, history=frozenset()), NOW).decision.rule
+
+        assert ("pays", "both") == (rule("refund"), rule("mail", "noted"))
+        assert not {"pays", "both"} & {rule("note"), rule("mail")}
+
     def test_labels_of_ours_reach_theirs(self, engine: JointEngine) -> None:
         """A label that our catalogue adds is seen by a Cedar policy."""
         facts = MemoryFacts()

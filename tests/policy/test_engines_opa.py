@@ -24,6 +24,7 @@ import pytest
 import otel_runtime as rt
 from otel_runtime.errors import ConfigError, PolicyDenied
 from otel_runtime.policy.answering import answered
+from otel_runtime.policy.catalogue import ToolEntry
 from otel_runtime.policy.engine_opa import OpaEngine
 from otel_runtime.policy.engine_opa_http import MAX_ANSWER, OpaClient
 from otel_runtime.policy.protocol import FactsView
@@ -468,12 +469,12 @@ class TestAsking:
             tags=frozenset({"t"}),
             context={"risk": "low"},
         )
-        decide(at(faulty), call, facts)
+        decide(at(faulty, tools={"pay": ToolEntry("pay", tags=frozenset({"pays"}))}), call, facts)
         assert {
             "kind": "tool",
             "name": "pay",
             "args": {"amount": 12.5, "to": ["a"], "x": None, "db": {"$opaque": "m.Db"}},
-            "tags": ["t"],
+            "tags": ["pays", "t"],
             "agent": None,
             "agents": [],
             "context": {"risk": "low"},
@@ -494,7 +495,7 @@ class TestAsking:
         signature = ToolSignature((Parameter("amount", "int"),))
         codes = [decide(at(faulty), call).code for call in (action(registered=False), action(args={"amount": "5"}, signature=signature))]
         assert ["policy.unregistered", "policy.catalogue"] == codes
-        assert "allow" == decide(at(faulty, known=frozenset({"refund"})), action(registered=False)).value
+        assert "allow" == decide(at(faulty, tools={"refund": ToolEntry("refund")}), action(registered=False)).value
         assert 1 == len(faulty.asked)
 
     def test_unreadable(self, faulty: Faulty) -> None:
