@@ -80,7 +80,7 @@ def build_runtime(
     clock = clock or _utc_now
     if settings.policy_reload:
         require_watchfiles()
-    watched = Watched((*settings.policy, *settings.cedar))
+    watched = Watched(settings.policy, deep=settings.cedar)
     # Before they are read: what changes from here on is seen as a change.
     seen = watched.marks()
     policy = load_configured_policy(settings)

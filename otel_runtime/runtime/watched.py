@@ -29,22 +29,32 @@ class Watched:
     """The files and directories of a policy.
 
     Args:
-        paths: As the settings name them.
+        paths: As the settings name them; of a directory, the files in it.
+        deep: The same, where a directory means everything below it.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = tuple(map(resolved, paths))
+    def __init__(self, paths: Sequence[Path], deep: Sequence[Path] = ()) -> None:
+        self._deep = frozenset(map(resolved, deep))
+        self._paths = (*map(resolved, paths), *self._deep)
 
     def files(self) -> list[Path]:
         """The files that are there now."""
         found: list[Path] = []
         for path in self._paths:
             try:
-                inside = sorted(path.iterdir()) if path.is_dir() else [path]
+                inside = sorted(self._inside(path)) if path.is_dir() else [path]
             except OSError:
                 continue
             found.extend(one for one in inside if (one.suffix.lower() in _SUFFIXES or one == path) and one.is_file())
         return found
+
+    def _inside(self, folder: Path) -> Iterator[Path]:
+        """Files and directories in it, or below it."""
+        if folder not in self._deep:
+            yield from folder.iterdir()
+            return
+        for home, directories, names in os.walk(folder):
+            yield from (Path(home) / name for name in (*directories, *names))
 
     def marks(self) -> Marks:
         """What would differ if anything were changed, replaced, added or removed."""
@@ -96,7 +106,9 @@ class Watched:
             for way in (path.absolute(), Path(os.path.realpath(path))):
                 near.update(one for one in (way, way.parent) if one.is_dir())
             if path.is_dir():
-                near.update(Path(os.path.realpath(one)).parent for one in path.iterdir() if one.suffix.lower() in _SUFFIXES)
+                inside = list(self._inside(path))
+                near.update(Path(os.path.realpath(one)).parent for one in inside if one.suffix.lower() in _SUFFIXES)
+                near.update(one for one in inside if path in self._deep and one.is_dir())
         return sorted(one for one in near if one.is_dir()) or [Path.cwd()]
 
 

@@ -150,6 +150,25 @@ class TestFilesThatChange:
         until(lambda: not runs())
 
 
+class TestCedar:
+    def test_a_folder_below(self, here: Path) -> None:
+        """Cedar policies are read from every folder below theirs, so each is watched: one that is new, and one that is made later."""
+        pytest.importorskip("cedarpy", reason="pip install 'otel-runtime[cedar]'")
+        (here / "rules" / "old").mkdir(parents=True)
+        (here / "rules" / "a.cedar").write_text("permit (principal, action, resource);")
+        (here / "rules" / "old" / "b.cedar").write_text('forbid (principal, action, resource == Tool::"pay");')
+        runtime = rt.configure(cedar=["rules"], policy_reload=True)
+        assert runs()
+        (here / "rules" / "old" / "b.cedar").write_text('forbid (principal, action, resource == Tool::"ok");')
+        until(lambda: not runs())
+        (here / "rules" / "old" / "b.cedar").unlink()
+        until(runs)
+        (here / "rules" / "new" / "deep").mkdir(parents=True)
+        (here / "rules" / "new" / "deep" / "c.cedar").write_text('forbid (principal, action, resource == Tool::"ok");')
+        until(lambda: not runs())
+        runtime.shutdown()
+
+
 class TestFaults:
     def test_the_last_good_set_stays(self, here: Path, caplog: pytest.LogCaptureFixture) -> None:
         """A faulty file changes nothing and is said with its place; the next edit is in force."""
