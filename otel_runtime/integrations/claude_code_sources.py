@@ -26,6 +26,8 @@ __all__ = ["Sources", "policy_files", "sources_of"]
 _FORMAT: Final = "1"
 # Folders of this package whose code reads and checks rules; a checkout may change without its version.
 _READERS: Final = ("policy", "settings", "values")
+# It says what no rule can open, which is kept with the rules.
+_PROTECTING: Final = "runtime/protected.py"
 # Somebody who may change the settings file still cannot say another policy than this variable does.
 _PINNED: Final = "OTEL_RUNTIME_POLICY"
 
@@ -83,10 +85,15 @@ def _below(state: Path, folder: Path) -> bool:
 
 
 def _code_stamps() -> Iterable[str]:
-    """Name, size and time of every module that reads rules."""
+    """Name, size and time of every module that reads rules or says what they cannot open."""
     top = Path(otel_runtime.__file__).parent
+    yield _stamp(str(top / _PROTECTING), (top / _PROTECTING).stat())
     for room in _READERS:
         with os.scandir(top / room) as found:
             for entry in sorted(found, key=lambda one: one.name):
                 if entry.name.endswith(".py") and stat.S_ISREG((seen := entry.stat()).st_mode):
-                    yield f"{entry.path} {seen.st_size} {seen.st_mtime_ns}"
+                    yield _stamp(entry.path, seen)
+
+
+def _stamp(path: str, seen: os.stat_result) -> str:
+    return f"{path} {seen.st_size} {seen.st_mtime_ns}"
