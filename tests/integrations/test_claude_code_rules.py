@@ -262,7 +262,9 @@ class TestChange:
     def test_of_the_code_that_reads_rules(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A checkout changes without its version."""
         stamps = list(claude_code_sources._code_stamps())
-        assert {"loading.py", "model.py", "operators.py", "documents.py", "action.py", "protected.py"} <= {Path(stamp.split()[0]).name for stamp in stamps}
+        assert {"loading.py", "model.py", "operators.py", "documents.py", "action.py", "protected.py"} <= {
+            Path(stamp.split()[0]).name for stamp in stamps
+        }
         rules()
         monkeypatch.setattr(claude_code_sources, "_code_stamps", lambda: [*stamps[1:], stamps[0] + "0"])
         assert not rules().kept
