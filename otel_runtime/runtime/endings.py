@@ -206,10 +206,10 @@ def _aside(work: Callable[[float], object], budget_s: float) -> None:
     thread = threading.Thread(target=work, args=(budget_s,), name="otel-runtime-sigterm", daemon=True)
     try:
         thread.start()
-    except RuntimeError:
-        # No new threads at interpreter shutdown, and there `atexit` flushes.
+        thread.join(budget_s + _GRACE_S)
+    except (RuntimeError, AssertionError):
+        # No new threads at interpreter shutdown, and there `atexit` flushes; inside of the hub gevent lets nobody wait.
         return
-    thread.join(budget_s + _GRACE_S)
 
 
 def _each(work: Callable[[Stoppable, float], bool], timeout: float | None) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
 
 __all__ = ["Later"]
 
@@ -24,14 +24,15 @@ class Later:
     def __init__(self, name: str) -> None:
         self._name = name
         # put() of a SimpleQueue is reentrant: it may be called by a finalizer that interrupts a put().
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._pid = 0
 
     def start(self) -> None:
         """Start the thread; does nothing when it runs in this process."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._jobs = SimpleQueue()
+            # By its module, and with the thread: gevent replaces both, in gunicorn's workers only after the fork.
+            self._jobs = queue.SimpleQueue()
             threading.Thread(target=self._work, args=(self._jobs,), name=f"{self._name}-later", daemon=True).start()
 
     def add(self, job: Job) -> None:
@@ -54,7 +55,7 @@ class Later:
         if self._pid == os.getpid():
             self._jobs.put(None)
 
-    def _work(self, jobs: SimpleQueue[Job | None]) -> None:
+    def _work(self, jobs: queue.SimpleQueue[Job | None]) -> None:
         while (job := jobs.get()) is not None:
             try:
                 job()

@@ -139,6 +139,9 @@ class OwnMeters:
         return True
 
     def _collect(self) -> None:
+        if self._stopped:
+            # Whoever stops it holds the turn, and under gevent waits on this very thread.
+            return
         with self._turn:
             if self._stopped:
                 return

@@ -58,6 +58,8 @@ class Worker:
         with self._lock:
             if self._thread is not None or self._stopped:
                 return self._thread is not None
+            # Of one kind with the thread: gevent replaces both, in gunicorn's workers only after the fork.
+            self._bell = queue.SimpleQueue()
             thread = threading.Thread(target=self._run, args=(self._bell,), name=self._name, daemon=True)
             try:
                 thread.start()

@@ -165,6 +165,12 @@ class TestSigterm:
         )
         assert (-signal.SIGTERM, "", ["execute_tool parent"]) == (*run(program, here, receiver, quiet=True), receiver.names())
 
+    def test_where_nobody_may_wait(self, here: Path, receiver: OtlpReceiver) -> None:
+        """Inside of gevent's hub a thread cannot be waited for: the process ends by the signal all the same, and not by our error."""
+        refuse = "def refused(self, timeout=None): raise AssertionError('nobody may wait here')\nthreading.Thread.join = refused"
+        code, said = self.ended(here, receiver, f"handle_sigterm()\n{refuse}")
+        assert (-signal.SIGTERM, False) == (code, "nobody may wait" in said), said
+
     def test_can_be_taken_back(self) -> None:
         """The function it returns restores the earlier handler, unless somebody came after."""
         before = signal.getsignal(signal.SIGTERM)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
+import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
+from opentelemetry.sdk.resources import Resource
 
+from otel_runtime.runtime.later import Later
 from otel_runtime.telemetry.fork_gate import ForkGate
 from otel_runtime.telemetry.losses import Losses
-from otel_runtime.telemetry.own_meters import interval_from
+from otel_runtime.telemetry.own_meters import OwnMeters, interval_from
+from otel_runtime.telemetry.worker import Worker
 
 HEAD = """
 import os, sys, threading, time
@@ -49,6 +57,52 @@ def run(program: str, here: Path, *, period: str = "60000") -> str:
     done = subprocess.run([sys.executable, here / "program.py"], cwd=here, capture_output=True, text=True, timeout=150, check=False)
     assert (0, "") == (done.returncode, done.stderr.partition("runtime `otel-runtime` has no policy")[0]), done.stderr
     return done.stdout
+
+
+class Slow(ConsoleMetricExporter):
+    """Has the period's export come due in the middle of its own shutdown."""
+
+    def __init__(self) -> None:
+        super().__init__(out=io.StringIO())
+        self.due: Callable[[], object] = int
+        self.held_up = True
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:
+        """Wait for the export that came due."""
+        thread = threading.Thread(target=self.due, daemon=True)
+        thread.start()
+        thread.join(10)
+        self.held_up = thread.is_alive()
+
+
+class TestShutdown:
+    def test_holds_up_no_export(self) -> None:
+        """An export that comes due meanwhile does not wait for the shutdown, which under gevent would have to wait for it in turn."""
+        exporter = Slow()
+        meters = OwnMeters(lambda: [exporter], Resource({}), Losses(), 3600.0)
+        exporter.due = meters._collect  # what the thread of the period runs
+        meters.shutdown(30_000)
+        assert not exporter.held_up
+
+
+class TestThreads:
+    """gevent replaces threads and queues, and in gunicorn's workers only after the fork: the two of ours must be of one kind."""
+
+    def test_a_queue_is_made_with_its_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What waits in the thread is of the kind that is current when the thread starts."""
+
+        class Cooperative(queue.SimpleQueue[Any]):
+            pass
+
+        kinds: queue.SimpleQueue[type] = queue.SimpleQueue()
+        worker = Worker("w", 3600.0, lambda: None, lambda: None)
+        later = Later("l")
+        monkeypatch.setattr(queue, "SimpleQueue", Cooperative)
+        monkeypatch.setattr(worker, "_run", lambda bell: kinds.put(type(bell)))
+        monkeypatch.setattr(later, "_work", lambda jobs: kinds.put(type(jobs)))
+        worker.ensure()
+        later.start()
+        assert [Cooperative, Cooperative] == [kinds.get(timeout=60), kinds.get(timeout=60)]
 
 
 class TestFork:
