@@ -231,6 +231,7 @@ class Projector:
         self._waiting.clear()
         self._ended.clear()
         self._again = self._again_at = None
+        self._teller.forget()
 
     def _note(self, reason: str) -> None:
         known = reason in self._problems or len(self._problems) < _REASONS

@@ -50,6 +50,10 @@ class Teller:
             counts, self._tally = self._tally, {}
             self._signals.events(counts)
 
+    def forget(self) -> None:
+        """In a forked child: the parent hands on what it has counted."""
+        self._tally = {}
+
     def tell(self, event: TraceEvent, parent: SpanPort | TraceRef | None, at_ns: int) -> None:
         """Say what an event says besides its span.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 import warnings
 from datetime import UTC, datetime
@@ -65,7 +67,43 @@ class Measured:
         ]
 
 
+FORKED = """
+import os
+from opentelemetry.sdk.trace import TracerProvider
+from otel_runtime.sources.registry import source
+from otel_runtime.telemetry.event_signals import Signals
+from otel_runtime.telemetry.projector import Projector
+from otel_runtime.telemetry.projector_spans import TracerSpans
+
+class Counted(Signals):
+    found = 0
+
+    def events(self, counts):
+        self.found += sum(counts.values())
+
+counted, reader = Counted(), source("a3s", "s")
+projector = Projector(TracerSpans(TracerProvider(shutdown_on_exit=False).get_tracer("test")), counted, clock=lambda: 1, sweep_every_s=60.0)
+
+def feed(**raw):
+    for event in reader.translate(raw):
+        projector.observe(event)
+
+feed(type="start")
+feed(type="turn_start", turn=1)
+if child := os.fork():
+    os.waitpid(child, 0)
+feed(type="turn_end", turn=1)
+projector.close()
+print(counted.found, flush=True)
+"""
+
+
 class TestMetrics:
+    def test_a_forked_child_counts_what_it_sees_itself(self) -> None:
+        """What the parent has counted and not yet handed on, the parent hands on."""
+        done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True, timeout=60)
+        assert ["1", "3"] == done.stdout.split()
+
     def test_tokens_count_once(self) -> None:
         """A turn's usage is measured; the sum that the end repeats is not."""
         measured = Measured()
