@@ -18,7 +18,19 @@ from otel_runtime.policy.protocol import Start
 from otel_runtime.policy.provenance import Gleaned
 from otel_runtime.storage.transactions import Statements
 
-__all__ = ["append", "body_of", "forget_idle", "forgotten", "mark", "marks_of", "replayed", "session_key", "touched", "unmark"]
+__all__ = [
+    "NOTHING_BUT_LOST",
+    "append",
+    "body_of",
+    "forget_idle",
+    "forgotten",
+    "mark",
+    "marks_of",
+    "replayed",
+    "session_key",
+    "touched",
+    "unmark",
+]
 
 _MAX_CHARS: Final = 256 << 10
 _MAX_ROWS: Final = 4096
@@ -27,7 +39,7 @@ _DAY_US: Final = 86_400_000_000
 _IDLE_US: Final = 90 * _DAY_US
 _FORGOTTEN_AT_ONCE: Final = 5
 _LOST: Final = "lost"
-_NOTHING_BUT_LOST: Final = '{"lost": true}'
+NOTHING_BUT_LOST: Final = '{"lost": true}'
 
 
 def session_key(session: str) -> str:
@@ -124,8 +136,8 @@ def append(statements: Statements, key: str, source: str, body: str, size: int) 
     full = user and (user_size + size > _MAX_CHARS or kept >= _MAX_ROWS)
     if full:
         # The person's words are never given up for later ones.
-        body, size = _NOTHING_BUT_LOST, 0
-    digest = _LOST if body == _NOTHING_BUT_LOST else hashlib.sha256(body.encode()).hexdigest()
+        body, size = NOTHING_BUT_LOST, 0
+    digest = _LOST if body == NOTHING_BUT_LOST else hashlib.sha256(body.encode()).hexdigest()
     row = (key, seen + 1, json.dumps(source), digest, size, body)
     if not statements.run("INSERT INTO facts_seen VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (session, source, digest) DO NOTHING", row):
         return
@@ -154,7 +166,7 @@ def _compacted(statements: Statements, key: str, sizes: tuple[int, int, int, int
     for source, n in dropped.items():
         kept += statements.run(
             "INSERT INTO facts_seen VALUES (?, ?, ?, ?, 0, ?) ON CONFLICT (session, source, digest) DO NOTHING",
-            (key, n, source, _LOST, _NOTHING_BUT_LOST),
+            (key, n, source, _LOST, NOTHING_BUT_LOST),
         )
     return seen, kept, user_size, other_size
 

@@ -76,6 +76,8 @@ class SqlFacts:
         self._replaying = threading.Lock()
         # Sessions of which something was lost before it could be written: unknown from then on.
         self._deaf: set[str] | None = set()
+        # What the other processes still have to be told of that, with its source.
+        self._untold: dict[tuple[str, str], None] = {}
         _after_fork(weakref.ref(self))
 
     @property
@@ -99,7 +101,7 @@ class SqlFacts:
     def close(self) -> None:
         """Write what is queued and close the database."""
         try:
-            self._owed.write()
+            self._written()
         finally:
             self._store.close()
 
@@ -116,7 +118,7 @@ class SqlFacts:
     def peek(self, needs: Needs, now: datetime) -> FactsView:
         """Read, reserve nothing; a failure is a view with `failure` set."""
         try:
-            self._owed.write()
+            self._written()
             with self._store.reading() as statements:
                 now_us = self._now_us(statements, now)
                 counters = self._counters(statements, needs.counters, now_us)
@@ -201,10 +203,23 @@ class SqlFacts:
             lambda: self._append(session, source, body, gleaned.chars),
             what=f"what session `{session}` saw",
             chars=len(body),
-            lost=lambda: self._missed(session),
+            lost=lambda: self._missed(session, source),
         )
 
-    def _missed(self, session: str) -> None:
+    def _written(self) -> None:
+        """Write what is queued, and of what was lost that it was.
+
+        Raises:
+            StoreError: The store failed; what was not written stays.
+        """
+        self._owed.write()
+        for session, source in list(self._untold):
+            self._append(session, source, facts_marks.NOTHING_BUT_LOST, 0)
+            self._untold.pop((session, source), None)
+
+    def _missed(self, session: str, source: str) -> None:
+        if len(self._untold) < _DEAF:
+            self._untold[session, source] = None
         if self._deaf is not None:
             self._deaf.add(session)
             if len(self._deaf) > _DEAF:
@@ -277,6 +292,7 @@ class SqlFacts:
     def forget_parent(self) -> None:
         """In a forked child: locks that another thread held, and writes that the parent does, are not ours."""
         self._owed.forget()
+        self._untold = {}
         self._replaying = threading.Lock()
         self._replays = OrderedDict()
 

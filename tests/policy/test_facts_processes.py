@@ -21,6 +21,7 @@ from otel_runtime.errors import StoreError
 from otel_runtime.policy.facts_schema import FACTS
 from otel_runtime.policy.facts_sql import SqlFacts
 from otel_runtime.policy.protocol import CounterKey, Needs, Reservation, Spent, Start
+from otel_runtime.policy.provenance import LOST
 from otel_runtime.storage.sqlite import Database
 from otel_runtime.storage.sqlite_transactions import SqliteTransactions
 from otel_runtime.storage.transactions import Transactions
@@ -259,6 +260,24 @@ class TestAway:
         assert seen["s"] is None
         assert seen["t"] is not None
         assert "tool:x" in seen["t"]["bob@corp.example"]
+
+    def test_the_others_are_told_what_was_lost(
+        self, locked_file: tuple[SqlFacts, sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever shares the store learns of which source something is missing, so that no value counts as never seen there."""
+        facts, other = locked_file
+        monkeypatch.setattr("otel_runtime.policy.facts_owed._MOST", 1)
+        other.execute("BEGIN IMMEDIATE")
+        facts.saw("s", "tool:kept", "ann@corp.example")
+        facts.saw("s", "tool:x", "bob@corp.example")
+        other.execute("ROLLBACK")
+        facts.peek(Needs(session="s"), now())
+        path = other.execute("PRAGMA database_list").fetchone()[2]
+        theirs = SqlFacts(SqliteTransactions(Database(Path(path), [FACTS])))
+        seen = theirs.peek(Needs(session="s", values=("bob@corp.example",)), now()).origins
+        theirs.close()
+        assert seen is not None
+        assert {f"{LOST}tool:x"} == seen["bob@corp.example"]
 
 
 class TestChangedFromOutside:
