@@ -152,7 +152,7 @@ class Asking:
                 session = _text(event.attributes.get("session.id"))
                 self._close_where(lambda _, question: session is not None and question.session == session, "the session was deleted")
         except Exception as error:  # noqa: BLE001  # the store may fail in any way; the stream must go on
-            self._problem("open", error)
+            self._problem("could not be opened here", error)
 
     def close(self) -> None:
         """Withdraw what is open: nobody listens to an answer any more. Waits until no thread of it reads the store, at most five seconds."""
@@ -160,7 +160,7 @@ class Asking:
             try:
                 self._close(run, name, "the stream has ended")
             except Exception as error:  # noqa: BLE001  # as above
-                self._problem("withdraw", error)
+                self._problem("could not be withdrawn here", error)
         # The store may be closed right after this; a thread that is still reading it would read freed memory.
         deadline = time.monotonic() + _CLOSE_S
         for waiter in list(self._waiters):
@@ -170,7 +170,7 @@ class Asking:
     def _ask(self, event: TraceEvent) -> None:
         question = _question(event)
         if question is None:
-            self.problems["no id"] += 1
+            self._problem("has no id, by which an answer could name it")
             return
         key = (question.run, _id(event))
         if self._judges and question.kind == "permission":
@@ -193,11 +193,14 @@ class Asking:
             known = self._open.get(key)
             if known is not None and known[1] == request_id:
                 return False
-            if len(self._open) >= _OPEN:
-                self.problems["too many"] += 1
-                return False
-            self._open[key] = (question, request_id)
-            return True
+            kept = len(self._open) < _OPEN
+            if kept:
+                self._open[key] = (question, request_id)
+        if not kept:
+            self._problem(f"came while {_OPEN} others were open, the most that are kept")
+            if request_id != _UNOPENED:
+                self._desk.withdraw(request_id, "too many questions are open")
+        return kept
 
     def _start(self, work: Callable[..., None], *arguments: object) -> None:
         waiter = threading.Thread(target=work, args=arguments, name="otel-runtime-question", daemon=True)
@@ -229,7 +232,7 @@ class Asking:
             finally:
                 judged.done(delivered)
         except Exception as error:  # noqa: BLE001  # as in `_await`; they still have their own timeout
-            self._problem("answer", error)
+            self._problem("could not be answered from here", error)
 
     def _opened(self, key: tuple[str | None, str], asked: Question, question: Question, request_id: str) -> bool:
         with self._lock:
@@ -245,7 +248,7 @@ class Asking:
             if self._take(key, question, request_id) and verdict is not None and (verdict == "denied" or self._desk.claim(request_id)):
                 self._deliver(question, request_id, verdict)
         except Exception as error:  # noqa: BLE001  # as above; this thread has no caller
-            self._problem("answer", error)
+            self._problem("could not be answered from here", error)
 
     def _deliver(self, question: Question, request_id: str, verdict: Verdict) -> None:
         delivered = False
@@ -276,10 +279,10 @@ class Asking:
         for key in [key for key, (question, _) in list(self._open.items()) if meant(key, question)]:
             self._close(*key, why)
 
-    def _problem(self, what: str, error: Exception) -> None:
+    def _problem(self, what: str, error: Exception | None = None) -> None:
         self.problems[what] += 1
         if self.problems[what] == 1:
-            _log.warning("a foreign question failed to %s here; it can still be answered there", what, exc_info=error)
+            _log.warning("a foreign question %s; it can still be answered there; later ones are only counted", what, exc_info=error)
 
 
 def _run(event: TraceEvent) -> str | None:

@@ -178,6 +178,7 @@ class SlowDesk:
     def __init__(self) -> None:
         self.theirs = threading.Event()
         self.claims: list[str] = []
+        self.withdrawn: list[str] = []
 
     def judge(self, question: Question) -> Judged | None:
         return None
@@ -197,7 +198,8 @@ class SlowDesk:
         """Nothing to record."""
 
     def withdraw(self, request_id: str, why: str) -> None:
-        """Too late: it was answered."""
+        """Too late where it was answered."""
+        self.withdrawn.append(request_id)
 
 
 class TestRace:
@@ -212,6 +214,21 @@ class TestRace:
         desk.theirs.set()
         asking.close()
         assert ([], [], 0) == (answers, desk.claims, asking.open_questions)
+
+
+class TestLimits:
+    def test_a_question_that_cannot_be_kept_is_told_of(self, caplog: pytest.LogCaptureFixture) -> None:
+        """One without an id, and one too many: somebody waits there, and nobody here would know."""
+        desk = SlowDesk()
+        asking = Asking(desk, lambda *_: None)
+        facts = {"event.source": "a3s", "run.id": "r", "tool.name": "rm"}
+        for number in (*range(257), ""):
+            asking.observe(TraceEvent("approval.request", "approval", attributes={**facts, "approval.id": str(number)}))
+        assert (256, ["256"]) == (asking.open_questions, desk.withdrawn)
+        assert "came while 256 others were open" in caplog.text
+        assert "has no id" in caplog.text
+        desk.theirs.set()
+        asking.close()
 
 
 class SlowRules:
