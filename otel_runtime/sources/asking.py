@@ -245,7 +245,12 @@ class Asking:
     def _await(self, key: tuple[str | None, str], question: Question, request_id: str) -> None:
         try:
             verdict = self._desk.wait(request_id, question.timeout_s)
-            if self._take(key, question, request_id) and verdict is not None and (verdict == "denied" or self._desk.claim(request_id)):
+            if not self._take(key, question, request_id):
+                return
+            if verdict is None:
+                # They wait no longer, whatever time the rule gives people.
+                self._desk.withdraw(request_id, "nobody answered in time")
+            elif verdict == "denied" or self._desk.claim(request_id):
                 self._deliver(question, request_id, verdict)
         except Exception as error:  # noqa: BLE001  # as above; this thread has no caller
             self._problem("could not be answered from here", error)

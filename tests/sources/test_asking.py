@@ -372,6 +372,12 @@ class TestRulesFirst:
         ruled.until(lambda: bool(ruled.answers))
         assert [("c1", "approved")] == ruled.answers
 
+    def test_people_are_not_asked_longer_than_they_wait_there(self, ruled: Bench) -> None:
+        """Whatever time the rule gives: an answer would reach nobody."""
+        ruled.feed.push({**ASKED, "timeout_ms": 100})
+        ruled.until(lambda: ["cancelled"] == [request.state for request in ruled.requests()])
+        assert [] == ruled.answers
+
     def test_asked_again_for_other_arguments(self, ruled: Bench) -> None:
         """The second question is decided for itself."""
         ruled.feed.push(ASKED)
