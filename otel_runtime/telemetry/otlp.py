@@ -123,9 +123,12 @@ class Collector:
         try:
             # gRPC endpoints may come without a scheme.
             parts = urlsplit(given if "://" in given else f"//{given}")
-            port = parts.port or (443 if parts.scheme == "https" and protocol != "grpc" else _PORTS[protocol])
         except ValueError:
             return cls.local(protocol)
+        try:
+            port = parts.port or (443 if parts.scheme == "https" and protocol != "grpc" else _PORTS[protocol])
+        except ValueError:
+            port = _PORTS[protocol]
         return cls(parts.hostname or "localhost", port)
 
     def report(self) -> Mapping[str, object]:
