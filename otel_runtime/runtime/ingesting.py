@@ -7,7 +7,7 @@ import inspect
 import logging
 import os
 import weakref
-from collections.abc import AsyncIterable, Awaitable, Coroutine, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Final, Self, overload
 
@@ -128,10 +128,15 @@ async def aingest_into(
     return into.count
 
 
-def close_feeds(active: Active) -> None:
-    """Close every feed of a runtime that is still open; called when it shuts down, before its store is closed."""
+def close_feeds(active: Active, left: Callable[[], float]) -> None:
+    """Close every feed of a runtime that is still open; called when it shuts down, before its store is closed.
+
+    Args:
+        active: The runtime's parts.
+        left: Seconds that the shutdown may still take.
+    """
     for each in _feeds_of(active):
-        each.close()
+        each.close(left())
 
 
 def _feeds_of(active: Active) -> list[Feed]:
@@ -158,6 +163,8 @@ class Feed:
         if respond is not None and active.guard is not None:
             desk = ForeignDesk(active, active.guard, source, judges=decide)
             self._asking = Asking(desk, _on_its_loop(respond), judges=decide, told=self._answered)
+        elif respond is not None and decide:
+            raise RuntimeStateError("`decide` needs a policy: without one nothing here decides; set `policy` and configure again")
         elif respond is not None:
             _log.warning("no policy is configured, so there is no store for the questions of `%s`; they are answered there only", source)
         elif decide:
@@ -214,8 +221,12 @@ class Feed:
         present = {key: value for key, value in {**facts, **told}.items() if value is not None}
         self._active.tracing.observe(TraceEvent("approval.updated", "approval", None, question.trace, present))
 
-    def close(self) -> None:
-        """Nothing more comes: what waited for an earlier event is projected as it is, questions are withdrawn. A second call does nothing."""
+    def close(self, timeout: float = 5.0) -> None:
+        """Nothing more comes: what waited for an earlier event is projected as it is, questions are withdrawn. A second call does nothing.
+
+        Args:
+            timeout: Seconds that it waits at most for whoever is still handing an answer back.
+        """
         if self._closed:
             return
         self._closed = True
@@ -224,7 +235,7 @@ class Feed:
             # Another stream may still be in the middle of what is out of order; its windows end by themselves.
             self._active.tracing.observe(_ENDED)
         if self._asking is not None:
-            self._asking.close()
+            self._asking.close(timeout)
         if self._source.malformed:
             reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(self._source.malformed.items()))
             _log.warning("events of `%s` that could not be read: %s", self._source.name, reasons)

@@ -88,7 +88,8 @@ class Reloader:
         self._counts = {"loaded": 0, "rejected": 0}
         self._last: Reload | None = None
         self._seen: Marks | None = None
-        self._lock = threading.Lock()
+        # Reentrant: whoever is told of a reload may reload.
+        self._lock = threading.RLock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -158,7 +159,7 @@ class Reloader:
 
     def after_fork(self) -> None:
         """In a forked child: the thread is gone, so another one is started, and locks are new."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         if self._thread is not None and not self._stop.is_set() and self._seen is not None:
             self.watch(self._seen)
 

@@ -343,7 +343,7 @@ class Runtime:
     def _stop(self, deadline: float) -> bool:
         unregister_runtime(self._active)
         # Their questions are withdrawn while there is a store.
-        close_feeds(self._active)
+        close_feeds(self._active, lambda: _left(deadline))
         if self._reloader is not None:
             self._reloader.stop(min(_RELOADER_S, _left(deadline)))
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,8 @@ __all__ = ["CONFIG", "DEFAULT_STATE", "FILE_NAME", "PREFIX", "TABLE", "read_sett
 FILE_NAME: Final = "otel-runtime.yaml"
 PREFIX: Final = "OTEL_RUNTIME_"
 TABLE: Final = "[tool.otel-runtime]"
+# At the start of a line: a comment may speak of it too.
+_HAS_TABLE: Final = re.compile(r"^[ \t]*\[\s*tool\s*\.\s*[\"']?otel-runtime[\"']?\s*[\].]", re.MULTILINE)
 CONFIG: Final = "OTEL_RUNTIME_CONFIG"
 _STATE: Final = "OTEL_RUNTIME_STATE"
 DEFAULT_STATE: Final = ".otel-runtime/state.db"
@@ -37,7 +40,7 @@ def settings_file(given: Path | None, environ: Mapping[str, str], start: Path) -
         if (directory / FILE_NAME).is_file():
             return directory / FILE_NAME
         pyproject = directory / "pyproject.toml"
-        if pyproject.is_file() and TABLE in read_settings_text(pyproject):
+        if pyproject.is_file() and _HAS_TABLE.search(read_settings_text(pyproject)):
             return pyproject
         # A repository's top is where a project's settings end; above it lie other people's.
         if (directory / ".git").exists():

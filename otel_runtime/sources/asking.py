@@ -154,15 +154,19 @@ class Asking:
         except Exception as error:  # noqa: BLE001  # the store may fail in any way; the stream must go on
             self._problem("could not be opened here", error)
 
-    def close(self) -> None:
-        """Withdraw what is open: nobody listens to an answer any more. Waits until no thread of it reads the store, at most five seconds."""
+    def close(self, wait_s: float = _CLOSE_S) -> None:
+        """Withdraw what is open: nobody listens to an answer any more. Waits until no thread of it reads the store.
+
+        Args:
+            wait_s: Seconds that it waits at most.
+        """
         for run, name in list(self._open):
             try:
                 self._close(run, name, "the stream has ended")
             except Exception as error:  # noqa: BLE001  # as above
                 self._problem("could not be withdrawn here", error)
         # The store may be closed right after this; a thread that is still reading it would read freed memory.
-        deadline = time.monotonic() + _CLOSE_S
+        deadline = time.monotonic() + wait_s
         for waiter in list(self._waiters):
             if waiter is not threading.current_thread():
                 waiter.join(max(0.0, deadline - time.monotonic()))

@@ -134,7 +134,10 @@ class Database:
             for link in links.values():
                 if link.busy.acquire(blocking=False):
                     try:
-                        link.connection.close()
+                        # One in a transaction is this thread's own: it is closed when that ends. One that is closed says so by an error.
+                        with suppress(sqlite3.ProgrammingError):
+                            if not link.connection.in_transaction:
+                                link.connection.close()
                     finally:
                         link.busy.release()
 
@@ -174,10 +177,12 @@ class Database:
                     _roll_back(connection)
 
     def _wait(self, link: _Link, seconds: float) -> None:
-        if link.patience_s != seconds and not link.connection.in_transaction:
-            link.patience_s = seconds
-            with translated(self._path):
+        if link.patience_s == seconds:
+            return
+        with translated(self._path):
+            if not link.connection.in_transaction:
                 link.connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+                link.patience_s = seconds
 
     def _link(self) -> _Link:
         link = self._links.get(threading.get_ident())

@@ -217,6 +217,28 @@ class TestFaults:
 
 
 class TestByHand:
+    def test_by_who_is_told_of_a_reload(self, here: Path) -> None:
+        """A subscriber that reads the policy once more, such as one that has just repaired it, is not held up by the reload it hears of."""
+        runtime = rt.configure(policy="policy")
+        told: list[str] = []
+
+        @runtime.on_event("component.policy.rejected")
+        def repair(_: rt.EventEnvelope) -> None:
+            told.append("rejected")
+            (here / "policy" / "main.yaml").write_text(DENY)
+            runtime.reload_policy()
+
+        (here / "policy" / "main.yaml").write_text(BROKEN)
+
+        def reload() -> None:
+            with pytest.raises(rt.ConfigError):
+                runtime.reload_policy()
+
+        trying = threading.Thread(target=reload, daemon=True)
+        trying.start()
+        trying.join(30)
+        assert (["rejected"], False, False) == (told, trying.is_alive(), runs())
+
     def test_reload(self, here: Path) -> None:
         """Without watching, a policy is read again when the program says so; a faulty one is raised and changes nothing."""
         runtime = rt.configure(policy="policy")

@@ -85,6 +85,8 @@ class TestFile:
         assert settings_file(None, {}, inner) is None
         (here / "otel-runtime.yaml").write_text("")
         assert here / "otel-runtime.yaml" == settings_file(None, {}, inner)
+        (here / "a" / "pyproject.toml").write_text("# [tool.otel-runtime] is in the file above\n[tool.otel-runtime-x]\n")
+        assert here / "otel-runtime.yaml" == settings_file(None, {}, inner)
         (here / "a" / "pyproject.toml").write_text("[tool.otel-runtime]\n")
         assert here / "a" / "pyproject.toml" == settings_file(None, {}, inner)
         assert Path("v.yaml") == settings_file(None, {"OTEL_RUNTIME_CONFIG": "v.yaml"}, inner)

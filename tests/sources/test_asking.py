@@ -392,6 +392,13 @@ class TestRulesFirst:
         with ruled.runtime.use(), pytest.raises(rt.RuntimeStateError, match="needs `respond`"):
             rt.feed(source="a3s", decide=True)
 
+    def test_a_policy_is_needed(self) -> None:
+        """Where nothing decides, asking for a decision is an error, not a warning."""
+        runtime = build_runtime(Settings(otlp="off"))
+        with runtime.use(), pytest.raises(rt.RuntimeStateError, match="needs a policy"):
+            rt.feed(source="a3s", respond=lambda *_: None, decide=True)
+        runtime.shutdown()
+
     def test_a_decision_that_fails_is_a_denial(
         self, ruled: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -461,3 +468,11 @@ class TestShutdown:
         bench.feed.push(ASKED)
         bench.runtime.shutdown()
         assert ["cancelled"] == [request.state for request in bench.requests()]
+
+    def test_within_its_budget(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever is still handing an answer back is waited for no longer than the shutdown may take."""
+        waits: list[float] = []
+        monkeypatch.setattr(Asking, "close", lambda _, wait_s: waits.append(wait_s))
+        bench.runtime.shutdown(0.5)
+        assert 1 == len(waits)
+        assert waits[0] <= 0.5

@@ -175,6 +175,17 @@ class TestTogether:
             reader.join(30)
         assert [[]] == seen
 
+    def test_closed_inside_of_its_own_transaction(self, database: Database) -> None:
+        """What this thread writes is stored, and only then is its connection closed."""
+        with database.writing() as connection:
+            connection.execute("INSERT INTO notes VALUES ('a')")
+            database.close()
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+        with pytest.raises(StoreError, match="was closed by this process"):
+            database.open()
+        assert ["a"] == texts(Database(database.path))
+
     def test_patience_of_one_transaction(self, database: Database, tmp_path: Path) -> None:
         """A transaction may wait shorter than others of the same connection; the next one waits as ever."""
         database.open()
