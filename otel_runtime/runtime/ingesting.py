@@ -195,7 +195,7 @@ class Feed:
 
     def push(self, raw: object) -> None:
         """Take one raw event, or a line with its JSON. Never raises: what cannot be read is counted and reported when the feed is closed."""
-        if isinstance(raw, str | bytes | bytearray):
+        if type(raw) is not dict and isinstance(raw, (str, bytes, bytearray)):
             if not raw.strip():
                 return
             raw = event_of(raw)

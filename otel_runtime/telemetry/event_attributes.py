@@ -22,6 +22,7 @@ from otel_runtime.values.trace import TraceEvent
 __all__ = [
     "AMBIGUOUS",
     "LATE",
+    "OMITTED",
     "ORPHAN",
     "PARENT",
     "QUEUED",
@@ -249,7 +250,7 @@ def label_step(event: TraceEvent, kind: StepKind, facts: dict[str, Value], tool:
 
 def tool_of(event: TraceEvent) -> str:
     """Name of the tool that the event names; empty when it names none."""
-    return _text(event, "tool.name")
+    return _text(event, "tool.name") if "tool.name" in event.attributes else ""
 
 
 @lru_cache(maxsize=1024)

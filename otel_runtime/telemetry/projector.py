@@ -122,6 +122,8 @@ class Projector:
                 if event is self._again:
                     self._agains += 1
                     return
+                if self._again is not None:
+                    self._forget_again()
                 self._observe(event)
         except Exception as problem:  # noqa: BLE001 - see the next line
             # Telemetry fails open: a broken exporter or a hostile attribute must not reach the agent.
@@ -158,8 +160,6 @@ class Projector:
             self._teller.speak()
 
     def _observe(self, event: TraceEvent) -> None:
-        if self._again is not None:
-            self._forget_again()
         clock = self._clock()
         if clock >= self._sweep_at:
             self._sweep(clock)
@@ -167,8 +167,9 @@ class Projector:
         special = event.type != "run"
         if special and self._is_of_stream(facts):
             return
-        if reason := self._unwanted(event):
-            self._note(reason)
+        unsampled = event.trace is not None and event.trace.sampled is False
+        if self._closed or unsampled or self._known.again(event):
+            self._note("closed" if self._closed else "unsampled" if unsampled else "duplicate")
             return
         self._teller.count(event)
         seen, now = see(event), (event.timestamp is not None and nanoseconds(event.timestamp)) or clock
@@ -179,7 +180,9 @@ class Projector:
         if "stream.lost" in facts:
             self._flag(seen.session, facts["stream.lost"])
         run_id = seen.run or self._turn_of(seen.session)
-        run = None if run_id is None else self._open_run(run_id, seen, now)
+        run = None if run_id is None else self._runs.get(run_id)
+        if run is not None and run.ending is not None and self._begins_again(run, run.ending, seen, now):
+            run = None
         if run_id is None:
             self._without_run(event, seen, now, clock)
         elif run := run or self._arrive(run_id, seen, event, now, clock):
@@ -197,13 +200,12 @@ class Projector:
             return False
         return True
 
-    def _open_run(self, run_id: str, seen: Seen, now: int) -> Run | None:
-        run = self._runs.get(run_id)
-        if run is None or run.ending is None or not seen.opens or seen.announced or now < run.ending.at_ns:
-            return run
-        # It ended, and begins once more.
-        self._end(run, run.ending)
-        return None
+    def _begins_again(self, run: Run, ending: Ending, seen: Seen, now: int) -> bool:
+        """True for the start of a run that has ended and only lingered: it has its end now, and begins once more."""
+        if not seen.opens or seen.announced or now < ending.at_ns:
+            return False
+        self._end(run, ending)
+        return True
 
     def _flag(self, session: str | None, lost: object) -> None:
         """What is open may lack what was lost: it says so at its end."""
@@ -236,13 +238,6 @@ class Projector:
     def _note(self, reason: str) -> None:
         known = reason in self._problems or len(self._problems) < _REASONS
         self._problems[reason if known else "other"] += 1
-
-    def _unwanted(self, event: TraceEvent) -> str | None:
-        if self._closed:
-            return "closed"
-        if event.trace is not None and event.trace.sampled is False:
-            return "unsampled"
-        return "duplicate" if self._known.again(event) else None
 
     def _turn_of(self, session: str | None) -> str | None:
         """The run of a session that was opened last."""

@@ -12,6 +12,7 @@ from typing import Final
 from otel_runtime.telemetry import conventions as names
 from otel_runtime.telemetry import sanitize
 from otel_runtime.telemetry.event_attributes import (
+    OMITTED,
     ORPHAN,
     TRUNCATED,
     Attributes,
@@ -215,7 +216,9 @@ class RunWriter:
 
     def _say_and_end(self, run: Run, step: str, unit: Unit, seen: Seen, event: TraceEvent, now: int) -> None:
         """The end of an open step, with what its last event says."""
-        facts = with_omitted(attributes_of(event, unit.said, self._mask), unit.said)
+        facts = attributes_of(event, unit.said, self._mask)
+        if OMITTED in facts:
+            facts = with_omitted(facts, unit.said)
         if seen.kind == "approval":
             facts = self._resolve(unit, event.attributes.get("approval.outcome"), facts)
         self._use(unit, run, facts, event)
