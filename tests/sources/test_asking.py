@@ -74,6 +74,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield made
         made.feed.close()
         service.close()
+        service.database.close()
 
 
 class TestAnswers:
@@ -169,6 +170,7 @@ class TestSpans:
             made.feed.close()
             made.feed.push({"type": "end"})
             service.close()
+            service.database.close()
         assert name in [span.name for span in exporter.get_finished_spans()]
 
 
@@ -346,6 +348,7 @@ def ruled(tmp_path: Path) -> Iterator[Bench]:
         yield made
         made.feed.close()
         service.close()
+        service.database.close()
 
 
 class TestRulesFirst:

@@ -35,7 +35,8 @@ class TestSqlite:
     def test_a_child_can_connect(self, tmp_path: Path) -> None:
         """Whatever the parent's threads did in SQLite at the moment of the fork, the child's first transaction does not hang."""
         path, stop = tmp_path / "state.db", threading.Event()
-        Database(path).open()
+        parents = Database(path)
+        parents.open()
 
         def busy(number: int) -> None:
             while not stop.is_set():
@@ -58,6 +59,7 @@ class TestSqlite:
             stop.set()
             for thread in threads:
                 thread.join()
+            parents.close()
 
 
 class TestGuard:
