@@ -20,8 +20,9 @@ __all__ = ["is_address", "spans_of"]
 _SUFFIXES: Final = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
-# A small file that unpacks to more than this is no trace.
+# More than this is no trace, nor is a small file that unpacks to more.
 _MAX_BYTES: Final = 2 << 30
+_MAX_PIPED: Final = 256 << 20
 
 
 def is_address(text: str) -> bool:
@@ -62,9 +63,12 @@ def _server(address: str, headers: Mapping[str, str]) -> Source:
 
 
 def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    inside = sorted(one for one in path.iterdir() if one.name.endswith(_SUFFIXES) and one.is_file())
+    try:
+        if not path.is_dir():
+            return [path]
+        inside = sorted(one for one in path.iterdir() if one.name.endswith(_SUFFIXES) and one.is_file())
+    except OSError as error:
+        raise _unreadable(path, error) from None
     if not inside:
         raise ConfigError.of("T031", "the directory holds no trace file (*.json, *.jsonl, either with .gz)", str(path))
     return inside
@@ -79,19 +83,23 @@ def _spans(path: Path) -> Iterator[SpanView]:
 
 def _content(path: Path) -> bytes:
     try:
-        raw = path.read_bytes()
-        if raw.startswith(_ZSTD):
-            raise ConfigError.of("T032", "the file is packed with zstd; unpack it first: zstd -d FILE", str(path))
-        if not raw.startswith(_GZIP):
-            return raw
-        with gzip.open(path) as packed:
-            content = packed.read(_MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError.of("T033", f"cannot read the trace file ({reason}); give the path of an existing file", str(path)) from None
-    if len(content) > _MAX_BYTES:
-        raise ConfigError.of("T034", f"the file unpacks to more than {_MAX_BYTES >> 30} GiB; give a part of it", str(path))
+        # A device has no end.
+        most = _MAX_BYTES if path.is_file() else _MAX_PIPED
+        with path.open("rb") as file:
+            start = file.peek(4)
+            if start.startswith(_ZSTD):
+                raise ConfigError.of("T032", "the file is packed with zstd; unpack it first: zstd -d FILE", str(path))
+            content = (gzip.GzipFile(fileobj=file) if start.startswith(_GZIP) else file).read(most + 1)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise _unreadable(path, error) from None
+    if len(content) > most:
+        raise ConfigError.of("T034", f"the file holds more than {most >> 20:,} MiB; give a part of it", str(path))
     return content
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return ConfigError.of("T033", f"cannot read the trace file ({reason}); give the path of an existing file", str(path))
 
 
 def _documents(content: bytes, path: Path) -> Iterator[object]:

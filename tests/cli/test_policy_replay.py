@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -284,6 +285,24 @@ class TestFiles:
         assert [8] * 5 == [told(capsys, words, "--policy", "old.yaml")["calls"] for words in asked]
         # A trace that is told several times is one trace.
         assert 8 == told(capsys, *asked, "--policy", "old.yaml")["calls"]
+
+    def test_a_pipe(self, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """What another program writes, packed or not, as a shell's `<(...)` hands it."""
+        plain = json.dumps(document(recording)).encode()
+        for number, content in enumerate((plain, gzip.compress(plain))):
+            path = tmp_path / f"pipe-{number}"
+            os.mkfifo(path)
+            writer = threading.Thread(target=path.write_bytes, args=(content,), daemon=True)
+            writer.start()
+            assert 8 == told(capsys, str(path), "--policy", "old.yaml")["calls"]
+            writer.join(30)
+
+    def test_no_end(self, recording: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        """A device is read up to a bound, and a name that cannot be one is told."""
+        monkeypatch.setattr("otel_runtime.cli.policy_traces._MAX_PIPED", 1 << 20)
+        for name, said in (("/dev/zero", "holds more than 1 MiB"), ("x" * 5000, "cannot read the trace file")):
+            assert 2 == main(["policy", "replay", name, "--policy", "old.yaml"])
+            assert said in capsys.readouterr().err
 
     def test_a_line_being_written(self, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """The last line of a file that is still written may be cut."""
