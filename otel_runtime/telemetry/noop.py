@@ -40,6 +40,9 @@ class NoopSpan:
     def attribute(self, name: str, value: AttributeValue) -> None:
         """Dropped."""
 
+    def stop(self) -> None:
+        """Dropped."""
+
     def first_chunk(self) -> None:
         """Dropped."""
 

@@ -91,6 +91,10 @@ class OpenSpan(Protocol):
         """The first item of a stream has arrived; later calls do nothing."""
         ...
 
+    def stop(self) -> None:
+        """The body is done: reading what its result says, and loading the table of prices for it, is not its time."""
+        ...
+
     def usage(self, record: UsageRecord) -> None:
         """What a model call used: attributes on this span and the token and cost metrics."""
         ...

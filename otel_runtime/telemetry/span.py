@@ -53,7 +53,7 @@ class DroppedSpan:
         labels: Metric labels known at the start.
     """
 
-    __slots__ = ("_clock", "_context", "_counted", "_first", "_generation", "_labels", "_live", "_parts", "_plan", "_span")
+    __slots__ = ("_clock", "_context", "_counted", "_elapsed", "_first", "_generation", "_labels", "_live", "_parts", "_plan", "_span")
 
     def __init__(self, parts: Parts, plan: Plan, span: Span, entered: Context, clock: float, labels: dict[str, str]) -> None:
         self._parts = parts
@@ -62,6 +62,7 @@ class DroppedSpan:
         self._context = entered
         self._clock = clock
         self._labels = labels
+        self._elapsed: float | None = None
         self._first: float | None = None
         self._counted: set[str] | None = None
         # One element that the first `end` takes: popping is atomic, a flag would not be.
@@ -91,6 +92,10 @@ class DroppedSpan:
         if self._first is None:
             self._first = time.perf_counter() - self._clock
 
+    def stop(self) -> None:
+        """The body is done."""
+        self._elapsed = time.perf_counter() - self._clock
+
     def usage(self, record: UsageRecord) -> None:
         """What a model call used: attributes and metrics; one message counts once."""
         try:
@@ -107,7 +112,7 @@ class DroppedSpan:
 
     def end(self, outcome: Outcome, error: BaseException | None = None, result: object = NOTHING) -> None:
         """End it once."""
-        elapsed = time.perf_counter() - self._clock
+        elapsed = self._elapsed or time.perf_counter() - self._clock
         try:
             self._live.pop()
         except IndexError:
@@ -188,7 +193,7 @@ class OtelSpan(DroppedSpan):
         self._context = entered
         self._started, self._clock = started
         self._labels = labels
-        self._first = self._counted = None
+        self._elapsed = self._first = self._counted = None
         self._live = [None]
         self._generation = len(_forks)
         self._decision = decision

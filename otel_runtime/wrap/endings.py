@@ -92,6 +92,8 @@ def end_from_anywhere(call: Call, error: BaseException, meter: StreamMeter | Non
 
 
 def _finish(call: Call, error: BaseException | None, result: Any, meter: StreamMeter | None) -> None:
+    if call.span is not None and (meter is not None or call.plan.kind == "model"):
+        call.span.stop()
     record = meter.record() if meter is not None else None
     if record is not None:
         call.record_usage(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -49,3 +50,26 @@ class TestDecisions:
         }
         assert set(seconds) == {"allow", "deny"}
         assert all(0 < value < 60 for value in seconds.values())
+
+
+class TestDuration:
+    def test_the_reading_of_a_result_is_not_its_time(self, otel_runtime_memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What it takes to find the usage of an answer, and its price, stands on no span and in no metric."""
+        real, late, hour = time.perf_counter, [0.0], 3600.0
+        monkeypatch.setattr(time, "perf_counter", lambda: real() + late[0])
+
+        class Answer:
+            @property
+            def usage(self) -> dict[str, int]:
+                late[0] += hour
+                return {"input_tokens": 3, "output_tokens": 4}
+
+        @rt.model
+        def ask() -> Answer:
+            return Answer()
+
+        ask()
+        (span,) = otel_runtime_memory.spans()
+        assert (True, 3) == (late[0] >= hour, span.attributes["gen_ai.usage.input_tokens"])
+        assert (span.end_time - span.start_time) / 1e9 < hour
+        assert all(value < hour for _, value in otel_runtime_memory.metrics()["gen_ai.client.operation.duration"])
