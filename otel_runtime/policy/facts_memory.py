@@ -82,6 +82,9 @@ class MemoryFacts:
         """False: there is no disk and no network behind it."""
         return False
 
+    def close(self) -> None:
+        """Nothing: what it knows is gone with the process."""
+
     def peek(self, needs: Needs, now: datetime) -> FactsView:
         """Read, reserve nothing."""
         at = now.timestamp()

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from otel_runtime.approvals.service import ApprovalService
 from otel_runtime.errors import RuntimeStateError, StoreError
@@ -30,6 +30,8 @@ from otel_runtime.wrap.patching import Patches
 from otel_runtime.wrap.resume import aresume, resume
 
 if TYPE_CHECKING:
+    from otel_runtime.policy.facts_memory import MemoryFacts
+    from otel_runtime.policy.facts_sql import SqlFacts
     from otel_runtime.runtime.workers import WorkerSetup
 
 __all__ = ["Runtime", "UsageTotals"]
@@ -63,15 +65,6 @@ class UsageTotals:
         return self.tokens.output_tokens
 
 
-@runtime_checkable
-class _Closable(Protocol):
-    """A facts store that has a database to close."""
-
-    def close(self) -> None:
-        """Write what is queued and close it."""
-        ...
-
-
 class Runtime:
     """A configured runtime. Made by `configure`; several may live in one process, each under its own name.
 
@@ -85,7 +78,7 @@ class Runtime:
         active: Active,
         reloader: Reloader | None,
         approvals: ApprovalService | None,
-        facts: object,
+        facts: MemoryFacts | SqlFacts | None,
         later: Later,
         observers: Observers,
         subscriptions: Subscriptions,
@@ -362,10 +355,9 @@ class Runtime:
         return done and recorded and sent
 
     def _close_facts(self) -> bool:
-        if not isinstance(self._facts, _Closable):
-            return True
         try:
-            self._facts.close()
+            if self._facts is not None:
+                self._facts.close()
         except StoreError as error:
             _log.error("what calls of runtime `%s` really used could not be written; what was held for them stands: %s", self.name, error)
             return False
