@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -62,10 +63,11 @@ def attempt(engine: Engine, facts: Any, action: Action, now: datetime = NOW) -> 
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def facts(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    if request.param == "memory":
-        return MemoryFacts()
-    return SqlFacts(SqliteTransactions(Database(tmp_path / "home" / "state.db", [FACTS])))
+def facts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    memory = request.param == "memory"
+    made = MemoryFacts() if memory else SqlFacts(SqliteTransactions(Database(tmp_path / "home" / "state.db", [FACTS])))
+    yield made
+    made.close()
 
 
 class TestAttempts:
