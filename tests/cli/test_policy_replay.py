@@ -11,12 +11,10 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -390,44 +388,12 @@ class TestFiles:
         assert "\x1b" not in capsys.readouterr().out
 
 
-Answer = tuple[int, object]
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[str, Mapping[str, str]], Answer]], str]]:
-    servers: list[ThreadingHTTPServer] = []
-
-    def start(answer: Callable[[str, Mapping[str, str]], Answer]) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                status, body = answer(parts.path, {key: values[0] for key, values in parse_qs(parts.query).items()})
-                data = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Quiet."""
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_address[1]}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
 class TestServers:
     def test_jaeger(self, recording: Path, serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
         """Jaeger is asked by /api/v3 for the services and their traces, with the window and the limit."""
         asked: list[Mapping[str, str]] = []
 
-        def answer(path: str, query: Mapping[str, str]) -> Answer:
+        def answer(path: str, query: Mapping[str, str], _: object) -> tuple[int, object]:
             if path == "/api/v3/services":
                 return 200, {"services": ["shop"]}
             asked.append(query)
@@ -445,7 +411,7 @@ class TestServers:
             for key in ("traceId", "spanId", "parentSpanId"):
                 span[key] = base64.b64encode(bytes.fromhex(span[key])).decode()
 
-        def answer(path: str, query: Mapping[str, str]) -> Answer:
+        def answer(path: str, query: Mapping[str, str], _: object) -> tuple[int, object]:
             if path == "/api/search":
                 return (200, {"traces": [{"traceID": one} for one in ids]}) if query["q"].startswith("{") else (400, {})
             return (200, {"trace": whole}) if path.startswith("/api/v2/traces/") else (404, {})

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from rich.console import Console, RenderableType
@@ -98,36 +95,6 @@ def listed(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
         return found
 
     return run
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[str, Mapping[str, str], Any], Answer]], str]]:
-    """A server whose answers a function gives, by path, query and headers; gives its address."""
-    servers: list[ThreadingHTTPServer] = []
-
-    def start(answer: Callable[[str, Mapping[str, str], Any], Answer]) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                status, body = answer(parts.path, {key: values[0] for key, values in parse_qs(parts.query).items()}, self.headers)
-                data = body if isinstance(body, bytes) else json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Quiet."""
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_address[1]}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
 
 
 class TestList:
