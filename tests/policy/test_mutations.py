@@ -49,6 +49,7 @@ EQUIVALENT: dict[str, list[tuple[str, str]]] = {
     ],
     "mcp-client": [
         (r"\S+\.unless\.tool\.\d -> \*:tracker:\w+_\*", "the exception of a rule about `mcp:` names only"),
+        (r"files\.outside\.unless\.tool\.\d -> (\*:files|mcp:\*):\w+", "the exception of a rule about `mcp:files:` names only"),
     ],
     "personal-assistant": [
         (r"mail\.(stranger|private) -> gone", "no rule allows such mail, and the default asks as well; the rules say why"),
