@@ -11,9 +11,11 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,23 @@ def nothing_configured() -> Iterator[None]:
     # ("a guarded runtime was shut down") would refuse the calls of the next test.
     if not active._registered:
         active.reset_slot()
+
+
+@pytest.fixture
+def listening() -> Iterator[Callable[[type[BaseHTTPRequestHandler]], str]]:
+    """Starts HTTP servers on free loopback ports, each with a handler; gives the address. They stop with the test."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(handler: type[BaseHTTPRequestHandler]) -> str:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @dataclass

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,9 +16,8 @@ Answering = Callable[[str, Mapping[str, str], Any], Answer]
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[Answering], str]]:
+def serve(listening: Callable[[type[BaseHTTPRequestHandler]], str]) -> Callable[[Answering], str]:
     """A server whose answers a function gives, by path, query and headers; gives its address."""
-    servers: list[ThreadingHTTPServer] = []
 
     def start(answer: Answering) -> str:
         class Handler(BaseHTTPRequestHandler):
@@ -35,12 +33,6 @@ def serve() -> Iterator[Callable[[Answering], str]]:
             def log_message(self, format: str, *args: object) -> None:
                 """Quiet."""
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_address[1]}"
+        return listening(Handler)
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    return start

@@ -447,12 +447,13 @@ class TestOnALoop:
         """It counts as not delivered, and what was reserved for the call is given back: then it must not arrive after all."""
         monkeypatch.setattr(ingesting, "_RESPOND_S", 0.05)
 
-        async def run() -> None:
-            given_up = asyncio.Event()
+        async def run() -> list[str]:
+            given_up, arrived = asyncio.Event(), ["not delivered"]
 
             async def respond(question: Question, verdict: Verdict) -> None:
                 try:
                     await asyncio.sleep(60)
+                    arrived.append(verdict)
                 finally:
                     given_up.set()
 
@@ -460,9 +461,10 @@ class TestOnALoop:
                 feed.push({"type": "start"})
                 feed.push({**ASKED, "args": {"path": "/home"}})
                 await asyncio.wait_for(given_up.wait(), 10)
+            return arrived
 
         with ruled.runtime.use():
-            asyncio.run(run())
+            assert ["not delivered"] == asyncio.run(run())
 
 
 class TestShutdown:

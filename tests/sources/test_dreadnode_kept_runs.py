@@ -22,6 +22,14 @@ from otel_runtime.telemetry.projector_spans import TracerSpans
 from otel_runtime.values.trace import TraceEvent
 
 DATA = Path(__file__).with_name("data")
+COMPACTED = """
+        invoke_agent t 36/21
+          chat listed 11/6
+            execute_tool fast
+          chat listed 12/7
+            execute_tool slow
+          chat listed 13/8
+    """
 OUTLINES = {
     # Feedback of a hook that names the call: that system tells the model `[POLICY DENIED]`.
     "refused_by_a_hook": """
@@ -64,14 +72,7 @@ OUTLINES = {
           chat listed 13/8
     """,
     # The runtime's own compaction event carries an id of its own where an agent's would stand.
-    "compacted": """
-        invoke_agent t 36/21
-          chat listed 11/6
-            execute_tool fast
-          chat listed 12/7
-            execute_tool slow
-          chat listed 13/8
-    """,
+    "compacted": COMPACTED,
     # An engine that hands its loop to another program announces no generation and never ends one.
     "delegating_engine": """
         invoke_agent t 32/12
@@ -125,14 +126,7 @@ OUTLINES = {
     "turn_stream_error": """
         invoke_agent t _OTHER
     """,
-    "turn_stream_compacted": """
-        invoke_agent t 36/21
-          chat listed 11/6
-            execute_tool fast
-          chat listed 12/7
-            execute_tool slow
-          chat listed 13/8
-    """,
+    "turn_stream_compacted": COMPACTED,
     "turn_stream_asked": """
         invoke_agent t 23/13
           chat listed 11/6

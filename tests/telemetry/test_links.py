@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,9 +25,8 @@ TRACE, SPAN = "ab" * 16, "cd" * 8
 
 
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+def serve(monkeypatch: pytest.MonkeyPatch, listening: Callable[[type[BaseHTTPRequestHandler]], str]) -> Callable[..., None]:
     """Puts an HTTP server where one of this machine's is looked for; it has what is named and nothing else."""
-    servers: list[ThreadingHTTPServer] = []
     for name in ("_JAEGER", "_TEMPO", "_GRAFANA"):
         # Nothing answers at port 9 of a loopback address; a Jaeger of whoever runs the tests stays out of it.
         monkeypatch.setattr(links, name, "http://127.0.0.1:9")
@@ -43,15 +41,9 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        monkeypatch.setattr(links, place, f"http://127.0.0.1:{server.server_address[1]}")
+        monkeypatch.setattr(links, place, listening(Handler))
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    return start
 
 
 class TestTemplate:

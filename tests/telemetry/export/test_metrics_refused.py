@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import grpc
@@ -20,9 +19,8 @@ from otel_runtime.telemetry.provider import build_tracing
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[int], str]]:
+def serve(listening: Callable[[type[BaseHTTPRequestHandler]], str]) -> Callable[[int], str]:
     """A server that takes spans and answers everything else with a status; gives its address."""
-    servers: list[ThreadingHTTPServer] = []
 
     def start(status: int) -> str:
         class Handler(BaseHTTPRequestHandler):
@@ -35,15 +33,9 @@ def serve() -> Iterator[Callable[[int], str]]:
             def log_message(self, *args: object) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_address[1]}"
+        return listening(Handler)
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    return start
 
 
 @pytest.fixture
