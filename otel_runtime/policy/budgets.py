@@ -16,7 +16,7 @@ from otel_runtime.policy.truth import Tri, any_of
 from otel_runtime.settings.durations import parse_duration
 from otel_runtime.values.action import Action
 
-__all__ = ["MAX_SECONDS", "NO_LIMIT", "Budget", "Charge", "compile_over", "kind_of", "passes", "window_of"]
+__all__ = ["CALENDAR", "MAX_SECONDS", "NO_LIMIT", "Budget", "Charge", "compile_over", "kind_of", "passes", "window_of"]
 
 # Ten years: moments further off than that could leave what a calendar can name.
 MAX_SECONDS: Final = 3650 * 86400
@@ -25,7 +25,8 @@ _RATE_S = 60.0
 # Units of which a call counts one, and units whose real figure is known after the call.
 _ONE_EACH = frozenset({"calls", "attempts"})
 _LATER = frozenset({"tokens", "usd"})
-_CALENDAR = {"day": "%Y-%m-%d", "month": "%Y-%m"}
+# How windows of the calendar are told apart, here and where amounts are kept.
+CALENDAR: Final = {"day": "%Y-%m-%d", "month": "%Y-%m"}
 
 Window = Callable[[datetime], str]
 
@@ -45,7 +46,7 @@ def window_of(per: str, tz: str | None) -> Window:
     Raises:
         ValueError: The window or zone does not exist; the message says what is expected.
     """
-    if per in _CALENDAR:
+    if per in CALENDAR:
         if tz is None:
             raise ValueError(f"`per: {per}` is a calendar window and needs `tz`, such as `tz: UTC`")
         return _calendar(per, tz)
@@ -80,7 +81,7 @@ def _seconds(per: str) -> float:
 
 def _calendar(per: str, tz: str) -> Window:
     zone = _zone(tz)
-    form = _CALENDAR[per]
+    form = CALENDAR[per]
     known: tuple[date, str] = (date.min, "")
 
     def window(now: datetime) -> str:

@@ -13,13 +13,14 @@ from decimal import Decimal
 from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
+from otel_runtime.policy.budgets import CALENDAR
+
 __all__ = ["MAX_ENTRIES", "CalendarCounter", "Counter", "Entry", "SlidingCounter", "Span", "new_counter", "window_at"]
 
 MAX_ENTRIES: Final = 1024
 _DAY_S: Final = 86_400.0
 # A calendar window is over for good well after its end in the last time zone.
 _CALENDAR_KEEP_S: Final = {"day": 3 * _DAY_S, "month": 34 * _DAY_S}
-_CALENDAR_FORMS: Final = {"day": "%Y-%m-%d", "month": "%Y-%m"}
 # How long what left a window is kept at least, in case the clock was ahead.
 _KEEP_S: Final = 3600.0
 
@@ -54,7 +55,7 @@ def window_at(window: str, moment: datetime) -> str:
         moment: An aware time.
     """
     kind, _, rest = window.partition(":")
-    form = _CALENDAR_FORMS.get(kind)
+    form = CALENDAR.get(kind)
     if form is None:
         return window
     tz = rest.partition(":")[2]

@@ -18,9 +18,6 @@ from otel_runtime.values.decision import Verdict
 
 __all__ = ["Surroundings", "canonical_conditions", "lint_rule", "lint_rules"]
 
-_NOT_CONDITIONS = frozenset({"id", "kind", "decision", "mode", "reason", "approval", "retry", "match", "no_match"})
-_NAMES = frozenset({"tool", "name"})
-
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -45,7 +42,7 @@ class Surroundings:
 
 def lint_rule(rule: Rule, path: Path, around: Surroundings) -> Iterator[Finding]:
     """Doubts about one rule by itself."""
-    if rule.decision == "allow" and not _conditions(rule) - _NAMES and _names(rule).everything:
+    if rule.decision == "allow" and not rule.conditions and _names(rule).everything:
         yield Finding(path, "P101", f"rule `{rule.id}` allows everything of kind `{rule.kind}`; name the tools it is meant for")
     if rule.id not in around.covered:
         yield Finding((*path, "id"), "P102", f"no case tries rule `{rule.id}`; add `match` and `no_match`, or a call under `cases`")
@@ -56,10 +53,6 @@ def lint_rule(rule: Rule, path: Path, around: Surroundings) -> Iterator[Finding]
     yield from _open_arguments(rule, path, around)
     yield from _loose_urls(rule, path)
     yield from lint_types(rule, path, around.signatures)
-
-
-def _conditions(rule: Rule) -> set[str]:
-    return rule.written - _NOT_CONDITIONS
 
 
 def _names(rule: Rule) -> Globs:
@@ -160,7 +153,7 @@ def lint_rules(rules: Sequence[tuple[Rule, Path]], default: Verdict = "deny") ->
 
 
 def _is_wall(rule: Rule) -> bool:
-    return rule.decision == "deny" and rule.mode == "enforce" and not _conditions(rule) - _NAMES
+    return rule.decision == "deny" and rule.mode == "enforce" and not rule.conditions
 
 
 class _Walls:
@@ -205,5 +198,5 @@ def _duplicates(rules: Iterable[tuple[Rule, Path]]) -> Iterator[tuple[int, Findi
 
 def canonical_conditions(rule: Rule) -> str:
     """The rule's conditions as text that is equal for equal conditions."""
-    written = plain(rule, _conditions(rule) | {"kind"})
+    written = plain(rule, rule.conditions | rule.written & {"tool", "name"} | {"kind"})
     return json.dumps({"kind": rule.kind, **written}, sort_keys=True, default=repr)

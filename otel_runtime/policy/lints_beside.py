@@ -24,7 +24,6 @@ from otel_runtime.values.decision import Verdict
 
 __all__ = ["lint_beside"]
 
-_NOT_CONDITIONS: Final = frozenset({"id", "kind", "decision", "mode", "reason", "approval", "retry", "match", "no_match", "tool", "name"})
 _SINGLY: Final = frozenset({"args", "context", "session"})
 # Subsets of more conditions than these are not looked for.
 _MOST_CONDITIONS: Final = 8
@@ -90,7 +89,7 @@ def _by_one_label(rules: Written, default: Verdict) -> Iterator[tuple[int, Findi
         if rule.decision == "allow" or rule.mode == "shadow" or rule.kind not in {"tool", "capability"}:
             continue
         after = rule.after
-        if rule.written - _NOT_CONDITIONS != {"after"} or after is None or after.written != {"label"} or len(after.label or ()) != 1:
+        if rule.conditions != {"after"} or after is None or after.written != {"label"} or len(after.label or ()) != 1:
             continue
         if default == "allow" or any(True for _ in opening.about(rule)):
             label = (after.label or ("",))[0]
@@ -143,7 +142,7 @@ def _outdoes(other: Rule, rule: Rule) -> bool:
 def _conditions(rule: Rule) -> frozenset[str]:
     """Each condition as text that is equal for equal ones; values of `args`, `context` and `session` one by one."""
     found: set[str] = set()
-    for name, value in plain(rule, rule.written - _NOT_CONDITIONS).items():
+    for name, value in plain(rule, rule.conditions).items():
         if name in _SINGLY and isinstance(value, dict):
             found.update(json.dumps([name, key, test], sort_keys=True, default=repr) for key, test in value.items())
         else:

@@ -33,7 +33,6 @@ __all__ = ["LoadedPolicy", "load_policy", "load_policy_text"]
 _NO_TOOLS: Final[Mapping[str, ToolSignature]] = MappingProxyType({})
 _UNWRITTEN: Final = {"match", "no_match"}
 # A rule of these keys alone asks for nothing but the name.
-_PLAIN_KEYS: Final = frozenset({"id", "kind", "tool", "name", "decision", "mode", "reason", "approval", "retry", "match", "no_match"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +288,7 @@ class _Loader:
                 own = check_rule_cases(rule, ready, path, trial)
                 faults += [source.fault(finding, warning=finding.code == UNTRIED) for finding in own.findings]
                 hits, misses = (sum(report[rule.id] for report in reports) for reports in (every_hit, every_miss))
-                plain = not (rule.written - _PLAIN_KEYS)
+                plain = not rule.conditions
                 coverage.append(Coverage(rule.id, ready.place, hits + len(rule.match), misses + len(rule.no_match), plain))
         faults += [source.fault(finding, warning=finding.code == UNTRIED) for source, report in whole for finding in report.findings]
         own_cases = sum(len(rule.match) + len(rule.no_match) for source in self._sources for rule, _ in source.rules())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, KeysView, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias
 
 from otel_runtime.values.action import Kind
 from otel_runtime.values.decision import RetryClass, Verdict
@@ -229,6 +229,9 @@ class Retry(Written):
     class_: RetryClass | None = None
 
 
+_NO_CONDITIONS: Final = frozenset({"id", "kind", "tool", "name", "decision", "mode", "reason", "approval", "retry", "match", "no_match"})
+
+
 class Rule(Conditions):
     """One rule."""
 
@@ -247,3 +250,8 @@ class Rule(Conditions):
     def patterns(self) -> Texts | None:
         """Names or globs the rule is about; None means every name of its kind. `tool` names any kind, `name` another kind than tool."""
         return self.tool if self.tool is not None else self.name
+
+    @property
+    def conditions(self) -> frozenset[str]:
+        """What it asks besides the name: the rest of what was written says what the rule is and what follows from it."""
+        return frozenset(self.written - _NO_CONDITIONS)
