@@ -18,6 +18,7 @@ from otel_runtime.audit.key import load_or_create_key
 from otel_runtime.storage.sqlite import Database
 from otel_runtime.values.action import Action
 from otel_runtime.values.decision import ApprovalTerms, Decision, Requirement
+from otel_runtime.web.receiver import EventReceiver
 from otel_runtime.web.server import InboxServer
 
 
@@ -73,3 +74,29 @@ def inbox(tmp_path: Path) -> Iterator[Running]:
     thread.join(10)
     service.close()
     database.close()
+
+
+class Taker:
+    """Keeps what a receiver hands on."""
+
+    def __init__(self) -> None:
+        self.taken: list[object] = []
+
+    def push(self, raw: object) -> None:
+        self.taken.append(raw)
+
+
+@pytest.fixture
+def taker() -> Taker:
+    return Taker()
+
+
+@pytest.fixture
+def event_receiver(taker: Taker) -> Iterator[EventReceiver]:
+    """One on a free port, that hands on to `taker`."""
+    found = EventReceiver(taker)
+    thread = threading.Thread(target=found.run)
+    thread.start()
+    yield found
+    found.stop()
+    thread.join(10)

@@ -6,9 +6,8 @@ import http.client
 import inspect
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -28,42 +27,23 @@ from otel_runtime.wrap.active import Active, current_active
 DIRECT: dict[str, Any] = {"proxy": None} if "proxy" in inspect.signature(connect).parameters else {}
 
 
-class Taker:
-    def __init__(self) -> None:
-        self.taken: list[object] = []
-
-    def push(self, raw: object) -> None:
-        self.taken.append(raw)
+class Taker(Protocol):
+    taken: list[object]
 
 
-class Bench:
-    def __init__(self) -> None:
-        self.taker = Taker()
-        self.receiver = EventReceiver(self.taker)
-        self.thread = threading.Thread(target=self.receiver.run)
-        self.thread.start()
-
-    def open(self, token: str | None = None, **headers: str) -> ClientConnection:
-        named = {"authorization": f"Bearer {token or self.receiver.token}", **headers}
-        found: ClientConnection = connect(self.receiver.socket_url, additional_headers=named, max_size=None, **DIRECT)
-        return found
-
-    def post(self, **headers: str) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", self.receiver.port, timeout=10)
-        named = {"content-type": "application/json", "authorization": f"Bearer {self.receiver.token}", **headers}
-        connection.request("POST", "/events", b"{}", named)
-        status = connection.getresponse().status
-        connection.close()
-        return status
+def opened(receiver: EventReceiver, **headers: str) -> ClientConnection:
+    named = {"authorization": f"Bearer {receiver.token}", **headers}
+    found: ClientConnection = connect(receiver.socket_url, additional_headers=named, max_size=None, **DIRECT)
+    return found
 
 
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    """A receiver on a free port."""
-    made = Bench()
-    yield made
-    made.receiver.stop()
-    made.thread.join(10)
+def post(receiver: EventReceiver, **headers: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", receiver.port, timeout=10)
+    named = {"content-type": "application/json", "authorization": f"Bearer {receiver.token}", **headers}
+    connection.request("POST", "/events", b"{}", named)
+    status = connection.getresponse().status
+    connection.close()
+    return status
 
 
 def answer(socket: ClientConnection, message: str | bytes) -> dict[str, Any]:
@@ -73,33 +53,33 @@ def answer(socket: ClientConnection, message: str | bytes) -> dict[str, Any]:
 
 
 class TestMessages:
-    def test_each_is_answered_by_a_count(self, bench: Bench) -> None:
+    def test_each_is_answered_by_a_count(self, event_receiver: EventReceiver, taker: Taker) -> None:
         """One event, a list, lines, text or bytes: what was taken of the message and in all."""
-        with bench.open() as socket:
+        with opened(event_receiver) as socket:
             assert {"accepted": 1, "total": 1} == answer(socket, '{"n": 1}')
             assert {"accepted": 2, "total": 3} == answer(socket, b'[{"n": 2}, {"n": 3}]')
             assert {"accepted": 2, "total": 5} == answer(socket, '{"n": 4}\n{"n": 5}\n')
-        assert [{"n": number} for number in range(1, 6)] == bench.taker.taken
+        assert [{"n": number} for number in range(1, 6)] == taker.taken
 
     @pytest.mark.parametrize("message", ["{", "[" * 100_000, '{"n": 1}\n{', "", "1\n" * 10_001])
-    def test_a_bad_one_is_refused_and_the_next_is_taken(self, bench: Bench, message: str) -> None:
+    def test_a_bad_one_is_refused_and_the_next_is_taken(self, event_receiver: EventReceiver, taker: Taker, message: str) -> None:
         """Nothing of it is taken, and the connection stays."""
-        with bench.open() as socket:
+        with opened(event_receiver) as socket:
             refused = answer(socket, message)
             assert (0, 0, True) == (refused["accepted"], refused["total"], bool(refused["error"]))
             assert {"accepted": 1, "total": 1} == answer(socket, '{"n": 1}')
-        assert [{"n": 1}] == bench.taker.taken
+        assert [{"n": 1}] == taker.taken
 
-    def test_a_message_over_the_limit_ends_the_connection(self, bench: Bench) -> None:
+    def test_a_message_over_the_limit_ends_the_connection(self, event_receiver: EventReceiver) -> None:
         """Its bytes are not even kept."""
-        with bench.open() as socket, pytest.raises(ConnectionClosedError) as closed:
+        with opened(event_receiver) as socket, pytest.raises(ConnectionClosedError) as closed:
             answer(socket, b" " * (BODY_LIMIT + 1))
         assert 1009 == (closed.value.rcvd or closed.value.sent).code  # type: ignore[union-attr]  # one of them is there
 
-    def test_too_many_in_a_second_are_refused(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_too_many_in_a_second_are_refused(self, event_receiver: EventReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
         """The sender is told to wait; what it may still send is taken."""
         monkeypatch.setattr(receiver_module, "_PER_SECOND", 0)
-        with bench.open() as socket:
+        with opened(event_receiver) as socket:
             rows = json.dumps([0] * 10_000)
             accepted = [answer(socket, rows)["accepted"] for _ in range(21)]
             assert ([10_000] * 20 + [0], {"accepted": 0}) == (accepted, {"accepted": answer(socket, "{}")["accepted"]})
@@ -114,18 +94,18 @@ class TestGuards:
             ({"origin": "null"}, 403),
         ],
     )
-    def test_who_may_not_come_in(self, bench: Bench, headers: dict[str, str], status: int) -> None:
+    def test_who_may_not_come_in(self, event_receiver: EventReceiver, taker: Taker, headers: dict[str, str], status: int) -> None:
         """Another user of this machine, or a page in its browser, neither posts nor opens a socket."""
-        assert status == bench.post(**headers)
+        assert status == post(event_receiver, **headers)
         with pytest.raises(InvalidStatus) as refused:
-            bench.open(**headers)
+            opened(event_receiver, **headers)
         assert status == refused.value.response.status_code
-        assert [] == bench.taker.taken
+        assert [] == taker.taken
 
-    def test_a_rebound_name(self, bench: Bench) -> None:
+    def test_a_rebound_name(self, event_receiver: EventReceiver) -> None:
         """A name of somebody else's that leads here is not this server's."""
-        assert 421 == bench.post(host=f"evil.example:{bench.receiver.port}")
-        assert 202 == bench.post(host=f"localhost:{bench.receiver.port}")
+        assert 421 == post(event_receiver, host=f"evil.example:{event_receiver.port}")
+        assert 202 == post(event_receiver, host=f"localhost:{event_receiver.port}")
 
 
 class TestStreams:

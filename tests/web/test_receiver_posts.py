@@ -9,10 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -23,38 +21,19 @@ JSON = "application/json"
 LINES = "application/x-ndjson"
 
 
-class Taker:
-    def __init__(self) -> None:
-        self.taken: list[object] = []
+class Taker(Protocol):
+    taken: list[object]
 
-    def push(self, raw: object) -> None:
-        self.taken.append(raw)
+    def push(self, raw: object) -> None: ...
 
 
-class Bench:
-    def __init__(self) -> None:
-        self.taker = Taker()
-        self.receiver = EventReceiver(self.taker)
-        self.thread = threading.Thread(target=self.receiver.run)
-        self.thread.start()
-
-    def post(self, body: bytes, kind: str = JSON, token: str | None = None) -> tuple[int, dict[str, object]]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.receiver.port, timeout=10)
-        headers = {"content-type": kind, "authorization": f"Bearer {token or self.receiver.token}"}
-        connection.request("POST", "/events", body, headers)
-        answer = connection.getresponse()
-        found: dict[str, object] = json.loads(answer.read())
-        connection.close()
-        return answer.status, found
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    """A receiver on a free port."""
-    made = Bench()
-    yield made
-    made.receiver.stop()
-    made.thread.join(10)
+def post(receiver: EventReceiver, body: bytes, kind: str = JSON, token: str | None = None) -> tuple[int, dict[str, object]]:
+    connection = http.client.HTTPConnection("127.0.0.1", receiver.port, timeout=10)
+    connection.request("POST", "/events", body, {"content-type": kind, "authorization": f"Bearer {token or receiver.token}"})
+    answer = connection.getresponse()
+    found: dict[str, object] = json.loads(answer.read())
+    connection.close()
+    return answer.status, found
 
 
 class TestReceiver:
@@ -66,10 +45,10 @@ class TestReceiver:
             (b'{"n": 1}\n\n{"n": 2}\n', LINES, [{"n": 1}, {"n": 2}]),
         ],
     )
-    def test_one_many_or_lines(self, bench: Bench, body: bytes, kind: str, expected: list[object]) -> None:
+    def test_one_many_or_lines(self, event_receiver: EventReceiver, taker: Taker, body: bytes, kind: str, expected: list[object]) -> None:
         """An object, a list, or one event per line."""
-        assert (202, {"accepted": len(expected)}) == bench.post(body, kind)
-        assert expected == bench.taker.taken
+        assert (202, {"accepted": len(expected)}) == post(event_receiver, body, kind)
+        assert expected == taker.taken
 
     @pytest.mark.parametrize(
         ("body", "kind", "status"),
@@ -81,26 +60,26 @@ class TestReceiver:
             (b"1\n" * 10_001, LINES, 413),
         ],
     )
-    def test_what_is_refused(self, bench: Bench, body: bytes, kind: str, status: int) -> None:
+    def test_what_is_refused(self, event_receiver: EventReceiver, taker: Taker, body: bytes, kind: str, status: int) -> None:
         """Nothing of a refused body is taken."""
-        assert status == bench.post(body, kind)[0]
-        assert [] == bench.taker.taken
+        assert status == post(event_receiver, body, kind)[0]
+        assert [] == taker.taken
 
-    def test_without_the_token_nothing_is_taken(self, bench: Bench) -> None:
+    def test_without_the_token_nothing_is_taken(self, event_receiver: EventReceiver, taker: Taker) -> None:
         """Other users of the machine, and pages in its browser, cannot forge events."""
-        assert 401 == bench.post(b"{}", token="guess")[0]
-        assert [] == bench.taker.taken
+        assert 401 == post(event_receiver, b"{}", token="guess")[0]
+        assert [] == taker.taken
 
-    def test_other_addresses_are_refused(self) -> None:
+    def test_other_addresses_are_refused(self, taker: Taker) -> None:
         """It listens on this machine only."""
         with pytest.raises(ConfigError):
-            EventReceiver(Taker(), "0.0.0.0")
+            EventReceiver(taker, "0.0.0.0")
 
 
 class TestSocket:
-    def test_who_does_not_wait_for_the_answer(self) -> None:
+    def test_who_does_not_wait_for_the_answer(self, taker: Taker) -> None:
         """What was sent is taken; that nobody is there to be told is no fault of the server's."""
-        taker, told = Taker(), iter([{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "[{}, {}]"}])
+        told = iter([{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "[{}, {}]"}])
 
         async def receive() -> Any:
             return next(told)
