@@ -17,8 +17,9 @@ from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import Meter
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import AlignedHistogramBucketExemplarReservoir, ExemplarReservoir, MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import Resource
 
 from otel_runtime.telemetry.losses import Losses
@@ -28,6 +29,8 @@ __all__ = ["OwnMeters", "interval_from"]
 
 _INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 _DEFAULT_MS = 60_000.0
+# For histograms without buckets of their own: exponential ones.
+_DECADES = tuple(10.0**power for power in range(-3, 6))
 # Any: what the SDK's instruments and their makers are handed passes through.
 _Make = Callable[[Meter], Any]
 
@@ -131,7 +134,7 @@ class OwnMeters:
             readers = [PeriodicExportingMetricReader(exporter, math.inf) for exporter in self._exporters()]
             if not readers:
                 return False
-            provider = MeterProvider(readers, resource=self._resource, shutdown_on_exit=False)
+            provider = MeterProvider(readers, resource=self._resource, shutdown_on_exit=False, views=[_exemplars()])
             for instrument, maker in self._makers:
                 instrument.real = maker(provider.get_meter(*self._scope))
             self._provider = provider
@@ -155,6 +158,20 @@ class OwnMeters:
         self._provider = None
         for instrument, _ in self._makers:
             instrument.real = None
+
+
+def _exemplars() -> View:
+    """The latest measurement of each bucket is the exemplar. The SDK draws one where there are no buckets, from the generator that the
+    application may have seeded.
+    """
+
+    def reservoir(**given: Any) -> ExemplarReservoir:
+        buckets = given.get("boundaries", _DECADES if given.get("size", 1) > 1 else ())
+        return AlignedHistogramBucketExemplarReservoir(buckets)
+
+    # The SDK hands keywords over, and types it as one dict.
+    builder: Any = reservoir
+    return View(instrument_name="*", exemplar_reservoir_factory=lambda _aggregation: builder)
 
 
 class _Instrument:

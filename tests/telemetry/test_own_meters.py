@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import queue
+import random
 import subprocess
 import sys
 import threading
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from otel_runtime.runtime.later import Later
 from otel_runtime.telemetry.fork_gate import ForkGate
@@ -73,6 +76,31 @@ class Slow(ConsoleMetricExporter):
         thread.start()
         thread.join(10)
         self.held_up = thread.is_alive()
+
+
+class TestExemplars:
+    def test_the_applications_random_numbers_are_left_alone(self) -> None:
+        """Which measurement becomes an exemplar is not drawn from the generator that an application may have seeded; all kinds have one."""
+        sent = io.StringIO()
+        meters = OwnMeters(lambda: [ConsoleMetricExporter(out=sent)], Resource({}), Losses(None), 60)
+        meter = meters.get_meter("test")
+        counter, histogram, gauge = meter.create_counter("c"), meter.create_histogram("h"), meter.create_gauge("g")
+        traced = set_span_in_context(NonRecordingSpan(SpanContext(7, 9, is_remote=False, trace_flags=TraceFlags(1))))
+        before = random.getstate()
+        for value in range(50):
+            counter.add(1, {}, traced)
+            histogram.record(value, {}, traced)
+            gauge.set(value, {}, traced)
+        assert meters.force_flush()
+        assert before == random.getstate()
+        meters.shutdown()
+        found = {
+            metric["name"]: [exemplar["value"] for exemplar in point["exemplars"]]
+            for metric in json.loads(sent.getvalue())["resource_metrics"][0]["scope_metrics"][0]["metrics"]
+            for point in metric["data"]["data_points"]
+        }
+        # The buckets that the SDK has by default end at 0, 5, 10, 25 and 50.
+        assert {"c": [1], "h": [0, 5, 10, 25, 49], "g": [49]} == found
 
 
 class TestShutdown:
