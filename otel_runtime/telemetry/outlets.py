@@ -90,18 +90,23 @@ class Outlets:
             return
 
     def _flush_foreign(self, timeout_ms: int) -> None:
-        for flush in self._flushes:
-            flush(timeout_ms)
+        _call_each(self._flushes, timeout_ms)
 
     def _stop_by(self, deadline: float) -> bool:
         left = remaining(deadline)
+        return run_bounded(lambda: _call_each((*self._flushes, *self._shutdowns), int(left * 1000)), left)
 
-        def stop() -> None:
-            self._flush_foreign(int(left * 1000))
-            for shutdown in self._shutdowns:
-                shutdown(int(left * 1000))
 
-        return run_bounded(stop, left)
+def _call_each(calls: Sequence[Callable[[int], object]], timeout_ms: int) -> None:
+    """Call all of them, also after one that raised: what the others hold is sent all the same."""
+    failed: list[Exception] = []
+    for call in calls:
+        try:
+            call(timeout_ms)
+        except Exception as error:  # noqa: BLE001 - a provider of the application's may raise anything
+            failed.append(error)
+    if failed:
+        raise ExceptionGroup("not everything was flushed or stopped", failed)
 
 
 def _exporter_text(found: Mapping[str, object]) -> str:

@@ -16,7 +16,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from otel_runtime.settings.model import Settings
 from otel_runtime.telemetry import otlp
@@ -201,6 +201,8 @@ class TestTrouble:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
             monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+            # What is given up ends soon after the test, too.
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
             tracing = build_tracing(Settings())
             one_call(tracing)
             began = time.monotonic()
@@ -208,6 +210,21 @@ class TestTrouble:
             assert not tracing.shutdown(0.3)
             assert 8 > time.monotonic() - began
             assert {"shutdown": 1} == tracing.report()["lost"]
+
+    def test_metrics_leave_when_the_applications_provider_fails(self, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What its processors raise at the end keeps none of our own exports from theirs."""
+
+        class Raises(SpanProcessor):
+            def force_flush(self, timeout_millis: int = 30_000) -> bool:
+                raise RuntimeError("no flush today")
+
+        theirs = TracerProvider(shutdown_on_exit=False)
+        theirs.add_span_processor(Raises())
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{receiver.port}")
+        tracing = build_tracing(Settings(), tracer_provider=theirs)
+        one_call(tracing)
+        assert not tracing.shutdown(20)
+        assert {"gen_ai.execute_tool.duration"} == receiver.metrics
 
     def test_refusing_collector(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What the collector refuses is counted as lost in export."""
