@@ -68,7 +68,8 @@ def missing_votes(terms: ApprovalTerms, votes: Iterable[Vote], requester: str | 
             if req.rule in vote.rules and _entitled(req, vote.approver, requester, people)
         }
         if len(voters) < req.quorum:
-            missing[req.rule] = req.quorum - len(voters)
+            # Engines side by side may ask under one name: the larger number is what is still to come.
+            missing[req.rule] = max(missing.get(req.rule, 0), req.quorum - len(voters))
     return missing
 
 

@@ -172,6 +172,12 @@ class TestAnswer:
         assert {"money": 1, "lead": 1} == service.answer(request.id, approver="os:alice", approved=True).missing
         assert "approved" == service.answer(request.id, approver="os:bob", approved=True).request.state
 
+    def test_two_requirements_of_one_name(self, service: ApprovalService, make_ask: MakeAsk) -> None:
+        """What is said to be missing is the larger number, whichever engine asked first."""
+        both = ApprovalTerms((Requirement("money", ("role:finance",), 3), Requirement("money", ("role:lead",), 1)), 60.0)
+        request = opened(service, make_ask(terms=both))
+        assert {"money": 2} == service.answer(request.id, approver="os:alice", approved=True).missing
+
     def test_not_entitled(self, service: ApprovalService, make_ask: MakeAsk) -> None:
         """Neither a stranger nor an empty name may answer, yes or no."""
         request = opened(service, make_ask())
