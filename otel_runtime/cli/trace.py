@@ -46,7 +46,7 @@ def _register_show(actions: argparse._SubParsersAction[argparse.ArgumentParser])
         "what",
         metavar="FILE|TRACE_ID",
         nargs="+",
-        help="a file written by the setting `trace_file`, several where several services wrote one each, or 32 hex digits",
+        help="a file written by the setting `trace_file` or by a Collector, several where several services wrote one each, a directory of them, or 32 hex digits",
     )
     show.add_argument("--waterfall", action="store_true", help="one line per span, with its place in time as a bar")
     _add_servers(show)
@@ -60,7 +60,7 @@ def _register_list(actions: argparse._SubParsersAction[argparse.ArgumentParser])
         description=f"List runs, newest first. Without a file they come from Jaeger at {_LOCAL_JAEGER}. Several filters must all hold.",
         epilog=_EPILOG,
     )
-    listing.add_argument("files", nargs="*", type=Path, metavar="FILE", help="files written by the setting `trace_file`")
+    listing.add_argument("files", nargs="*", type=Path, metavar="FILE", help="files or directories, as for `show`")
     listing.add_argument("--denied", action="store_true", help="a call was denied")
     listing.add_argument("--waiting", action="store_true", help="a question waits for a person")
     listing.add_argument("--failed", action="store_true", help="a span failed")

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from otel_runtime.cli.trace_http import get_json
 from otel_runtime.telemetry.otlp_json import views
-from otel_runtime.telemetry.otlp_json_file import read_spans
 from otel_runtime.telemetry.span_view import SpanView
+from otel_runtime.telemetry.trace_files import read_spans
 
 __all__ = ["FileSource", "JaegerSource", "Source", "TempoSource", "Window", "now"]
 
@@ -67,17 +67,17 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """OTLP-JSON files as the setting `trace_file` writes them.
+    """OTLP-JSON files as the setting `trace_file` or a Collector writes them, and directories of such files.
 
     Args:
-        paths: The files.
+        paths: The files; what two of them hold is there once.
     """
 
     paths: tuple[Path, ...]
 
     def spans(self) -> list[SpanView]:
         """Every span of every file."""
-        return _cleaned(span for path in self.paths for span in read_spans(path))
+        return _cleaned({(span.trace_id, span.span_id): span for path in self.paths for span in read_spans(path)}.values())
 
     def trace(self, trace_id: str) -> list[SpanView]:
         """Every span of one trace; empty when it is not there."""

@@ -20,15 +20,14 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_runtime.errors import ConfigError
 from otel_runtime.telemetry.losses import Losses
-from otel_runtime.telemetry.otlp_json import resource_spans, views
-from otel_runtime.telemetry.span_view import SpanView
+from otel_runtime.telemetry.otlp_json import resource_spans
 
 try:
     import fcntl
 except ImportError:  # Windows has no flock; there each process needs a file of its own ({pid})
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["OtlpJsonFile", "read_spans", "trace_file_path"]
+__all__ = ["OtlpJsonFile", "trace_file_path"]
 
 _HEAD: Final = b'{"resourceSpans":[\n'
 _TAIL: Final = b"\n]}\n"
@@ -38,25 +37,6 @@ def trace_file_path(given: Path, now: datetime, pid: int) -> Path:
     """The path with `{pid}` and `{time}` filled in."""
     filled = str(given).replace("{pid}", str(pid)).replace("{time}", now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ"))
     return Path(filled).expanduser()
-
-
-def read_spans(path: Path) -> list[SpanView]:
-    """Every span of an OTLP-JSON file, in file order.
-
-    Raises:
-        ConfigError: It cannot be read or is no JSON document.
-    """
-    try:
-        document = json.loads(path.read_bytes())
-    except RecursionError:
-        raise ConfigError.of("T002", "expected an OTLP-JSON document, got one that is nested too deeply", str(path)) from None
-    except OSError as error:
-        raise ConfigError.of(
-            "T001", f"cannot read the trace file ({error.strerror}); give the path of an existing file", str(path)
-        ) from error
-    except ValueError as error:
-        raise ConfigError.of("T002", f"expected an OTLP-JSON document, got something else ({error})", str(path)) from error
-    return list(views(document))
 
 
 class OtlpJsonFile(SpanExporter):

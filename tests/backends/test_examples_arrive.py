@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from otel_runtime.telemetry.otlp_json_file import read_spans
+from otel_runtime.telemetry.trace_files import read_spans
 
 if TYPE_CHECKING:
     from tests.backends.conftest import Jaeger, Server

@@ -297,7 +297,7 @@ class TestFiles:
 
     def test_no_end(self, recording: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         """A device is read up to a bound, and a name that cannot be one is told."""
-        monkeypatch.setattr("otel_runtime.cli.policy_traces._MAX_PIPED", 1 << 20)
+        monkeypatch.setattr("otel_runtime.telemetry.trace_files._MAX_PIPED", 1 << 20)
         for name, said in (("/dev/zero", "holds more than 1 MiB"), ("x" * 5000, "cannot read the trace file")):
             assert 2 == main(["policy", "replay", name, "--policy", "old.yaml"])
             assert said in capsys.readouterr().err

@@ -6,7 +6,9 @@ The real servers are asked in tests/backends.
 from __future__ import annotations
 
 import base64
+import gzip
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -185,6 +187,16 @@ class TestShow:
             line.partition("  █")[0][:20].rstrip() if not line.startswith("trace") else line.rstrip() for line in lines
         ]
         assert ["█" * 40, "█" * 10, "█" * 2] == ["".join(char for char in line if char == "█") for line in lines[:3]]
+
+    def test_a_collectors_files(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """One document per line, packed or not; the folder holds a span once, however many files repeat it."""
+        agent, clerk = (document(raw(T1, letter, f"execute_tool {letter}", 0, 1, parent)) for letter, parent in (("a", ""), ("b", "a")))
+        lines = f"{json.dumps(agent)}\n{json.dumps(clerk)}\n"
+        (tmp_path / "traces.jsonl").write_text(lines)
+        (tmp_path / "traces-1.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+        for name in ("traces.jsonl", "traces-1.jsonl.gz", ""):
+            assert 0 == main(["trace", "show", str(tmp_path / name)])
+            assert ["execute_tool a", "execute_tool b"] == re.findall(r"execute_tool .", capsys.readouterr().out)
 
     def test_control_characters_stay_out(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """A span name with a terminal's escape sequence is shown without it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_runtime.telemetry.otlp_json_file import read_spans
+from otel_runtime.telemetry.trace_files import read_spans
 
 pytest.importorskip("fastapi", reason="the example is a FastAPI application: pip install fastapi")
 

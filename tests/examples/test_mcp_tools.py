@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_runtime.telemetry.otlp_json_file import read_spans
+from otel_runtime.telemetry.trace_files import read_spans
 
 # As version 2 has it.
 pytest.importorskip("mcp.server.mcpserver", reason="the example speaks MCP: pip install 'mcp>=2'")

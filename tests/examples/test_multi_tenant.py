@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from otel_runtime.telemetry.otlp_json_file import read_spans
+from otel_runtime.telemetry.trace_files import read_spans
 
 
 def test_tenants_are_apart(repository: Path, tmp_path: Path, environment: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from otel_runtime.telemetry.otlp_json_file import read_spans
+from otel_runtime.telemetry.trace_files import read_spans
 
 
 def test_jobs_are_done_in_the_trace_that_asked(repository: Path, tmp_path: Path, environment: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from otel_runtime.telemetry.otlp_json_file import read_spans
+from otel_runtime.telemetry.trace_files import read_spans
 
 
 def test_both_services_are_in_one_trace(repository: Path, tmp_path: Path, environment: dict[str, str]) -> None:

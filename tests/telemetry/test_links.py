@@ -15,7 +15,7 @@ import otel_runtime as rt
 from otel_runtime.cli.main import main
 from otel_runtime.settings.loading import load_settings
 from otel_runtime.telemetry import links
-from otel_runtime.telemetry.otlp_json_file import read_spans
+from otel_runtime.telemetry.trace_files import read_spans
 from otel_runtime.values.approval import ApprovalRequest
 from otel_runtime.values.decision import ApprovalTerms, Requirement
 from otel_runtime.values.trace import TraceRef

@@ -157,7 +157,7 @@ class TestFork:
             assert tracing.shutdown(20)
         """)
         subprocess.run([sys.executable, "-c", program], timeout=120, check=True)
-        from otel_runtime.telemetry.otlp_json_file import read_spans
+        from otel_runtime.telemetry.trace_files import read_spans
 
         spans = read_spans(tmp_path / "t.json")
         assert ["execute_tool buffered", "execute_tool child", "invoke_agent parent"] == sorted(span.name for span in spans)

@@ -17,9 +17,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 from otel_runtime.errors import ConfigError
 from otel_runtime.settings.model import Settings
 from otel_runtime.telemetry.losses import Losses
-from otel_runtime.telemetry.otlp_json_file import OtlpJsonFile, read_spans
+from otel_runtime.telemetry.otlp_json_file import OtlpJsonFile
 from otel_runtime.telemetry.protocol import SpanStart
 from otel_runtime.telemetry.provider import build_tracing
+from otel_runtime.telemetry.trace_files import read_spans
 from otel_runtime.values.trace import TraceRef
 
 
