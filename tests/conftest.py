@@ -49,6 +49,21 @@ def nothing_configured() -> Iterator[None]:
         active.reset_slot()
 
 
+@pytest.fixture(autouse=True)
+def nothing_left_running() -> Iterator[None]:
+    """No thread that this library started outlives the test that caused it: it would work on in the tests after it.
+
+    Exporters wait between two tries for a time drawn from the application's generator; hypothesis takes such a draw for a test's own.
+    """
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + 30
+    left = [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("otel-runtime")]
+    for thread in left:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    assert not [thread for thread in left if thread.is_alive()]
+
+
 @pytest.fixture
 def listening() -> Iterator[Callable[[type[BaseHTTPRequestHandler]], str]]:
     """Starts HTTP servers on free loopback ports, each with a handler; gives the address. They stop with the test."""

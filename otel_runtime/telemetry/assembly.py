@@ -86,8 +86,6 @@ def assemble(
     pipes = _own_pipes(around)
     tracers, whose = _tracers(around, tracer_provider, pipes)
     meters = _meters(around, meter_provider)
-    flushes = _flushes(None if whose == "own" else tracers) + _flushes(meters)
-    stops: list[_Flush] = [meters.shutdown] if isinstance(meters, OwnMeters) else []
     mode, wrong = capture_mode(settings.capture, environ.get(_CAPTURE_VARIABLE))
     if wrong:
         losses.problem(_CAPTURE_VARIABLE, wrong, warn=False)
@@ -100,8 +98,8 @@ def assemble(
     meter = None if meters is None else meters.get_meter(c.SCOPE, __version__, attributes=scope)
     recorder = Recorder(meter, settings.metric_names, losses)
     logs = EventLogs(lambda: _log_provider(around), losses)
-    if settings.otlp != "off":
-        flushes, stops = [*flushes, logs.flush], [*stops, logs.shutdown]
+    flushes = [*_flushes(None if whose == "own" else tracers), *_flushes(meters), logs.flush]
+    stops: list[_Flush] = [*([meters.shutdown] if isinstance(meters, OwnMeters) else []), logs.shutdown]
     spans = TracerSpans(tracer, lambda error: losses.problem("processor", error))
     return OtelTracing(
         tracer,

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
 from opentelemetry.sdk._logs import export as log_export
@@ -67,6 +69,13 @@ class Measured:
         ]
 
 
+@pytest.fixture
+def measured() -> Iterator[Measured]:
+    found = Measured()
+    yield found
+    found.recorder.stop()
+
+
 FORKED = """
 import os
 from opentelemetry.sdk.trace import TracerProvider
@@ -104,16 +113,14 @@ class TestMetrics:
         done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True, timeout=60)
         assert ["1", "3"] == done.stdout.split()
 
-    def test_tokens_count_once(self) -> None:
+    def test_tokens_count_once(self, measured: Measured) -> None:
         """A turn's usage is measured; the sum that the end repeats is not."""
-        measured = Measured()
         measured.feed(STREAM)
         found = {facts["gen_ai.token.type"]: value for facts, value in measured.points("gen_ai.client.token.usage")}
         assert {"input": 30, "output": 7} == found
 
-    def test_foreign_decisions_are_counted(self) -> None:
+    def test_foreign_decisions_are_counted(self, measured: Measured) -> None:
         """Beside ours, under no rule of ours."""
-        measured = Measured()
         measured.feed(STREAM)
         ((facts, count),) = measured.points("otel_runtime.policy.decisions")
         assert ("deny", "foreign", "rm", 1) == (
@@ -123,9 +130,8 @@ class TestMetrics:
             count,
         )
 
-    def test_durations_are_measured(self) -> None:
+    def test_durations_are_measured(self, measured: Measured) -> None:
         """Runs, tools and model calls have the histograms of decorated code, with its labels."""
-        measured = Measured()
         call: dict[str, object] = {"id": "c", "name": "sh", "exit_code": 2}
         moments: list[tuple[str, int, dict[str, object]]] = [
             ("start", 0, {}),
@@ -138,9 +144,8 @@ class TestMetrics:
         ((_, run),) = measured.points("gen_ai.invoke_agent.duration")
         assert 4.0 == run
 
-    def test_questions_are_measured(self) -> None:
+    def test_questions_are_measured(self, measured: Measured) -> None:
         """Asked, answered, and none left open."""
-        measured = Measured()
         question = {"tool_id": "c", "tool_name": "rm", "timeout_ms": 100}
         measured.feed(
             [
@@ -156,17 +161,15 @@ class TestMetrics:
         assert ({"approved", "cancelled"}, 5.0) == (set(waits), waits["approved"])
         assert [({}, 0)] == measured.points("otel_runtime.approval.pending")
 
-    def test_events_are_counted_by_kind(self) -> None:
+    def test_events_are_counted_by_kind(self, measured: Measured) -> None:
         """Each of a hundred deltas, though they are handed on together."""
-        measured = Measured()
         deltas: list[dict[str, object]] = [{"type": "text_delta", "text": "a"} for _ in range(100)]
         measured.feed([{"type": "start"}, *deltas, {"type": "end"}])
         found = {facts["otel_runtime.event.kind"]: count for facts, count in measured.points("otel_runtime.events")}
         assert {"start": 1, "text_delta": 100, "end": 1} == found
 
-    def test_component_states(self) -> None:
+    def test_component_states(self, measured: Measured) -> None:
         """The state that a component is in is 1, the one it left is 0."""
-        measured = Measured()
         reader = source("dreadnode", "s")
         for number, status in enumerate(("starting", "running", "running", "error")):
             payload = {"capability": "c", "kind": "worker", "name": "w", "status": status}
