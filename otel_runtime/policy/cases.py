@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
+from otel_runtime.policy.budgets import CALENDAR
+from otel_runtime.policy.case_expectations import missed
+from otel_runtime.policy.case_model import EVERY, NOW, Call, Case, FileCase, limit_named
 from otel_runtime.policy.catalogue import ToolEntry
 from otel_runtime.policy.checks import Finding
 from otel_runtime.policy.decide import CompiledPolicy, decide, needs_of, scope_of
 from otel_runtime.policy.explain import explain_rule, first_not_true, spelled
-from otel_runtime.policy.model import Call, Case, FileCase
 from otel_runtime.policy.names import is_glob
-from otel_runtime.policy.protocol import FactsView, Needs
+from otel_runtime.policy.protocol import CounterKey, FactsView, Needs
 from otel_runtime.policy.provenance import Sightings
 from otel_runtime.policy.rules import CompiledRule
 from otel_runtime.policy.terms import Rule
@@ -28,8 +29,6 @@ __all__ = ["UNTRIED", "CaseReport", "Coverage", "Trial", "assumed_signature", "c
 
 # Code of the warning about a case that calls a tool of the program with arguments it does not take.
 UNTRIED: Final = "P115"
-# Cases know no clock: windows are looked at in this moment.
-_NOW: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +36,21 @@ class Trial:
     """What cases are tried on.
 
     Args:
-        policy: The compiled policy.
+        policy: The compiled policy, as it is enforced: in shadow nobody is asked, and cases say who would be.
         signatures: Tools whose signature a decorator gives.
+        shadow: True when the file itself only records.
+        limits: Owner and window of every limit.
     """
 
     policy: CompiledPolicy
     signatures: Mapping[str, ToolSignature]
+    shadow: bool = False
+    limits: frozenset[tuple[str, str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look for the limits of all rules once."""
+        budgets = [rule.budget for rule in self.policy.rules if rule.budget is not None]
+        object.__setattr__(self, "limits", frozenset((budget.by, _span(budget.window(NOW))) for budget in budgets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,27 +114,33 @@ def check_file_cases(cases: Iterable[FileCase], path: Path, trial: Trial) -> Cas
         tried += 1
         findings.extend(_undeclared(case, (*path, at), trial))
         action = _action(case, case.call, case.call.kind, case.call.tool, trial)
-        decision = decide(action, trial.policy, _facts(case, action, trial), _NOW).decision
+        decision = decide(action, trial.policy, _facts(case, action, trial), NOW).decision
         hit = {match.rule for match in decision.matched if match.outcome == "true"}
         hits.update(hit)
         misses.update({rule.id for rule in trial.policy.index.plan(action).rules} - {match.rule for match in decision.matched})
-        got = decision.would_be if trial.policy.defaults.shadow and decision.would_be is not None else decision.value
+        got = decision.would_be if trial.shadow and decision.would_be is not None else decision.value
         if got != case.expect and decision.code == "policy.catalogue" and _of_the_program(action.name, trial):
             findings.append(_untried((*path, at, "call"), decision.reason))
         elif got != case.expect:
             by = f"rule `{decision.rule}`" if decision.rule is not None else decision.code
             message = f"case fails: expected `{case.expect}`, got `{got}` by {by}: {decision.reason}"
             findings.append(Finding((*path, at, "expect"), "P020", message))
+        else:
+            findings.extend(Finding((*path, at, *key), "P020", message) for key, message in missed(case, decision))
     return CaseReport(tuple(findings), hits, misses, tried)
 
 
 def _undeclared(case: Case | FileCase, path: Path, trial: Trial) -> Iterator[Finding]:
-    """Facts that no rule could read: a slip of the pen would leave the real one unknown."""
+    """Facts and limits that no rule could read: a slip of the pen would leave the real one unknown."""
     known = trial.policy.context_types
     for name in case.context:
         if name not in known:
             hint = did_you_mean(name, known) or f"; declare it, such as `context: {{{name}: str}}`"
             yield Finding((*path, "context", name), "P017", f"`{name}` is not declared under `context`{hint}", "key")
+    for name in case.used:
+        if name != EVERY and limit_named(name) not in trial.limits:
+            message = f"no rule of this policy has the limit `{name}`, which is its `by` and its `per`"
+            yield Finding((*path, "used", name), "P017", message, "key")
 
 
 def _tried(rule: Rule, compiled: CompiledRule, case: Case, path: Path, trial: Trial, *, wanted: bool) -> Iterator[Finding]:
@@ -164,7 +178,7 @@ def _untried(path: Path, why: str) -> Finding:
 
 def _compared(rule: CompiledRule, action: Action, case: Case, path: Path, trial: Trial, *, wanted: bool) -> Iterator[Finding]:
     facts = _facts(case, action, trial)
-    scope = scope_of(action, trial.policy.index.plan(action), trial.policy, facts, _NOW)
+    scope = scope_of(action, trial.policy.index.plan(action), trial.policy, facts, NOW)
     outcomes: list[Tri] = []
     reasons: list[str] = []
     for agent in dict.fromkeys(action.agents) or (None,):
@@ -212,15 +226,26 @@ def assumed_signature(args: Mapping[str, object]) -> ToolSignature:
 
 
 def _facts(case: Case | FileCase, action: Action, trial: Trial) -> FactsView:
-    needs = needs_of(action, trial.policy, _NOW)
-    used: Decimal = case.used
-    counters = dict.fromkeys(needs.counters if needs is not None else (), used)
+    needs = needs_of(action, trial.policy, NOW)
+    counters = {key: _standing(case, key) for key in (needs.counters if needs is not None else ())}
     if case.session is None:
         return FactsView(counters)
     # What started has put its labels on, unless the case says which are there.
     given = case.labels if "labels" in case.model_fields_set else labels_after(case.history, trial.policy.catalogue)
     labels = {label: frozenset({"case"}) for label in given}
     return FactsView(counters, labels, frozenset(case.history), origins=_origins(case, needs))
+
+
+def _standing(case: Case | FileCase, counter: CounterKey) -> Decimal:
+    limit = (counter.scope.partition(":")[0], _span(counter.window))
+    named: dict[tuple[str, str], Decimal] = {limit_named(name): amount for name, amount in case.used.items() if name != EVERY}
+    return named[limit] if limit in named else case.used.get(EVERY, Decimal(0))
+
+
+def _span(window: str) -> str:
+    """A window without the moment and the zone."""
+    kind = window.partition(":")[0]
+    return kind if kind in CALENDAR else window
 
 
 def labels_after(history: Iterable[str], catalogue: Mapping[str, ToolEntry]) -> frozenset[str]:

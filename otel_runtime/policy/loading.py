@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
@@ -32,7 +32,6 @@ __all__ = ["LoadedPolicy", "load_policy", "load_policy_text"]
 
 _NO_TOOLS: Final[Mapping[str, ToolSignature]] = MappingProxyType({})
 _UNWRITTEN: Final = {"match", "no_match"}
-# A rule of these keys alone asks for nothing but the name.
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +152,9 @@ class _Loader:
             raise ConfigError(_in_order(faults, self._sources))
         ruleset = self._sound()
         policy = ruleset.compiled(self._protected)
-        failing, coverage, cases = self._tried(policy)
+        # Apart from the one that decides, whose rulings are kept.
+        enforced = replace(ruleset, shadow=False).compiled(self._protected) if ruleset.shadow else policy
+        failing, coverage, cases = self._tried(enforced, shadow=ruleset.shadow)
         if any(fault.severity == "error" for fault in failing):
             raise ConfigError(_in_order((fault for fault in failing if fault.severity == "error"), self._sources))
         warnings = [*warnings, *failing, *self._linted(frozenset(one.rule for one in coverage if one.hits or one.misses))]
@@ -275,8 +276,8 @@ class _Loader:
         }
         return hashlib.sha256(json.dumps(normal, sort_keys=True, default=repr).encode()).hexdigest()
 
-    def _tried(self, policy: CompiledPolicy) -> tuple[list[Fault], tuple[Coverage, ...], int]:
-        trial = Trial(policy, self._known_tools)
+    def _tried(self, policy: CompiledPolicy, *, shadow: bool) -> tuple[list[Fault], tuple[Coverage, ...], int]:
+        trial = Trial(policy, self._known_tools, shadow)
         faults: list[Fault] = []
         coverage: list[Coverage] = []
         compiled = iter(policy.rules)

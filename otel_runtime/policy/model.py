@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from otel_runtime.policy import terms
 from otel_runtime.policy.argtypes import parse_type
-from otel_runtime.policy.names import is_name
+from otel_runtime.policy.case_model import Case, FileCase
 from otel_runtime.policy.operands import (
     Amount,
     Approver,
@@ -34,22 +33,20 @@ from otel_runtime.policy.operands import (
     Scalar,
     Scalars,
     SessionField,
-    SomeTexts,
     TextOrMany,
     Texts,
     refusal,
     shown,
 )
 from otel_runtime.policy.shapes import Origins, OriginTest, Programs, Readers, Runnable, SqlTerms, SqlTest, UrlParts, UrlTest
+from otel_runtime.policy.strict_model import Given, Strict
 from otel_runtime.values.action import Kind
 from otel_runtime.values.decision import RetryClass, Verdict
 
 __all__ = [
     "After",
     "Approval",
-    "Case",
     "Conditions",
-    "FileCase",
     "Over",
     "PolicyFile",
     "Retry",
@@ -92,21 +89,6 @@ def _window(value: object) -> object:
     return value
 
 
-def _source(value: str) -> str:
-    kind, _, name = value.partition(":")
-    if value not in {"user", "config"} and not (kind == "tool" and is_name(name)):
-        raise refusal("P016", f"expected `user`, `config` or `tool:NAME`, got `{value}`")
-    return value
-
-
-def _given(value: object) -> object:
-    if value is None:
-        raise PydanticCustomError(
-            "policy", "{text}", {"code": "P005", "text": "expected a value, got nothing; remove the key or fill it in"}
-        )
-    return value
-
-
 def _summed(value: str) -> str:
     if not _SUMMED.search(value):
         raise refusal("P016", f"expected an argument such as `args.amount`, got `{value}`")
@@ -119,21 +101,10 @@ def _named_function(value: str) -> str:
     return value
 
 
-T = TypeVar("T")
-# May be left out; written without a value it is refused, because a forgotten condition is no condition.
-Given: TypeAlias = Annotated[T | None, BeforeValidator(_given)]
-
-
-class _Strict(BaseModel):
-    """Refuses unknown keys and converts nothing."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
 TypeText = Annotated[str, AfterValidator(_type)]
 
 
-class Test(_Strict):
+class Test(Strict):
     """What is asked of one value; all operators written here must hold."""
 
     # pytest collects classes named Test*; this one is no test.
@@ -176,7 +147,7 @@ class Test(_Strict):
     not_: Given[Test] = Field(None, alias="not", description="This does not hold.")
 
 
-class After(_Strict):
+class After(Strict):
     """What happened earlier in the session; both must hold where both are written."""
 
     example: ClassVar[str] = "{label: untrusted}"
@@ -185,7 +156,7 @@ class After(_Strict):
     tool: GlobOrMany = Field(None, description="The body of one of these tools started in the session.")
 
 
-class Over(_Strict):
+class Over(Strict):
     """A limit this call would pass. Exactly one of calls, attempts, tokens, usd and sum."""
 
     example: ClassVar[str] = "{calls: 30, by: session, per: 1min}"
@@ -206,7 +177,7 @@ class Over(_Strict):
     reserve: Amount = Field(None, description="Money or tokens held for a call until it is known what it used.")
 
 
-class Conditions(_Strict):
+class Conditions(Strict):
     """What must hold; everything written together must hold."""
 
     example: ClassVar[str] = "{args: {amount: {gt: 100}}}"
@@ -231,7 +202,7 @@ class Conditions(_Strict):
     unless: Given[Conditions] = Field(None, description="The exception: the rule does not apply where this holds.")
 
 
-class Approval(_Strict):
+class Approval(Strict):
     """Who must agree, how many, and until when."""
 
     example: ClassVar[str] = '{approvers: ["role:finance"], expires: 4h}'
@@ -243,7 +214,7 @@ class Approval(_Strict):
     edit: list[str] = Field([], description="Arguments an approver may change.")
 
 
-class Retry(_Strict):
+class Retry(Strict):
     """When the call may be tried again."""
 
     example: ClassVar[str] = "{after: 10s, max_attempts: 3}"
@@ -251,64 +222,6 @@ class Retry(_Strict):
     after: Duration = Field(1.0, description="Time to wait.")
     max_attempts: int = Field(3, ge=1, le=1000, description="Attempts in all, the first included.")
     class_: Given[RetryClass] = Field(None, alias="class", description="Why it failed; found out from the rule when left out.")
-
-
-class Case(_Strict):
-    """One call to try a rule on. What is left out: user `case-user`, session `case`, no roles, no labels, nothing called before."""
-
-    example: ClassVar[str] = "{args: {amount: 50}}"
-
-    tool: Given[str] = Field(None, description="Name; needed where the rule names several.")
-    args: dict[str, Any] = Field(default_factory=dict, description="Arguments by name.")
-    user: str | None = Field("case-user", description="Acting user; null when unknown.")
-    role: SomeTexts = Field((), description="Role or roles of the user.")
-    roles: SomeTexts = Field((), description="The same.")
-    session: str | None = Field("case", description="Session id; null when there is none.")
-    agent: SomeTexts = Field((), description="Chain of agents, outermost first.")
-    tenant: str | None = Field("case-tenant", description="Tenant; null when unknown.")
-    context: dict[str, Any] = Field(default_factory=dict, description="Facts of the application.")
-    labels: SomeTexts = Field((), description="Labels on the session; those that the tools of `history` add when left out.")
-    history: SomeTexts = Field((), description="Tools whose body started in the session.")
-    used: Amount = Field(Decimal(0), description="What every counter of the rules stands at.")
-    user_said: SomeTexts = Field((), description="What the user said in the session; for `origin`.")
-    seen: dict[Annotated[str, AfterValidator(_source)], Any] = Field(
-        default_factory=dict, description="What else was seen, by source such as tool:find_contact; for `origin`."
-    )
-    tags: SomeTexts = Field((), description="Tags the decorator gives.")
-
-
-class Call(_Strict):
-    """The call of a case for the whole file."""
-
-    example: ClassVar[str] = "{tool: refund, args: {amount: 50}}"
-
-    tool: str = Field(description="Name of the tool, capability, model, agent or workflow.")
-    kind: Kind = Field("tool", description="What is called.")
-    args: dict[str, Any] = Field(default_factory=dict, description="Arguments by name.")
-    tags: SomeTexts = Field((), description="Tags the decorator gives.")
-
-
-class FileCase(_Strict):
-    """A call and what the whole policy must say to it."""
-
-    example: ClassVar[str] = "{call: {tool: refund, args: {amount: 50}}, expect: allow}"
-
-    call: Call
-    expect: Verdict = Field(description="The decision.")
-    user: str | None = Field("case-user", description="Acting user; null when unknown.")
-    role: SomeTexts = Field((), description="Role or roles of the user.")
-    roles: SomeTexts = Field((), description="The same.")
-    session: str | None = Field("case", description="Session id; null when there is none.")
-    agent: SomeTexts = Field((), description="Chain of agents, outermost first.")
-    tenant: str | None = Field("case-tenant", description="Tenant; null when unknown.")
-    context: dict[str, Any] = Field(default_factory=dict, description="Facts of the application.")
-    labels: SomeTexts = Field((), description="Labels on the session; those that the tools of `history` add when left out.")
-    history: SomeTexts = Field((), description="Tools whose body started in the session.")
-    used: Amount = Field(Decimal(0), description="What every counter of the rules stands at.")
-    user_said: SomeTexts = Field((), description="What the user said in the session; for `origin`.")
-    seen: dict[Annotated[str, AfterValidator(_source)], Any] = Field(
-        default_factory=dict, description="What else was seen, by source such as tool:find_contact; for `origin`."
-    )
 
 
 class Rule(Conditions):
@@ -328,7 +241,7 @@ class Rule(Conditions):
     no_match: list[Case] = Field(default_factory=list, description="Calls to which it plainly does not.")
 
 
-class Tool(_Strict):
+class Tool(Strict):
     """One tool of the catalogue."""
 
     example: ClassVar[str] = "{args: {amount: number}, tags: [pays]}"
@@ -339,7 +252,7 @@ class Tool(_Strict):
     args: Given[dict[str, TypeText]] = Field(None, description="Arguments and their types; a call that does not fit is denied.")
 
 
-class PolicyFile(_Strict):
+class PolicyFile(Strict):
     """A policy, or one file of a directory that is one policy."""
 
     version: Annotated[Literal[1], BeforeValidator(_one)] = Field(description="Version of the file format.")

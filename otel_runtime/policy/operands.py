@@ -38,6 +38,7 @@ __all__ = [
     "Text",
     "TextOrMany",
     "Texts",
+    "amount",
     "one_or_many",
     "plain_texts",
     "refusal",
@@ -229,7 +230,8 @@ def _name(value: str) -> str:
     return value
 
 
-def _amount(value: object) -> Decimal:
+def amount(value: object) -> Decimal:
+    """An exact amount of 0 or more."""
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return Decimal(value)
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and value >= 0:
@@ -293,7 +295,7 @@ SomeTexts = Annotated[
 # Models and agents are named by others: their names may hold any characters.
 FreeGlobOrMany = Annotated[Any, BeforeValidator(plain_texts), one_or_many("A name, or a glob in which * never crosses . or :")]
 Name = Annotated[str, AfterValidator(_name)]
-Amount = Annotated[Any, BeforeValidator(_amount), WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]})]
+Amount = Annotated[Any, BeforeValidator(amount), WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]})]
 _DURATION_SCHEMA: Final = WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|min|h|d)$"})
 Duration = Annotated[Any, BeforeValidator(_duration), _DURATION_SCHEMA]
 Lasting = Annotated[Any, BeforeValidator(_lasting), _DURATION_SCHEMA]

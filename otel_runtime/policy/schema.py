@@ -52,6 +52,11 @@ def _complete(schema: dict[str, Any], definitions: dict[str, Any]) -> None:
         _only_with("approval", {"decision": {"const": "require-approval"}}, needed=True),
         _only_with("retry", {"decision": {"const": "retryable-failure"}}, needed=False),
     ]
+    definitions["FileCase"]["allOf"] = [
+        _only_with("approval", {"expect": {"const": "require-approval"}}, needed=False),
+        _only_with("retry", {"expect": {"const": "retryable-failure"}}, needed=False),
+    ]
+    definitions["Asked"]["properties"]["approvers"]["items"]["pattern"] = _APPROVER
     schema["allOf"] = [_only_with("approval", {"default": {"const": "require-approval"}}, needed=True)]
     schema["properties"]["tools"]["propertyNames"] = {"pattern": _NAME}
 

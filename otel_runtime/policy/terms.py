@@ -15,7 +15,7 @@ from otel_runtime.values.action import Kind
 from otel_runtime.values.decision import RetryClass, Verdict
 
 if TYPE_CHECKING:
-    from otel_runtime.policy.model import Case
+    from otel_runtime.policy.case_model import Case
 
 __all__ = ["After", "Approval", "Conditions", "Origins", "Over", "Ref", "Retry", "Rule", "SqlTerms", "Test", "UrlParts", "Written", "plain"]
 

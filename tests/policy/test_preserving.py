@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_runtime.policy import terms
+from otel_runtime.policy.case_model import Case
 from otel_runtime.policy.loading import load_policy, load_policy_text
-from otel_runtime.policy.model import Case
 from otel_runtime.policy.preserving import ruleset_from, ruleset_json
 from otel_runtime.policy.ruleset import RuleSet
 
