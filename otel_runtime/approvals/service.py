@@ -112,6 +112,14 @@ class ApprovalService:
             row = self._ledger.current(connection, request_id, self._clock())
             return None if row is None else self._ledger.view(connection, row)
 
+    def waits(self, request_id: str) -> bool:
+        """True while nobody has answered the request and it has not expired. Only reads.
+
+        Raises:
+            StoreError: The database failed.
+        """
+        return self._waiters.waits(request_id)
+
     def list(self, states: Sequence[ApprovalState] = (), limit: int = 100) -> list[ApprovalRequest]:
         """Requests, newest first; all states when none is given. Rows that something else changed are left out (`damaged` names them).
 

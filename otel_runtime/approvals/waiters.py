@@ -38,12 +38,16 @@ class Waiters:
 
     def wait(self, request_id: str, timeout_s: float) -> ApprovalRequest:
         """Block until the request is answered or the time is up."""
-        wait_in_thread(lambda: request_id not in self._answered(frozenset({request_id})), self._bell, request_id, timeout_s)
+        wait_in_thread(lambda: self.waits(request_id), self._bell, request_id, timeout_s)
         return self._read(request_id)
 
     async def wait_async(self, request_id: str, timeout_s: float) -> ApprovalRequest:
         """The same on the running event loop, through its poller."""
         return await self._poller().wait(request_id, timeout_s)
+
+    def waits(self, request_id: str) -> bool:
+        """True when there is something to wait for."""
+        return request_id not in self._answered(frozenset({request_id}))
 
     def ring(self, request_id: str) -> None:
         """Say that a request changed in this process."""

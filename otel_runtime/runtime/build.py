@@ -91,6 +91,8 @@ def build_runtime(
     live = None if engine is None else LiveEngine(engine)
     guard = None if live is None or approvals is None or facts is None else _guard(settings, live, policy, approvals, facts)
     tracing = build_tracing(settings, tracer_provider=tracer_provider, meter_provider=meter_provider)
+    if approvals is not None:
+        tracing.questions_wait(approvals.waits)
     own_observers, own_subscriptions = Observers(), Subscriptions()
     background, sums = Background(settings.name), Totals()
     active = Active(

@@ -248,7 +248,7 @@ class Metric:
     """One instrument.
 
     Args:
-        kind: Instrument kind; `observable` is an observable counter, `peak` a gauge of the most since it was last read.
+        kind: Instrument kind; `observable` is an observable counter, `peak` a gauge of the most since it was last read, `updown` is observed too.
         unit: UCUM unit.
         generation: `legacy` and `latest` follow the setting `metric_names`; the others are always on.
         labels: Attribute keys it may carry.
@@ -303,7 +303,7 @@ METRICS: Mapping[str, Metric] = {
     "otel_runtime.policy.reloads": Metric("counter", "{reload}", "ours", (RELOAD_OUTCOME,), "policies read again while the program ran"),
     "otel_runtime.approval.requests": Metric("counter", "{request}", "ours", (OWN_TOOL,), "questions put to people"),
     "otel_runtime.approval.wait": Metric("histogram", "s", "ours", (APPROVAL_OUTCOME,), "time from question to answer", _PEOPLE),
-    "otel_runtime.approval.pending": Metric("updown", "{request}", "ours", (), "questions without an answer, as this process saw them"),
+    "otel_runtime.approval.pending": Metric("updown", "{request}", "ours", (), "questions of this process without an answer"),
     "otel_runtime.usage.cost": Metric("counter", "{currency}", "ours", (CURRENCY, REQUEST_MODEL), "cost of model calls"),
     "otel_runtime.spans.lost": Metric("observable", "{span}", "ours", (LOST_REASON,), "spans that reached no exporter"),
     "otel_runtime.events": Metric("counter", "{event}", "ours", ("otel_runtime.source", "otel_runtime.event.kind"), "foreign events taken"),

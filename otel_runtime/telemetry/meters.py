@@ -11,6 +11,7 @@ from otel_runtime.policy.protocol import Use
 from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry.metrics import Labels, Record, Recorder, Value
 from otel_runtime.telemetry.model_labels import ModelLabels, Told
+from otel_runtime.telemetry.open_questions import QUESTION
 from otel_runtime.telemetry.operations import Plan, approval_outcome
 from otel_runtime.telemetry.places import current_context
 from otel_runtime.values.action import Action
@@ -21,6 +22,7 @@ from otel_runtime.values.usage import UsageRecord
 __all__ = ["Meters"]
 
 _INFERENCE = "gen_ai.client.inference.usage."
+_PENDING = "otel_runtime.approval.pending"
 _FIRST_CHUNK = "gen_ai.client.inference.time_to_first_chunk"
 _COUNTERS = (
     (f"{_INFERENCE}input_tokens", "input_tokens"),
@@ -132,13 +134,13 @@ class Meters:
         """A person was asked."""
         where = current_context()
         self._put("otel_runtime.approval.requests", 1, {c.OWN_TOOL: self._tools.of(request.capability)}, where)
-        self._put("otel_runtime.approval.pending", 1, {}, where)
+        self._put(_PENDING, 1, {QUESTION: request.id}, where)
 
     def answered(self, request: ApprovalRequest, wait_s: float) -> None:
         """The question has ended."""
         where = current_context()
         self._put("otel_runtime.approval.wait", wait_s, {c.APPROVAL_OUTCOME: approval_outcome(request)}, where)
-        self._put("otel_runtime.approval.pending", -1, {}, where)
+        self._put(_PENDING, -1, {QUESTION: request.id}, where)
 
     def budgets_used(self, uses: Sequence[Use], *, held: bool, spent_usd: Decimal | None) -> None:
         """Limits were looked at, or a call that counts on them has ended with what it really cost."""

@@ -16,6 +16,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from otel_runtime.telemetry import conventions as c
 from otel_runtime.telemetry.fork_gate import ForkGate
 from otel_runtime.telemetry.losses import Losses
+from otel_runtime.telemetry.open_questions import OpenQuestions
 from otel_runtime.telemetry.peaks import Peaks
 from otel_runtime.telemetry.sanitize import name as clean_name
 from otel_runtime.telemetry.worker import Worker
@@ -73,6 +74,8 @@ class Recorder:
         # Recording takes locks of the meter provider, which in a forked child nobody would ever release.
         self._gate = ForkGate()
         self._peaks: list[Peaks] = []
+        #: What waits for a person.
+        self.questions: OpenQuestions = OpenQuestions(self._drain, lambda error: losses.problem("approvals", error))
         self._worker = Worker("otel-runtime-metrics", _PERIOD_S, self._step, self._forked)
         self.on: bool = meter is not None
         self.described: str = _GENERATIONS[generation] if self.on else "off: nobody reads them"
@@ -109,6 +112,7 @@ class Recorder:
 
     def _forked(self) -> None:
         self._queue.clear()
+        self.questions.clear()
         for peaks in self._peaks:
             peaks.clear()
 
@@ -136,7 +140,8 @@ class Recorder:
         elif metric.kind == "counter":
             self._records[name] = meter.create_counter(name, unit=metric.unit, description=metric.text).add
         elif metric.kind == "updown":
-            self._records[name] = meter.create_up_down_counter(name, unit=metric.unit, description=metric.text).add
+            self._records[name] = self.questions.record
+            meter.create_observable_up_down_counter(name, [self.questions.observe], unit=metric.unit, description=metric.text)
         elif metric.kind == "gauge":
             self._records[name] = meter.create_gauge(name, unit=metric.unit, description=metric.text).set
         elif metric.kind == "peak":

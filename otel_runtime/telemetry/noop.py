@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
@@ -100,6 +100,9 @@ class NoopTracing:
     def approval_resolved(self, request: ApprovalRequest, requested: TraceRef | None) -> TraceRef | None:
         """Dropped."""
         return None
+
+    def questions_wait(self, waits: Callable[[str], bool]) -> None:
+        """Nothing is counted."""
 
     def observe(self, event: TraceEvent) -> None:
         """Dropped."""

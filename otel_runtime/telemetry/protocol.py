@@ -169,6 +169,14 @@ class Tracing(Protocol):
         """Span `approval {outcome} {tool}` from request to answer, linked to the requested span; returns its place."""
         ...
 
+    def questions_wait(self, waits: Callable[[str], bool]) -> None:
+        """Say how to find out whether a question still waits: the metric of open questions asks before it is read.
+
+        Args:
+            waits: True while nobody has answered the request of that id; may raise.
+        """
+        ...
+
     def observe(self, event: TraceEvent) -> None:
         """Project a foreign event onto spans."""
         ...

@@ -213,6 +213,10 @@ class OtelTracing:
             self._parts.losses.problem("approval", error)
             return None
 
+    def questions_wait(self, waits: Callable[[str], bool]) -> None:
+        """Whom to ask before open questions are counted."""
+        self._recorder.questions.waits = waits
+
     def observe(self, event: TraceEvent) -> None:
         """Project a foreign event onto spans."""
         if self._projector is not None and not self._down:

@@ -34,6 +34,7 @@ from otel_runtime.wrap.refusals import arguments_changed, claim_refused, closed_
 
 __all__ = ["ask", "follow"]
 
+_CLAIMED = ("executing", "completed", "failed", "unknown")
 _STRICTNESS = {"allow": 0, "require-approval": 1, "retryable-failure": 2, "deny": 3}
 
 
@@ -79,6 +80,9 @@ def follow(call: Call, guard: Guard, request: ApprovalRequest, waits: bool) -> E
             request = outcome.get()
         if request.state == "awaiting-approval":
             return pending(request)
+        if request.state in _CLAIMED:
+            # No news: whoever claimed it has told of the answer.
+            return closed_request(request)
         resolved = call.active.tracing.approval_resolved(request, request.requested_span)
         call.announce(partial(approval_event, request))
         if request.state != "approved":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -89,7 +90,7 @@ class TestInstruments:
         bench.tracing.decided(Action("tool", "mail"), Decision("deny", "no", rule="r1", duration_s=0.001))
         bench.tracing.decided(Action("tool", "read"), Decision("allow", "ok", code="policy.default"))
         bench.tracing.approval_requested(make_request())
-        bench.tracing.approval_requested(make_request())
+        bench.tracing.approval_requested(replace(make_request(), id="b" * 32))
         bench.tracing.approval_resolved(make_request("denied", decided_at=make_request().expires_at), None)
         points = bench.points()
         assert {("deny", "r1", "mail"): 1, ("allow", "policy.default", "read"): 1} == sums(points, "otel_runtime.policy.decisions")
