@@ -149,14 +149,16 @@ def as_data(request: ApprovalRequest) -> dict[str, object]:
 
 
 def in_words(left: timedelta) -> str:
-    """A remaining time, such as `expires in 29 minutes`."""
+    """A remaining time, such as `expires in 3 hours 29 minutes`."""
     seconds = int(left.total_seconds())
     if seconds <= 0:
         return "expired"
-    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+    for size, unit, part, smaller in ((86_400, "day", 3_600, "hour"), (3_600, "hour", 60, "minute")):
         if seconds >= size:
-            return f"expires in {_plural(seconds // size, unit)}"
-    return f"expires in {_plural(seconds, 'second')}"
+            # An hour and fifty minutes are not an hour.
+            rest = seconds % size // part
+            return f"expires in {_plural(seconds // size, unit)}" + (f" {_plural(rest, smaller)}" if rest else "")
+    return f"expires in {_plural(seconds // 60, 'minute') if seconds >= 60 else _plural(seconds, 'second')}"
 
 
 def _arguments(request: ApprovalRequest, full: bool) -> list[str]:

@@ -87,7 +87,7 @@ class _Pages:
             return self._stranger()
         waiting = await run_in_threadpool(self.inbox.list, ("awaiting-approval",), 100)
         answered = await run_in_threadpool(self.inbox.list, _ANSWERED, 10)
-        return HTMLResponse(inbox_page(waiting, answered, self.clock(), self.identity))
+        return HTMLResponse(inbox_page(waiting, answered, self.clock(), self.identity, still="still" in request.query_params))
 
     async def show(self, request: Request) -> Response:
         """One request."""

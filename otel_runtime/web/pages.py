@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from html import escape
 from typing import Final
@@ -13,17 +14,27 @@ from otel_runtime.values.approval import ApprovalRequest
 __all__ = ["inbox_page", "message_page", "request_page"]
 
 _SHORT: Final = 300
+_BRIEF: Final = 120
 _REFRESH_S: Final = 5
+# A text as `rendered` writes it, or as much of it as was not cut off.
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*(?:"|$)')
 
 
-def inbox_page(waiting: Sequence[ApprovalRequest], answered: Sequence[ApprovalRequest], now: datetime, identity: str) -> str:
-    """The list: what waits, then what was answered lately. It reloads itself, so it holds no form."""
+def inbox_page(
+    waiting: Sequence[ApprovalRequest], answered: Sequence[ApprovalRequest], now: datetime, identity: str, *, still: bool = False
+) -> str:
+    """The list: what waits, then what was answered lately. It reloads itself, so it holds no form; each time the keyboard's place on it is
+    lost, so it can be told to stand still.
+    """
     count = f"{len(waiting)} waiting" if waiting else "Nothing waits for you"
-    parts = [f"<h1>{count}</h1>", _cards(waiting, now)]
+    reloads = 'Stands still. <a href="/">Reload by itself</a>'
+    if not still:
+        reloads = f'Reloads every {_REFRESH_S} seconds. <a href="/?still">Stand still</a>'
+    parts = [f"<h1>{count}</h1>", f'<p class="quiet reloads">{reloads}</p>', _cards(waiting, now)]
     if answered:
         parts += ["<h2>Answered lately</h2>", _cards(answered, now)]
     title = f"({len(waiting)}) Approvals" if waiting else "Approvals"
-    return _page(title, "\n".join(parts), identity, refresh=True)
+    return _page(title, "\n".join(parts), identity, refresh=not still)
 
 
 def request_page(
@@ -89,10 +100,9 @@ def _cards(requests: Iterable[ApprovalRequest], now: datetime) -> str:
 
 
 def _card(request: ApprovalRequest, now: datetime) -> str:
-    arguments = ", ".join(f"{visible(name)}={rendered(value, name)}" for name, value in request.input.items())
     return (
         f'<a class="card" href="/requests/{escape(request.id)}"><strong>{_shown(request.capability)}</strong>'
-        f"<code>{escape(_cut(arguments, 120))}</code>"
+        f"<code>{_drawn(_call(request), _BRIEF) or 'no arguments'}</code>"
         f'<span class="quiet"><br>{_shown(_cut(request.reason, 160))}</span><br>'
         f'<span class="state state-{request.state}">{_state(request, now)}</span></a>'
     )
@@ -107,15 +117,47 @@ def _state(request: ApprovalRequest, now: datetime) -> str:
 def _arguments(request: ApprovalRequest) -> Iterable[tuple[str, str]]:
     for name, value in request.input.items():
         text = rendered(value, name)
-        full = escape(text)
+        full = _drawn(_runs(text))
         if len(text) > _SHORT:
             full = f"<details><summary>all {len(text):,} characters</summary><pre>{full}</pre></details>"
-            full = f"<pre>{escape(_cut(text, _SHORT))}</pre>{full}"
+            full = f"<pre>{_drawn(_runs(text), _SHORT)}</pre>{full}"
         else:
             full = f"<pre>{full}</pre>"
         yield visible(name), full
     if not request.input:
         yield "none", "the call takes no arguments"
+
+
+def _call(request: ApprovalRequest) -> Iterator[tuple[str, bool]]:
+    """The arguments on one line, as `_runs` gives a text."""
+    for place, (name, value) in enumerate(request.input.items()):
+        yield ", " * bool(place), False
+        yield visible(name), True
+        yield "=", False
+        yield from _runs(rendered(value, name))
+
+
+def _runs(text: str) -> Iterator[tuple[str, bool]]:
+    """A rendered value in pieces, each with whether it is a text of its own: letters that are read from right to left must not turn the order
+    of what stands around them, such as the numbers of a list.
+    """
+    at = 0
+    for found in _QUOTED.finditer(text):
+        yield text[at : found.start()], False
+        yield found[0], True
+        at = found.end()
+    yield text[at:], False
+
+
+def _drawn(runs: Iterable[tuple[str, bool]], longest: int | None = None) -> str:
+    parts: list[str] = []
+    shown = cut = 0
+    for text, alone in runs:
+        part = text if longest is None else text[: max(0, longest - shown)]
+        shown, cut = shown + len(part), cut + len(text) - len(part)
+        if part:
+            parts.append(f"<bdi>{escape(part)}</bdi>" if alone else escape(part))
+    return "".join(parts) + (f"… ({cut:,} more)" if cut else "")
 
 
 def _asked(request: ApprovalRequest, missing: Mapping[str, int]) -> Iterable[tuple[str, str]]:

@@ -193,7 +193,8 @@ class TestLines:
             (1, "expires in 1 second"),
             (61, "expires in 1 minute"),
             (7200, "expires in 2 hours"),
-            (200_000, "expires in 2 days"),
+            (6_660, "expires in 1 hour 51 minutes"),
+            (200_000, "expires in 2 days 7 hours"),
         ],
     )
     def test_in_words(self, left: int, expected: str) -> None:

@@ -233,6 +233,43 @@ class TestPages:
         assert "<details><summary>all 5,005 characters</summary>" in page
         assert "END" in page
 
+    @pytest.mark.parametrize(
+        ("value", "shown"),
+        [
+            (["\u05d0\u05d1", 100, 250], "[<bdi>&quot;\u05d0\u05d1&quot;</bdi>, 100, 250]"),
+            ('a"\\<b>', "<bdi>&quot;a\\&quot;\\\\&lt;b&gt;&quot;</bdi>"),
+            (7, "7"),
+        ],
+    )
+    def test_letters_from_right_to_left(self, inbox: Running, value: object, shown: str) -> None:
+        """Each text is isolated, or Hebrew would show `["x", 100, 250]` as `[250, 100, "x"]`."""
+        request_id = inbox.ask(args={"amounts": value})
+        with inbox.entered() as client:
+            assert f"<pre>{shown}</pre>" in client.get(f"/requests/{request_id}").text
+            assert f"<code><bdi>amounts</bdi>={shown}</code>" in client.get("/").text
+
+    def test_a_long_text_stays_isolated_where_it_is_cut(self, inbox: Running) -> None:
+        """The list shows the first 120 characters, and how many there are more."""
+        alef = "\u05d0"
+        inbox.ask(args={"a": alef * 300})
+        with inbox.entered() as client:
+            assert f"=<bdi>&quot;{alef * 117}</bdi>… (184 more)</code>" in client.get("/").text
+
+    def test_a_call_without_arguments(self, inbox: Running) -> None:
+        """The list says that there are none."""
+        inbox.ask()
+        with inbox.entered() as client:
+            assert "<code>no arguments</code>" in client.get("/").text
+
+    def test_the_list_can_stand_still(self, inbox: Running) -> None:
+        """It reloads by itself, which takes the keyboard's place away; the link before the first request stops it."""
+        inbox.ask()
+        with inbox.entered() as client:
+            moving, still = client.get("/").text, client.get("/?still").text
+        assert ('<meta http-equiv="refresh" content="5">' in moving, 'http-equiv="refresh"' in still) == (True, False)
+        assert moving.index('href="/?still"') < moving.index('href="/requests/')
+        assert '<a href="/">Reload by itself</a>' in still
+
     def test_the_reason_is_the_only_field(self, inbox: Running) -> None:
         """No single-line field: the Enter key submits nothing by itself."""
         request_id = inbox.ask()
