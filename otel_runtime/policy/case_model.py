@@ -21,6 +21,7 @@ __all__ = ["EVERY", "NOW", "Asked", "Call", "Case", "FileCase", "Retried", "limi
 NOW: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
 # Key of `used` for the limits that no other key names.
 EVERY: Final = "every"
+_UNITS: Final = frozenset({"calls", "attempts", "tokens", "usd", "sum"})
 _OWNERS: Final = frozenset({"session", "user", "agent", "tenant", "all"})
 
 
@@ -31,19 +32,20 @@ def _source(value: str) -> str:
     return value
 
 
-def limit_named(text: str) -> tuple[str, str]:
-    """Whose calls a limit counts together, and the name of its window in the moment of the cases, without the zone.
+def limit_named(text: str) -> tuple[str, str, str]:
+    """What a limit counts, whose calls it counts together, and the name of its window in the moment of the cases, without the zone.
 
     Args:
-        text: `OWNER/WINDOW`, such as `session/1h` or `user/day`.
+        text: `UNIT/OWNER/WINDOW`, such as `calls/session/1h` or `usd/user/day`.
 
     Raises:
-        ValueError: There is no such owner or window.
+        ValueError: There is no such unit, owner or window.
     """
-    owner, _, per = text.partition("/")
-    if owner not in _OWNERS:
-        raise ValueError(f"expected `every`, or a limit by its owner and window such as `session/1h` or `user/day`, got `{text}`")
-    return owner, per if per in CALENDAR else window_of(per, None)(NOW)
+    unit, _, rest = text.partition("/")
+    owner, _, per = rest.partition("/")
+    if unit not in _UNITS or owner not in _OWNERS:
+        raise ValueError(f"expected `every`, or a limit such as `calls/session/1h` or `usd/user/day`, got `{text}`")
+    return unit, owner, per if per in CALENDAR else window_of(per, None)(NOW)
 
 
 def _limit(text: str) -> str:
@@ -83,9 +85,7 @@ class Case(Strict):
     context: dict[str, Any] = Field(default_factory=dict, description="Facts of the application.")
     labels: SomeTexts = Field((), description="Labels on the session; those that the tools of `history` add when left out.")
     history: SomeTexts = Field((), description="Tools whose body started in the session.")
-    used: Used = Field(
-        {EVERY: Decimal(0)}, description="What all limits stand at, or each by its owner and window: {session/1h: 2, every: 0}."
-    )
+    used: Used = Field({EVERY: Decimal(0)}, description="What all limits stand at, or each: {calls/session/1h: 2, every: 0}.")
     user_said: SomeTexts = Field((), description="What the user said in the session; for `origin`.")
     seen: dict[Annotated[str, AfterValidator(_source)], Any] = Field(
         default_factory=dict, description="What else was seen, by source such as tool:find_contact; for `origin`."
@@ -145,9 +145,7 @@ class FileCase(Strict):
     context: dict[str, Any] = Field(default_factory=dict, description="Facts of the application.")
     labels: SomeTexts = Field((), description="Labels on the session; those that the tools of `history` add when left out.")
     history: SomeTexts = Field((), description="Tools whose body started in the session.")
-    used: Used = Field(
-        {EVERY: Decimal(0)}, description="What all limits stand at, or each by its owner and window: {session/1h: 2, every: 0}."
-    )
+    used: Used = Field({EVERY: Decimal(0)}, description="What all limits stand at, or each: {calls/session/1h: 2, every: 0}.")
     user_said: SomeTexts = Field((), description="What the user said in the session; for `origin`.")
     seen: dict[Annotated[str, AfterValidator(_source)], Any] = Field(
         default_factory=dict, description="What else was seen, by source such as tool:find_contact; for `origin`."

@@ -39,18 +39,18 @@ class Trial:
         policy: The compiled policy, as it is enforced: in shadow nobody is asked, and cases say who would be.
         signatures: Tools whose signature a decorator gives.
         shadow: True when the file itself only records.
-        limits: Owner and window of every limit.
+        limits: Unit, owner and window of every limit.
     """
 
     policy: CompiledPolicy
     signatures: Mapping[str, ToolSignature]
     shadow: bool = False
-    limits: frozenset[tuple[str, str]] = field(init=False)
+    limits: frozenset[tuple[str, str, str]] = field(init=False)
 
     def __post_init__(self) -> None:
         """Look for the limits of all rules once."""
         budgets = [rule.budget for rule in self.policy.rules if rule.budget is not None]
-        object.__setattr__(self, "limits", frozenset((budget.by, _span(budget.window(NOW))) for budget in budgets))
+        object.__setattr__(self, "limits", frozenset((budget.unit, budget.by, _span(budget.window(NOW))) for budget in budgets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def _undeclared(case: Case | FileCase, path: Path, trial: Trial) -> Iterator[Fin
             yield Finding((*path, "context", name), "P017", f"`{name}` is not declared under `context`{hint}", "key")
     for name in case.used:
         if name != EVERY and limit_named(name) not in trial.limits:
-            message = f"no rule of this policy has the limit `{name}`, which is its `by` and its `per`"
+            message = f"no rule of this policy has the limit `{name}`: what is counted, its `by` and its `per`"
             yield Finding((*path, "used", name), "P017", message, "key")
 
 
@@ -237,8 +237,8 @@ def _facts(case: Case | FileCase, action: Action, trial: Trial) -> FactsView:
 
 
 def _standing(case: Case | FileCase, counter: CounterKey) -> Decimal:
-    limit = (counter.scope.partition(":")[0], _span(counter.window))
-    named: dict[tuple[str, str], Decimal] = {limit_named(name): amount for name, amount in case.used.items() if name != EVERY}
+    limit = (counter.name.rpartition(":")[2], counter.scope.partition(":")[0], _span(counter.window))
+    named: dict[tuple[str, str, str], Decimal] = {limit_named(name): amount for name, amount in case.used.items() if name != EVERY}
     return named[limit] if limit in named else case.used.get(EVERY, Decimal(0))
 
 

@@ -51,7 +51,7 @@ class TestExpected:
             f"{LARGE}, approval: {{quorum: 2}}",
             f'{ODD}, approval: {{approvers: ["role:finance", "user:ann"], quorum: 2, expires: 1h, use_within: 1h, edit: [note]}}',
             "call: {tool: other}, expect: require-approval, approval: {approvers: [acting-user], expires: 30min, edit: []}",
-            f"{SMALL}, used: {{session/1h: 3}}, expect: retryable-failure, rule: pace, retry: {{after: 10s, max_attempts: 4, class: rate}}",
+            f"{SMALL}, used: {{calls/session/1h: 3}}, expect: retryable-failure, rule: pace, retry: {{after: 10s, max_attempts: 4, class: rate}}",
         ],
     )
     @pytest.mark.parametrize("mode", ["enforce", "shadow"])
@@ -95,11 +95,11 @@ class TestUsed:
         "case",
         [
             f"{SMALL}, used: 3, expect: retryable-failure",
-            f"{SMALL}, used: {{session/1h: 3}}, expect: retryable-failure",
-            f"{SMALL}, used: {{session/60min: 3, user/day: 8}}, expect: retryable-failure",
-            f"{SMALL}, used: {{session/1h: 2, user/day: 9}}, expect: deny",
-            f"{SMALL}, used: {{session/1h: 0, every: 9}}, expect: deny, rule: day",
-            f"{SMALL}, used: {{user/day: 8}}, expect: allow",
+            f"{SMALL}, used: {{calls/session/1h: 3}}, expect: retryable-failure",
+            f"{SMALL}, used: {{calls/session/60min: 3, calls/user/day: 8}}, expect: retryable-failure",
+            f"{SMALL}, used: {{calls/session/1h: 2, calls/user/day: 9}}, expect: deny",
+            f"{SMALL}, used: {{calls/session/1h: 0, every: 9}}, expect: deny, rule: day",
+            f"{SMALL}, used: {{calls/user/day: 8}}, expect: allow",
             f"{SMALL}, used: {{}}, expect: allow",
         ],
     )
@@ -110,12 +110,14 @@ class TestUsed:
     @pytest.mark.parametrize(
         ("used", "place", "message"),
         [
-            ("{session/2h: 3}", "session/2h", "P017 no rule of this policy has the limit `session/2h`"),
-            ("{user/1h: 3}", "user/1h", "P017 no rule"),
-            ("{user/month: 3}", "user/month", "P017 no rule"),
-            ("{somebody/1h: 3}", "somebody/1h", "P016 expected `every`, or a limit by its owner and window"),
-            ("{session/often: 3}", "session/often", "P016 expected a duration"),
-            ("{session/1h: -3}", "-3", "P016 expected an amount"),
+            ("{calls/session/2h: 3}", "calls/session/2h", "P017 no rule of this policy has the limit `calls/session/2h`"),
+            ("{calls/user/1h: 3}", "calls/user/1h", "P017 no rule"),
+            ("{attempts/session/1h: 3}", "attempts/session", "P017 no rule"),
+            ("{coins/session/1h: 3}", "coins/session", "P016 expected `every`"),
+            ("{calls/user/month: 3}", "calls/user/month", "P017 no rule"),
+            ("{calls/somebody/1h: 3}", "calls/somebody/1h", "P016 expected `every`, or a limit such as `calls/session/1h`"),
+            ("{calls/session/often: 3}", "calls/session/often", "P016 expected a duration"),
+            ("{calls/session/1h: -3}", "-3", "P016 expected an amount"),
             ("many", "many", "P016 expected an amount"),
         ],
     )
