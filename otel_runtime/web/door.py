@@ -12,9 +12,21 @@ import hmac
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
-__all__ = ["Door"]
+__all__ = ["Door", "own_hosts"]
 
 _SESSIONS = 64
+
+
+def own_hosts(host: str, port: int) -> frozenset[str]:
+    """Values of the `Host` header that name this server.
+
+    Args:
+        host: The loopback address, as it stands in an address bar.
+        port: The port it listens on.
+    """
+    names = (host.lower(), "localhost")
+    # Clients leave out the port that http has by itself.
+    return frozenset([f"{name}:{port}" for name in names] + ([*names] if port == 80 else []))
 
 
 class Door:
@@ -33,7 +45,7 @@ class Door:
         self._key = key
         self._new_session = new_session
         self._sessions: OrderedDict[str, None] = OrderedDict()
-        self.hosts: frozenset[str] = frozenset(f"{name}:{port}" for name in (host.lower(), "localhost"))
+        self.hosts: frozenset[str] = own_hosts(host, port)
         # Cookies know no ports: two inboxes of one machine must not overwrite each other's.
         self.cookie: str = f"otel-runtime-inbox-{port}"
 

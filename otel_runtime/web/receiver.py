@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from otel_runtime.web.door import own_hosts
 from otel_runtime.web.loopback import LoopbackServer, loopback
 
 __all__ = ["BODY_LIMIT", "EventReceiver", "Push", "Streams", "receiver_app"]
@@ -224,7 +225,7 @@ class EventReceiver(LoopbackServer):
 
     def __init__(self, into: Push, host: str = "127.0.0.1", port: int = 0, streams: Streams | None = None) -> None:
         self.token: str = secrets.token_urlsafe(32)
-        super().__init__(loopback(host), port, lambda host, port: receiver_app(into, self.token, _own_hosts(host, port), streams))
+        super().__init__(loopback(host), port, lambda host, port: receiver_app(into, self.token, own_hosts(host, port), streams))
 
     @property
     def url(self) -> str:
@@ -235,7 +236,3 @@ class EventReceiver(LoopbackServer):
     def socket_url(self) -> str:
         """Address of the WebSocket."""
         return f"ws://{self.host}:{self.port}/events"
-
-
-def _own_hosts(host: str, port: int) -> frozenset[str]:
-    return frozenset(f"{name}:{port}" for name in (host.lower(), "localhost"))

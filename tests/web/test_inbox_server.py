@@ -14,6 +14,7 @@ import pytest
 
 from otel_runtime.approvals.service import ApprovalService
 from otel_runtime.errors import ConfigError, RuntimeStateError
+from otel_runtime.web.door import Door
 from otel_runtime.web.loopback import loopback
 from otel_runtime.web.server import InboxServer
 
@@ -290,6 +291,12 @@ class TestListening:
     def test_loopback_addresses(self, host: str) -> None:
         """These are this machine."""
         assert loopback(host) in {"127.0.0.1", host}
+
+    @pytest.mark.parametrize(("port", "expected"), [(80, True), (8080, False)])
+    def test_a_host_without_a_port(self, port: int, expected: bool) -> None:
+        """Browsers leave out the port that http has by itself, and no other."""
+        door = Door("t", b"k", port, str)
+        assert (expected, True) == (door.host_allowed("localhost"), door.host_allowed(f"127.0.0.1:{port}"))
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1"])
     def test_its_own_address_is_let_in(self, inbox: Running, host: str) -> None:
