@@ -198,7 +198,12 @@ class Desk:
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the console script."""
-    group = commands.add_parser("approvals", help="see and answer what waits for a person", description=__doc__)
+    group = commands.add_parser(
+        "approvals",
+        help="see and answer what waits for a person",
+        description="See what waits for a person, and answer it. Nothing is ever answered by default.",
+        epilog="Exit codes of all: 0 done, 1 refused (somebody was first, it expired, you may not answer it), 2 a mistake, or no decision.",
+    )
     actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _register_reading(actions)
     _register_answering(actions)

@@ -34,9 +34,10 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser = commands.add_parser(
         "doctor",
         help="say what is configured, reachable and lost",
-        description="Say what is configured, reachable and lost. Exit code 2 when something configured cannot be used.",
+        description="Say what is configured, reachable and lost.",
+        epilog="Exit codes: 0 nothing is broken, whatever it warns of, 2 something configured cannot be used.",
     )
-    parser.add_argument("--settings", type=Path, default=None, help="settings file; searched for from here when left out")
+    parser.add_argument("--settings", type=Path, default=None, metavar="FILE", help="settings file; searched for from here when left out")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_run)
 
@@ -214,8 +215,21 @@ def _print(findings: list[_Finding]) -> None:
     from rich.text import Text
 
     marks = {"ok": ("ok", "green"), "info": ("info", "dim"), "warning": ("warn", "yellow"), "fault": ("FAULT", "bold red")}
-    table = Table.grid(padding=(0, 2))
+    console = Console()
+    if not console.is_terminal:
+        # One line each, for `grep` and for logs.
+        widest = max(len(finding.what) for finding in findings)
+        for finding in findings:
+            start = f"{marks[finding.state][0]:<5}  {finding.what:<{widest}}  "
+            # `Text` takes out what would act on a terminal; the lines of a fault stay below each other.
+            print(start + Text(finding.detail).plain.replace("\n", "\n" + " " * len(start)))
+        return
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column()
+    # A path that is longer than the column goes on in the next line; it is never cut.
+    table.add_column(overflow="fold")
     for finding in findings:
         mark, style = marks[finding.state]
         table.add_row(Text(mark, style=style), finding.what, Text(finding.detail))
-    Console().print(table)
+    console.print(table)

@@ -19,13 +19,14 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser = commands.add_parser(
         "ingest",
         help="turn recorded events of another system into spans",
-        description="Turn JSON Lines of another system's events into spans.",
+        description="Turn JSON Lines of another system's events into spans, which go where the settings say: a collector, `trace_file`, the console.",
+        epilog="Exit codes: 0 every line was read, 2 a line, the file or a setting cannot be used; what can be read is read all the same.",
     )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("file", nargs="?", help="a JSONL file, or - for standard input")
     where.add_argument("--listen", type=port, metavar="PORT", help="take events by HTTP POST on this machine instead; 0 takes a free port")
-    parser.add_argument("--source", required=True, help="vocabulary of the events: vitehub, a3s or dreadnode")
-    parser.add_argument("--settings", type=Path, default=None, help="settings file; searched for from here when left out")
+    parser.add_argument("--source", required=True, metavar="NAME", help="vocabulary of the events: vitehub, a3s or dreadnode")
+    parser.add_argument("--settings", type=Path, default=None, metavar="FILE", help="settings file; searched for from here when left out")
     parser.set_defaults(run=_run)
 
 

@@ -17,6 +17,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "serve",
         help="answer approvals in a browser on this machine",
         description="Serve the approval inbox on the loopback interface and print the address to open. Ctrl-C stops it.",
+        epilog="Exit codes: 0 it was stopped, 2 it cannot listen there, or the state database or a setting cannot be used.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="loopback address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=port, default=_PORT, help="port to listen on; 0 takes a free one (default: %(default)s)")

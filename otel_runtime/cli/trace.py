@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,7 +95,8 @@ def _show(arguments: argparse.Namespace) -> int:
     if from_file and (arguments.jaeger or arguments.tempo):
         raise ConfigError.of("T015", f"expected one trace id of 32 hex digits, got {len(given)} names; files need no server", "TRACE_ID")
     source = _server(arguments)
-    spans = FileSource(tuple(map(Path, given))).spans() if from_file else source.trace(what.lower())
+    with _told_where(arguments):
+        spans = FileSource(tuple(map(Path, given))).spans() if from_file else source.trace(what.lower())
     console = _console()
     if not spans and not from_file:
         console.print(
@@ -109,9 +113,10 @@ def _show(arguments: argparse.Namespace) -> int:
 def _is_trace_id(what: str, arguments: argparse.Namespace) -> bool:
     if _TRACE_ID.fullmatch(what):
         return not Path(what).is_file()
-    if arguments.jaeger or arguments.tempo:
+    if arguments.jaeger or arguments.tempo or not os.path.lexists(what):
+        expected = "a trace id" if arguments.jaeger or arguments.tempo else "an existing file, or a trace id"
         raise ConfigError.of(
-            "T015", f"expected a trace id of 32 hex digits, got `{what}`; `otel-runtime trace list` shows them", "TRACE_ID"
+            "T015", f"expected {expected} of 32 hex digits, got `{what}`; `otel-runtime trace list` shows them", "TRACE_ID"
         )
     return False
 
@@ -131,7 +136,8 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.files and (arguments.jaeger or arguments.tempo):
         raise ConfigError.of("T016", "expected files or a server, got both; leave one out", "trace list")
     source: Source = FileSource(tuple(arguments.files)) if arguments.files else _server(arguments)
-    everything = summaries(source.recent(window(arguments)))
+    with _told_where(arguments):
+        everything = summaries(source.recent(window(arguments)))
     found = [summary for summary in everything if wanted.admits(summary)]
     if arguments.json:
         print(as_data(found, source.link))
@@ -149,6 +155,20 @@ def _server(arguments: argparse.Namespace) -> Source:
     if arguments.tempo:
         return TempoSource(base_url(arguments.tempo, option="--tempo", example=_LOCAL_TEMPO), headers)
     return JaegerSource(base_url(arguments.jaeger or _LOCAL_JAEGER, option="--jaeger", example=_LOCAL_JAEGER), headers)
+
+
+@contextmanager
+def _told_where(arguments: argparse.Namespace) -> Iterator[None]:
+    """Who named no server may not know that one was asked."""
+    try:
+        yield
+    except ConfigError as error:
+        fault = error.faults[0]
+        if fault.code != "T011" or arguments.jaeger or arguments.tempo:
+            raise
+        raise ConfigError.of(
+            fault.code, f"{fault.message} Else name a trace file, or a server with --jaeger or --tempo", fault.source
+        ) from None
 
 
 def header(text: str) -> tuple[str, str]:

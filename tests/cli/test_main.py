@@ -116,6 +116,31 @@ class TestDoctor:
         assert main(["doctor"]) == 0
         assert "nothing is guarded" in " ".join(capsys.readouterr().out.split())
 
+    def test_one_line_each_where_nobody_looks(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """In a pipe or a log nothing is wrapped or cut, so that paths can be searched for; the lines of a fault stay below each other."""
+        policy = here / ("deep" * 30) / "policy.yaml"
+        policy.parent.mkdir()
+        policy.write_text(POLICY.replace("decision", "decison"))
+        (here / "otel-runtime.yaml").write_text(f"policy: {policy}\n")
+        assert main(["doctor"]) == 2
+        lines = capsys.readouterr().out.splitlines()
+        (at,) = [place for place, line in enumerate(lines) if line.startswith("FAULT  policy ") and f"{policy}:5" in line]
+        source, caret = lines[at + 1 : at + 3]
+        assert ("decison" == source[caret.index("^") :][:7], len(lines[at]) - len(lines[at].rstrip())) == (True, 0)
+
+    def test_a_long_path_on_a_narrow_terminal(
+        self, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """It goes on in the next line instead of ending in `…`."""
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", "40")
+        settings = here / ("deep" * 20) / "otel-runtime.yaml"
+        settings.parent.mkdir()
+        settings.write_text("")
+        main(["doctor", "--settings", str(settings)])
+        out = capsys.readouterr().out
+        assert ("…" in out, settings.parent.name in "".join(out.split())) == (False, True)
+
     def test_as_json(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Machines read the same findings."""
         (here / "policy.yaml").write_text(POLICY)

@@ -322,6 +322,19 @@ class TestTempo:
 class TestMistakes:
     """What was typed wrong, or does not answer, is one message and exit code 2."""
 
+    @pytest.mark.parametrize("what", ["1234", T1[:31], "nowhere.json"])
+    def test_neither_a_file_nor_an_id(self, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """Half an id is read as a file's name, so what is said speaks of both."""
+        assert 2 == main(["trace", "show", what])
+        assert f"expected an existing file, or a trace id of 32 hex digits, got `{what}`" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("words", [["list"], ["show", T1]])
+    def test_nobody_named_a_server(self, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        """Where Jaeger was asked unbidden and is not there, the other ways are named."""
+        monkeypatch.setattr("otel_runtime.cli.trace._LOCAL_JAEGER", "http://127.0.0.1:1")
+        assert 2 == main(["trace", *words])
+        assert "Else name a trace file, or a server with --jaeger or --tempo" in capsys.readouterr().err
+
     @pytest.mark.parametrize(
         ("words", "said"),
         [
