@@ -26,6 +26,7 @@ class Later:
         # put() of a SimpleQueue is reentrant: it may be called by a finalizer that interrupts a put().
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._pid = 0
+        self._stopped = False
 
     def start(self) -> None:
         """Start the thread; does nothing when it runs in this process."""
@@ -36,7 +37,9 @@ class Later:
             threading.Thread(target=self._work, args=(self._jobs,), name=f"{self._name}-later", daemon=True).start()
 
     def add(self, job: Job) -> None:
-        """Queue a job; never blocks."""
+        """Queue a job; never blocks. Dropped after `stop`: a stream may be collected long after its runtime was shut down."""
+        if self._stopped:
+            return
         if self._pid != os.getpid():
             # After a fork the thread is gone; a finalizer must not start one while a lock may be held, but this is no finalizer's first job.
             self.start()
@@ -51,7 +54,8 @@ class Later:
         return done.wait(timeout_s)
 
     def stop(self) -> None:
-        """End the thread after the jobs queued so far."""
+        """End the thread after the jobs queued so far; none is started any more."""
+        self._stopped = True
         if self._pid == os.getpid():
             self._jobs.put(None)
 

@@ -26,6 +26,7 @@ from otel_runtime.sources.asking import Responder
 from otel_runtime.values.trace import TraceRef
 from otel_runtime.values.usage import TokenUsage
 from otel_runtime.wrap.active import Active, Sums, Unavailable, register_runtime, unregister_runtime, use_active
+from otel_runtime.wrap.collecting import watch_collections
 from otel_runtime.wrap.patching import Patches
 from otel_runtime.wrap.resume import aresume, resume
 
@@ -97,6 +98,7 @@ class Runtime:
         self._lock = threading.Lock()
         self._stopped = False
         self._ended = threading.Event()
+        watch_collections()
 
     @property
     def name(self) -> str:

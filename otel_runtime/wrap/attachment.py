@@ -7,6 +7,7 @@ from contextvars import Token
 from typing import Any
 
 from otel_runtime.telemetry.protocol import OpenSpan
+from otel_runtime.wrap.collecting import collection
 from otel_runtime.wrap.scope import Scope, enter_scope, leave_scope
 
 __all__ = ["Attachment", "Tokens"]
@@ -36,6 +37,8 @@ class Attachment:
 
     def enter(self) -> Tokens:
         """Make both current; the tokens are for `leave`."""
+        if collection.thread:
+            collection.hold()
         attach = self._set
         return self._first() if attach is None else (self._set_scope(self._scope), attach(self._context))
 

@@ -13,6 +13,8 @@ from contextvars import ContextVar, Token
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
 
+from otel_runtime.wrap.collecting import collection
+
 if TYPE_CHECKING:
     from otel_runtime.wrap.call import Call
 
@@ -119,6 +121,8 @@ def current_scope() -> Scope:
 
 def enter_scope(scope: Scope) -> Token[Scope]:
     """Make a scope current; returns the token for `leave_scope`."""
+    if collection.thread:
+        collection.hold()
     return _current.set(scope)
 
 
