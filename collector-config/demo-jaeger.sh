@@ -72,7 +72,13 @@ code=0
 OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 "$python" "$here/../examples/support_agent/demo.py" "$@" || code=$?
 say "the runs of the last hour:"
 "$python" -m otel_runtime trace list --since 1h --jaeger "$page" || true
-say "open $page, or look from here: otel-runtime trace show TRACE_ID --waterfall"
+# As it was called: nobody who typed `make` has the program on PATH.
+look="$python -m otel_runtime trace show TRACE_ID --waterfall"
+if [[ -n $pid ]]; then
+  say "this Jaeger was built without its page; look from here: $look"
+else
+  say "open $page, or look from here: $look"
+fi
 if [[ -z ${JAEGER_ONCE:-} ]]; then
   say "Jaeger runs until Ctrl-C"
   while :; do sleep 3600 & wait $!; done

@@ -38,4 +38,6 @@ def test_demo_is_in_jaeger_when_it_ends(program: Callable[[str], Path], fetch: A
     (trace_id,) = re.findall(rf"this run: +{PAGE}/trace/([0-9a-f]{{32}})\n", done.stdout)
     listed = done.stdout.partition("the runs of the last hour:")[2]
     assert (True, 0) == (trace_id in listed, fetch(f"{PAGE}/api/v3/services")[0])
+    # A Jaeger that is a plain process was built from its module, which has no page.
+    assert f"without its page; look from here: {sys.executable} -m otel_runtime trace show" in listed
     assert "degraded" not in done.stdout + done.stderr, "Jaeger takes no metrics, and that is no fault"
