@@ -119,11 +119,12 @@ class Database:
         """
         link = self._link()
         with self._transaction("BEGIN IMMEDIATE", None):
-            link.joined += 1
+            joined = link.joined
             try:
+                link.joined = joined + 1
                 yield
             finally:
-                link.joined -= 1
+                link.joined = joined
 
     def close(self) -> None:
         """Close every connection of this process; later use raises `StoreError`. One that is in use is closed by its own thread, afterwards."""
@@ -166,8 +167,9 @@ class Database:
         with translated(self._path):
             if connection.in_transaction:
                 raise StoreError("a transaction is already open in this thread; pass its connection on instead", path=str(self._path))
-            connection.execute(begin)
             try:
+                # Inside: a Ctrl-C that comes while the lock is waited for is raised once the transaction has begun.
+                connection.execute(begin)
                 yield connection
                 _still_the_same(owner, self._path)
                 connection.execute("COMMIT")
