@@ -104,7 +104,6 @@ def retries(call: Call, failure: RetryableFailure) -> bool:
 def settle(call: Call, *, completed: bool) -> Effects[None]:
     """Record how the body ended, once; a failure here never reaches the caller, whose work is already done."""
     permit, guard = call.permit, call.active.guard
-    call.permit = None
     if permit is None or guard is None:
         return
     spent, now = call.spent(), call.active.clock()
@@ -122,6 +121,8 @@ def settle(call: Call, *, completed: bool) -> Effects[None]:
             yield from blocking(lambda: guard.approvals.finish(request_id, "completed" if completed else "failed"))
     except Exception:  # noqa: BLE001  # the work is done; only its record is missing, and that is said
         _log.exception("the end of `%s` could not be recorded; its approval will be reported as unknown", call.name)
+    # Only now: an end that is cut off by Ctrl-C, or by the cancellation of its task, is recorded later.
+    call.permit = None
 
 
 def _with_tokens(uses: tuple[Use, ...], tokens: int | None) -> tuple[Use, ...]:
@@ -202,7 +203,7 @@ def _decide(call: Call, guard: Guard, waits: bool) -> Effects[Exception | None]:
             return (yield from refuse(call, guard, look.action, decision))
         hold = None
         if ruling.start is not None:
-            hold = yield from begin(guard, ruling.start, look.now)
+            hold = yield from begin(call, guard, ruling.start, look.now)
             if hold is None:
                 continue
         return None if _permit(call, look, ruling, hold) else arguments_changed(call.name)
@@ -216,5 +217,6 @@ def _permit(call: Call, look: Look, ruling: Ruling, hold: Hold | None) -> bool:
             call.active.guard.facts.release(hold)
         return False
     call.permit = tuple.__new__(Permit, (ruling.decision, hold, None, (), ruling.uses))
+    call.taking = None
     call.active.tracing.decided(look.action, ruling.decision, perf_counter() - look.began, content=call.plan.options.capture_input)
     return True

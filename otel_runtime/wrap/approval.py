@@ -31,6 +31,7 @@ from otel_runtime.wrap.effects import AwaitAnswer, Effects, blocking
 from otel_runtime.wrap.guarding import MAX_RACES, peek, refuse, with_input_digest
 from otel_runtime.wrap.rebuild import rebuild_arguments
 from otel_runtime.wrap.refusals import arguments_changed, claim_refused, closed_request, outrun, pending
+from otel_runtime.wrap.taking import Taking
 
 __all__ = ["ask", "follow"]
 
@@ -211,7 +212,13 @@ def _claim(
 ) -> Effects[Blocked | _Race | None]:
     if call.changed(action):
         return arguments_changed(call.name, request.rule, request.place)
-    hold, claimed = yield from blocking(lambda: _taken(guard, request, ruling.start, now))
+
+    def give_back(taken: tuple[Hold | None, Claim | ClaimRefused | None]) -> None:
+        call.active.later(partial(_give_back, guard, request, *taken))
+
+    taking = Taking(lambda: _taken(guard, request, ruling.start, now), give_back)
+    call.taking = taking
+    hold, claimed = yield from blocking(taking.run)
     if claimed is None:
         # A used-up budget leaves the approval unclaimed (approvals.md, point 4); whether it is used up is decided again, because another
         # call may have given back what it held.
@@ -220,13 +227,20 @@ def _claim(
         return claim_refused(request, claimed)
     if call.changed(action):
         # Changed while another thread wrote the claim: the approval is used up, and nothing runs.
-        if hold is not None:
-            guard.facts.release(hold)
-        yield from blocking(lambda: guard.approvals.finish(request.id, "failed"))
+        yield from blocking(lambda: _give_back(guard, request, hold, claimed))
         return arguments_changed(call.name, request.rule, request.place)
     call.permit = Permit(ruling.decision, hold, request.id, () if resolved is None else (resolved,), ruling.uses)
+    call.taking = None
     call.active.tracing.budgets_used(ruling.uses, held=True)
     return None
+
+
+def _give_back(guard: Guard, request: ApprovalRequest, hold: Hold | None, claimed: Claim | ClaimRefused | None) -> None:
+    """The body will not start: what was reserved is free again, and a claimed approval is used up."""
+    if hold is not None:
+        guard.facts.release(hold)
+    if isinstance(claimed, Claim):
+        guard.approvals.finish(request.id, "failed")
 
 
 class _Race(Enum):

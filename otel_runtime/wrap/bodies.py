@@ -14,7 +14,7 @@ from otel_runtime.wrap.active import Active, current_active, refused_by
 from otel_runtime.wrap.admission import admit, admitted_at_once, retries, settle
 from otel_runtime.wrap.call import Call
 from otel_runtime.wrap.effects import Sleep, drive, drive_async, on_event_loop
-from otel_runtime.wrap.endings import end, end_async
+from otel_runtime.wrap.endings import end, end_async, give_up
 from otel_runtime.wrap.following import follower
 from otel_runtime.wrap.plan import CallPlan
 from otel_runtime.wrap.streams import OFF, Life, StreamLife, async_stepped, stepped
@@ -56,45 +56,53 @@ def start_call(plan: CallPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 def run_sync(call: Call, fn: Callable[..., Any]) -> Any:
     """Admit and run a plain function."""
-    while True:
-        if not admitted_at_once(call):
-            refusal = drive(admit(call, waits=not on_event_loop()))
-            if refusal is not None:
-                return _refused(call, refusal)
-        try:
-            return run_permitted(call, fn, may_retry=True)
-        except _Again as again:
-            drive(_pause(call, again.failure))
+    try:
+        while True:
+            if not admitted_at_once(call):
+                refusal = drive(admit(call, waits=not on_event_loop()))
+                if refusal is not None:
+                    return _refused(call, refusal)
+            try:
+                return run_permitted(call, fn, may_retry=True)
+            except _Again as again:
+                drive(_pause(call, again.failure))
+    except BaseException:
+        give_up(call)
+        raise
 
 
 async def run_async(call: Call, fn: Callable[..., Any]) -> Any:
     """Admit and run a coroutine function."""
-    while True:
-        if not admitted_at_once(call):
-            refusal = await drive_async(admit(call, waits=True))
-            if refusal is not None:
-                value = _refused(call, refusal)
-                return await value if hasattr(value, "__await__") else value
-        try:
-            return await run_permitted_async(call, fn, may_retry=True)
-        except _Again as again:
-            await drive_async(_pause(call, again.failure))
+    try:
+        while True:
+            if not admitted_at_once(call):
+                refusal = await drive_async(admit(call, waits=True))
+                if refusal is not None:
+                    value = _refused(call, refusal)
+                    return await value if hasattr(value, "__await__") else value
+            try:
+                return await run_permitted_async(call, fn, may_retry=True)
+            except _Again as again:
+                await drive_async(_pause(call, again.failure))
+    except BaseException:
+        give_up(call)
+        raise
 
 
 def run_permitted(call: Call, fn: Callable[..., Any], *, may_retry: bool = False) -> Any:
     """Run the body of a plain function that was admitted; what it returns may still run, and ends the call when it is done."""
-    _open(call)
-    call.enter()
     try:
+        _open(call)
+        call.enter()
         result = fn(*call.args, **call.kwargs)
+        call.leave()
+        follow = follower(call.plan.kind, result)
     except BaseException as error:
         call.leave()
         if may_retry and _says_again(error) and not on_event_loop() and _again(call, error):
             raise _Again(error) from None
         end(call, error)
         raise
-    call.leave()
-    follow = follower(call.plan.kind, result)
     if follow is not None:
         return follow(StreamLife(call, result), result)
     end(call, None, result)
@@ -103,18 +111,18 @@ def run_permitted(call: Call, fn: Callable[..., Any], *, may_retry: bool = False
 
 async def run_permitted_async(call: Call, fn: Callable[..., Any], *, may_retry: bool = False) -> Any:
     """Run the body of a coroutine function that was admitted; what it returns may still run, as above."""
-    _open(call)
-    call.enter()
     try:
+        _open(call)
+        call.enter()
         result = await fn(*call.args, **call.kwargs)
+        call.leave()
+        follow = follower(call.plan.kind, result)
     except BaseException as error:
         call.leave()
         if may_retry and _says_again(error) and _again(call, error):
             raise _Again(error) from None
         await end_async(call, error)
         raise
-    call.leave()
-    follow = follower(call.plan.kind, result)
     if follow is not None:
         return follow(StreamLife(call, result), result)
     await end_async(call, None, result)
@@ -128,13 +136,17 @@ def run_generator(call: Call, fn: Callable[..., Any]) -> Generator[Any, Any, Any
 
 def begin_generator(call: Call, fn: Callable[..., Any]) -> Generator[Any, Any, Any]:
     """Admit a generator function and give what its caller steps; to be called at the first `next`, where the decision falls."""
-    if not admitted_at_once(call):
-        refusal = drive(admit(call, waits=not on_event_loop()))
-        if refusal is not None:
-            value: Generator[Any, Any, Any] = _refused(call, refusal)
-            return value
-    _open(call)
     try:
+        if not admitted_at_once(call):
+            refusal = drive(admit(call, waits=not on_event_loop()))
+            if refusal is not None:
+                value: Generator[Any, Any, Any] = _refused(call, refusal)
+                return value
+    except BaseException:
+        give_up(call)
+        raise
+    try:
+        _open(call)
         source = fn(*call.args, **call.kwargs)
     except BaseException as error:
         end(call, error)
@@ -144,12 +156,16 @@ def begin_generator(call: Call, fn: Callable[..., Any]) -> Generator[Any, Any, A
 
 async def begin_async_generator(call: Call, fn: Callable[..., Any]) -> tuple[Life, Any]:
     """Admit an async generator function and give what is stepped; to be called at the first `anext`, where the decision falls."""
-    if not admitted_at_once(call):
-        refusal = await drive_async(admit(call, waits=True))
-        if refusal is not None:
-            return OFF, aiter(_refused(call, refusal))
-    _open(call)
     try:
+        if not admitted_at_once(call):
+            refusal = await drive_async(admit(call, waits=True))
+            if refusal is not None:
+                return OFF, aiter(_refused(call, refusal))
+    except BaseException:
+        give_up(call)
+        raise
+    try:
+        _open(call)
         source = fn(*call.args, **call.kwargs)
     except BaseException as error:
         await end_async(call, error)

@@ -23,6 +23,7 @@ from otel_runtime.wrap.binding import NO_RECEIVER
 from otel_runtime.wrap.invocation import Invocation
 from otel_runtime.wrap.plan import CallPlan
 from otel_runtime.wrap.scope import RunState, Scope, current_scope, enter_scope, leave_scope
+from otel_runtime.wrap.taking import Taking
 
 __all__ = ["Call", "Permit"]
 
@@ -74,6 +75,7 @@ class Call(Invocation):
         "spent_tokens",
         "spent_usd",
         "sums",
+        "taking",
     )
 
     def __init__(
@@ -101,6 +103,8 @@ class Call(Invocation):
         # What a first look found, for the admission that follows at once.
         self.look: object = None
         self.permit: Permit | None = None
+        # What is being taken for the permit, until that is there.
+        self.taking: Taking[Any] | None = None
         self.span: OpenSpan | None = None
         self.sums: Sums | None = None
         self.spent_usd: Decimal | None = None

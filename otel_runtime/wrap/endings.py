@@ -13,7 +13,7 @@ from otel_runtime.wrap.call import Call
 from otel_runtime.wrap.effects import drive, drive_async
 from otel_runtime.wrap.witnessing import saw_result
 
-__all__ = ["end", "end_async", "end_from_anywhere", "end_without_waiting", "outcome_of"]
+__all__ = ["end", "end_async", "end_from_anywhere", "end_without_waiting", "give_up", "outcome_of"]
 
 # How long a closed stream waits for the thread that ends its span, so that the span is there when `close` returns.
 _PATIENCE_S = 0.05
@@ -37,9 +37,13 @@ def outcome_of(error: BaseException | None) -> Outcome:
 
 def end(call: Call, error: BaseException | None, result: Any = NOTHING, meter: StreamMeter | None = None) -> None:
     """End a call where waiting for a disk is allowed."""
-    _finish(call, error, result, meter)
-    if call.must_settle:
-        drive(settle(call, completed=error is None))
+    try:
+        _finish(call, error, result, meter)
+        if call.must_settle:
+            drive(settle(call, completed=error is None))
+    except BaseException:
+        give_up(call, completed=error is None)
+        raise
 
 
 async def end_async(call: Call, error: BaseException | None, result: Any = NOTHING, meter: StreamMeter | None = None) -> None:
@@ -49,8 +53,28 @@ async def end_async(call: Call, error: BaseException | None, result: Any = NOTHI
         return
     if outcome_of(error) in ("cancelled", "closed"):
         _settle_later(call, completed=False)
-    else:
+        return
+    try:
         await drive_async(settle(call, completed=error is None))
+    except BaseException:
+        give_up(call, completed=error is None)
+        raise
+
+
+def give_up(call: Call, *, completed: bool = False) -> None:
+    """Let go of a call that an exception cut off, such as a cancellation: what it took before its body is given back, the end of its body recorded.
+
+    Only enqueues. Does nothing for a call that has neither.
+
+    Args:
+        call: The call.
+        completed: True when its body was done.
+    """
+    taking, call.taking = call.taking, None
+    if call.must_settle:
+        _settle_later(call, completed=completed)
+    elif taking is not None:
+        taking.give_up()
 
 
 def end_without_waiting(call: Call, error: BaseException | None, result: Any = NOTHING, meter: StreamMeter | None = None) -> None:

@@ -18,6 +18,7 @@ from otel_runtime.wrap.active import Guard
 from otel_runtime.wrap.call import Call
 from otel_runtime.wrap.effects import Effects, blocking, on_event_loop
 from otel_runtime.wrap.refusals import refusal_of
+from otel_runtime.wrap.taking import Taking
 
 __all__ = ["MAX_RACES", "begin", "count_attempt", "peek", "refuse", "with_input_digest"]
 
@@ -45,11 +46,17 @@ def _asked(needs: Needs, facts: FactsView) -> FactsView | None:
     return answered(needs, facts)
 
 
-def begin(guard: Guard, start: Start, now: datetime) -> Effects[Hold | None]:
-    """Record the start of the body; None when a limit was reached meanwhile."""
-    if guard.facts.blocking:
-        return (yield from blocking(lambda: guard.facts.begin(start, now)))
-    return guard.facts.begin(start, now)
+def begin(call: Call, guard: Guard, start: Start, now: datetime) -> Effects[Hold | None]:
+    """Record the start of the body, which is given back when the call is given up; None when a limit was reached meanwhile."""
+
+    def give_back(hold: Hold | None) -> None:
+        if hold is not None:
+            call.active.later(lambda: guard.facts.release(hold))
+
+    taking = Taking(lambda: guard.facts.begin(start, now), give_back)
+    # Before anything is taken: whoever gives the call up finds it there.
+    call.taking = taking
+    return (yield from blocking(taking.run)) if guard.facts.blocking else taking.run()
 
 
 def count_attempt(guard: Guard, ruling: Ruling, now: datetime) -> Effects[bool]:
@@ -60,12 +67,18 @@ def count_attempt(guard: Guard, ruling: Ruling, now: datetime) -> Effects[bool]:
     if ruling.tried is None:
         return True
     try:
-        return (yield from begin(guard, ruling.tried, now)) is not None
+        return (yield from _counted(guard, ruling.tried, now)) is not None
     except Exception:
         if ruling.decision.value == "require-approval":
             raise
         _log.exception("a refused attempt could not be counted; the call is refused all the same")
         return True
+
+
+def _counted(guard: Guard, tried: Start, now: datetime) -> Effects[Hold | None]:
+    if guard.facts.blocking:
+        return (yield from blocking(lambda: guard.facts.begin(tried, now)))
+    return guard.facts.begin(tried, now)
 
 
 def refuse(call: Call, guard: Guard, action: Action, decision: Decision) -> Effects[Blocked]:

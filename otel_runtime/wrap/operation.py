@@ -15,7 +15,7 @@ from otel_runtime.wrap.admission import admit, settle
 from otel_runtime.wrap.call import Call
 from otel_runtime.wrap.decorating import decorate
 from otel_runtime.wrap.effects import drive, drive_async, on_event_loop
-from otel_runtime.wrap.endings import outcome_of
+from otel_runtime.wrap.endings import give_up, outcome_of
 from otel_runtime.wrap.plan import CallPlan, Options
 from otel_runtime.wrap.witnessing import saw_result
 
@@ -84,19 +84,37 @@ class Operation:
 
     def __enter__(self) -> CallHandle:
         call = self._start()
-        return self._entered(call, drive(admit(call, waits=not on_event_loop())) if call is not None else None)
+        try:
+            return self._entered(call, drive(admit(call, waits=not on_event_loop())) if call is not None else None)
+        except BaseException:
+            if call is not None:
+                give_up(call)
+            raise
 
     async def __aenter__(self) -> CallHandle:
         call = self._start()
-        return self._entered(call, await drive_async(admit(call, waits=True)) if call is not None else None)
+        try:
+            return self._entered(call, await drive_async(admit(call, waits=True)) if call is not None else None)
+        except BaseException:
+            if call is not None:
+                give_up(call)
+            raise
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if (call := self._left(error)) is not None:
-            drive(settle(call, completed=error is None))
+            try:
+                drive(settle(call, completed=error is None))
+            except BaseException:
+                give_up(call, completed=error is None)
+                raise
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if (call := self._left(error)) is not None:
-            await drive_async(settle(call, completed=error is None))
+            try:
+                await drive_async(settle(call, completed=error is None))
+            except BaseException:
+                give_up(call, completed=error is None)
+                raise
 
     def _start(self) -> Call | None:
         if self._options.name is None and self._options.model is None:

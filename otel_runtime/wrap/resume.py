@@ -16,6 +16,7 @@ from otel_runtime.wrap.approval import follow
 from otel_runtime.wrap.binding import NO_RECEIVER
 from otel_runtime.wrap.call import Call
 from otel_runtime.wrap.effects import drive, drive_async
+from otel_runtime.wrap.endings import give_up
 from otel_runtime.wrap.plan import CallPlan
 from otel_runtime.wrap.rebuild import rebuild_arguments
 from otel_runtime.wrap.registry import find_plans
@@ -45,7 +46,11 @@ def resume(active: Active, request_id: str) -> Any:
     if plan.function_kind != "sync":
         raise OtelRuntimeError(f"`{plan.name}` is asynchronous or a generator: use `await runtime.aresume(request_id)`")
     call = _call(active, plan, request)
-    refusal = drive(guarded_effects(call, follow(call, guard, request, waits=False)))
+    try:
+        refusal = drive(guarded_effects(call, follow(call, guard, request, waits=False)))
+    except BaseException:
+        give_up(call)
+        raise
     if refusal is not None:
         raise refusal
     return bodies.run_permitted(call, _function(plan))
@@ -62,7 +67,11 @@ async def aresume(active: Active, request_id: str) -> Any:
     if plan.function_kind not in ("sync", "async"):
         raise OtelRuntimeError(f"`{plan.name}` is a generator: iterate it again in the same run, it will find and use its approval")
     call = _call(active, plan, request)
-    refusal = await drive_async(guarded_effects(call, follow(call, guard, request, waits=False)))
+    try:
+        refusal = await drive_async(guarded_effects(call, follow(call, guard, request, waits=False)))
+    except BaseException:
+        give_up(call)
+        raise
     if refusal is not None:
         raise refusal
     fn = _function(plan)
