@@ -2,7 +2,7 @@
 
 For every kind of call: coroutines, generators, async generators, futures and other awaitables, and the context managers of `contextlib`.
 For models, agents and workflows also iterators and stream objects of other libraries. Never a container, a text or a file: what holds its
-content already is a result, and a result is handed back untouched.
+content already is a result, and a result is handed back untouched. So is an argument that the function gives back.
 """
 
 from __future__ import annotations
@@ -83,17 +83,31 @@ def _streams(shape: type) -> bool:
 
 def _choose(kind: Kind, shape: type) -> Follow | None:
     if issubclass(shape, CoroutineType):
-        return follow_awaitable
+        return _unless_given(follow_awaitable)
     if issubclass(shape, GeneratorType):
-        return follow_generator
+        return _unless_given(follow_generator)
     if issubclass(shape, AsyncGeneratorType):
-        return follow_async_generator
+        return _unless_given(follow_async_generator)
     # How asyncio itself knows a future: https://docs.python.org/3/library/asyncio-extending.html
     if issubclass(shape, Future) or hasattr(shape, "_asyncio_future_blocking"):
         return _future
     if issubclass(shape, _CONTEXTS) or hasattr(shape, "__await__") or (kind != "tool" and is_stream(shape)):
         return _foreign
     return None
+
+
+def _unless_given(follow: Follow) -> Follow:
+    """Follows what the call made; what its caller gave it and got back was started by somebody else, and stays theirs."""
+
+    def follow_own(life: StreamLife, source: Any) -> Any:
+        call = life.call
+        if call is None or not any(given is source for given in (*call.args, *call.kwargs.values())):
+            return follow(life, source)
+        life.forget_source()
+        life.finish_without_waiting(None)
+        return source
+
+    return follow_own
 
 
 def _is_over(result: Any) -> bool:
@@ -117,16 +131,18 @@ def follow_awaitable(life: StreamLife, source: Any) -> Any:
 
 def follow_generator(life: StreamLife, source: Any) -> Any:
     """A real generator that ends the call when the source is done."""
-    return _named(stepped(life, source), source)
+    return life.stands_for(_named(stepped(life, source), source))
 
 
 def follow_async_generator(life: StreamLife, source: Any) -> Any:
     """A real async generator that ends the call when the source is done."""
+    held = [source]
 
+    # Its stepping loop alone holds the source, so as to see whether somebody else does.
     async def begin(_args: tuple[Any, ...], _kwargs: dict[str, Any]) -> tuple[Life, Any]:
-        return life, source
+        return life, held.pop()
 
-    return _named(async_stepped(begin)(), source)
+    return life.stands_for(_named(async_stepped(begin)(), source))
 
 
 def _future(life: StreamLife, source: Any) -> Any:

@@ -5,6 +5,7 @@ Rules
 - The source keeps its whole protocol: send, throw, close, return value; asend, athrow, aclose.
 - No task, no thread, no list: a step is a step of the source in the consumer's own context, and items are not kept.
 - A stream that nobody finishes ends with its `StreamLife`, which the garbage collector finds; that ending only enqueues.
+- A source that somebody else holds too is theirs: only an explicit close of what stands for it closes it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import partial
+from sys import getrefcount
 from types import CoroutineType
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
@@ -34,6 +36,15 @@ class Life(Protocol):
     @property
     def see(self) -> Callable[[object], None] | None:
         """Looks at one item; None when nobody does."""
+        ...
+
+    @property
+    def dropped(self) -> bool:
+        """True when what stands for the source was not closed but dropped."""
+        ...
+
+    def forget_source(self) -> None:
+        """Hold the source no longer."""
         ...
 
     def enter(self) -> Tokens | None:
@@ -58,6 +69,10 @@ class _Off:
 
     __slots__ = ()
     see: Callable[[object], None] | None = None
+    dropped: bool = False
+
+    def forget_source(self) -> None:
+        """None is held."""
 
     def enter(self) -> None:
         """Nothing becomes current."""
@@ -83,13 +98,14 @@ class StreamLife:
         source: What is stepped; None until it is known.
     """
 
-    __slots__ = ("__weakref__", "_call", "_meter", "_pid", "enter", "leave", "see", "source", "stepping")
+    __slots__ = ("__weakref__", "_call", "_meter", "_pid", "_stand_in", "enter", "leave", "see", "source", "stepping")
 
     def __init__(self, call: Call, source: object = None) -> None:
         self._call: Call | None = call
         self._pid = os.getpid()
         self._meter: StreamMeter | None = call.active.stream_meter() if call.plan.kind == "model" else None
         self.source: object = source
+        self._stand_in: ref[Any] | None = None
         self.stepping: bool = False
         span = call.open()
         attachment = Attachment(span, call.inner_scope())
@@ -107,6 +123,20 @@ class StreamLife:
     def call(self) -> Call | None:
         """The call; None when it has ended."""
         return self._call
+
+    @property
+    def dropped(self) -> bool:
+        """True when what stands for the source was dropped: its weak references are gone before it is closed for that."""
+        return self._stand_in is not None and self._stand_in() is None
+
+    def stands_for(self, made: Any) -> Any:
+        """Remember, weakly, what the caller was given in place of the source."""
+        self._stand_in = ref(made)
+        return made
+
+    def forget_source(self) -> None:
+        """Hold the source no longer."""
+        self.source = None
 
     def finish(self, error: BaseException | None, result: Any = NOTHING) -> None:
         """End the call, once; an early close may come from a finaliser and only enqueues."""
@@ -199,8 +229,9 @@ def _watching(span: OpenSpan, meter: StreamMeter, life: ref[StreamLife]) -> Call
 
 def stepped(life: Life, source: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     """The items of a generator, each step under the span of its call."""
-    enter, leave, forward = life.enter, life.leave, source.__next__
-    step: Callable[[], Any] = forward
+    enter, leave = life.enter, life.leave
+    step: Callable[[], Any]
+    step = forward = source.__next__
     try:
         while True:
             tokens = enter()
@@ -213,7 +244,11 @@ def stepped(life: Life, source: Generator[Any, Any, Any]) -> Generator[Any, Any,
             try:
                 sent = yield item
             except GeneratorExit as leaving:
-                _under(life, source.close, leaving)
+                step = forward = _nothing
+                life.forget_source()
+                only_here = object()
+                if not (life.dropped and getrefcount(source) > getrefcount(only_here)):
+                    _under(life, source.close, leaving)
                 raise
             except BaseException as error:  # noqa: BLE001  # thrown in by the consumer, handed to the source
                 step = partial(source.throw, error)
@@ -255,7 +290,11 @@ def async_stepped(
                 try:
                     sent = yield item
                 except GeneratorExit as leaving:
-                    await _closed_under(life, source, leaving)
+                    step = forward = _nothing
+                    life.forget_source()
+                    only_here = object()
+                    if not (life.dropped and getrefcount(source) > getrefcount(only_here)):
+                        await _closed_under(life, source, leaving)
                     raise
                 except BaseException as error:  # noqa: BLE001  # thrown in by the consumer, handed to the source
                     step = partial(source.athrow, error)
@@ -271,6 +310,10 @@ def async_stepped(
             step = forward
 
     return stream
+
+
+def _nothing() -> None:
+    """In place of a step of a source that must not be held any longer."""
 
 
 def _under(life: Life, run: Callable[[], object], leaving: GeneratorExit) -> None:
