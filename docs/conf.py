@@ -39,12 +39,12 @@ napoleon_use_ivar = True
 
 # Docstrings are written for editors, which read Markdown: there one backtick is code.
 _CODE = re.compile(r"(?<![`:])`([^`]+)`(?!`)(?=(\w)?)")
-_OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./(?!docs/)([^)]+)\)")
 
 
-def _name_files_outside(_app: object, _document: str, source: list[str]) -> None:
+def _name_files_outside(_app: object, document: str, source: list[str]) -> None:
     """Links that leave docs/ work in the repository; the site names the file instead."""
-    source[0] = _OUTSIDE.sub(lambda link: f"{link[1]} (`{link[2]}` in the repository)", source[0])
+    out = re.escape("../" * (document.count("/") + 1))
+    source[0] = re.sub(rf"\[([^\]]+)\]\({out}(?!docs/)([^)]+)\)", r"\1 (`\2` in the repository)", source[0])
 
 
 def _markdown_code(*parts: Any) -> None:

@@ -122,7 +122,7 @@ class Settings(BaseModel):
     Relative paths of a file are relative to the file, others to the working directory.
 
     Attributes:
-        name: Name of the runtime, shown to hooks and in `doctor`.
+        name: Name of the runtime, shown to hooks and in `doctor`; also `service.name`, unless `OTEL_SERVICE_NAME` gives it.
         policy: Policy files or directories; empty means that nothing is guarded.
         cedar: Cedar policies, files or directories of `*.cedar`; they decide beside `policy`, and the strictest counts.
         cedar_mode: `enforce`, or `shadow`: what the Cedar policies say is recorded and never enforced.
