@@ -142,14 +142,20 @@ def _prepare(handle: int, path: Path) -> None:
 
 
 def _mend(handle: int) -> None:
-    """Keep the complete lines of a file whose writer died in the middle of one."""
+    """End a file whose writer died in the middle of a line behind its last complete one."""
+    at, end = len(_HEAD), len(_HEAD) - 1
     os.lseek(handle, 0, os.SEEK_SET)
     with os.fdopen(os.dup(handle), "rb") as lines:
         next(lines, None)
-        kept = [line.rstrip(b",\n") for line in lines if _is_entry(line.rstrip(b",\n"))]
-    os.ftruncate(handle, 0)
-    os.lseek(handle, 0, os.SEEK_SET)
-    os.write(handle, (_HEAD + b",\n".join(kept) if kept else _HEAD[:-1]) + _TAIL)
+        for line in lines:
+            entry = line.rstrip(b",\n")
+            if not _is_entry(entry):
+                break
+            at, end = at + len(line), at + len(entry)
+    # What is whole stays where it is: a disk that refuses, or another kill, costs nothing of it.
+    os.lseek(handle, end, os.SEEK_SET)
+    os.write(handle, _TAIL)
+    os.ftruncate(handle, end + len(_TAIL))
 
 
 def _is_entry(line: bytes) -> bool:

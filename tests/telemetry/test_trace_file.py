@@ -142,6 +142,30 @@ class TestTrouble:
         write(path, "z")
         assert ["execute_tool x", "execute_tool z"] == [span.name for span in read_spans(path)]
 
+    def test_mending_costs_nothing_whole(self, tmp_path: Path) -> None:
+        """A disk that refuses what mends a torn file takes none of its complete entries."""
+        path = tmp_path / "trace.json"
+        write(path, "x", "y")
+        whole = path.read_bytes()
+        path.write_bytes(whole[: whole.rindex(b"execute_tool y")])
+        program = textwrap.dedent(f"""
+            import resource, signal
+            from pathlib import Path
+            from otel_runtime.errors import ConfigError
+            from otel_runtime.telemetry.losses import Losses
+            from otel_runtime.telemetry.otlp_json_file import OtlpJsonFile
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+            try:
+                OtlpJsonFile(Path({str(path)!r}), Losses())
+            except ConfigError as error:
+                print(error)
+        """)
+        done = subprocess.run([sys.executable, "-c", program], timeout=120, check=True, capture_output=True, text=True)
+        assert "cannot write the trace file" in done.stdout
+        write(path, "z")
+        assert ["execute_tool x", "execute_tool z"] == [span.name for span in read_spans(path)]
+
     def test_disk_full(self, tmp_path: Path) -> None:
         """A full disk costs spans, counted, and leaves the document valid."""
         path = tmp_path / "trace.json"
