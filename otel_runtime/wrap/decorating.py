@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import types
@@ -86,14 +87,30 @@ def _descriptor(kind: Kind, options: Options, fn: Any) -> Any:
     if isinstance(fn, property):
         if fn.fget is None:
             raise TypeError("expected a property with a getter to decorate")
-        return fn.getter(decorate(kind, options, fn.fget))
+        return _property(fn, decorate(kind, options, fn.fget))
     if isinstance(fn, functools.cached_property):
-        made = type(fn)(decorate(kind, options, fn.func))
-        made.__doc__ = fn.__doc__
+        # A copy keeps the name that its class gave it, and a constructor of the application's own may take other arguments.
+        made = copy.copy(fn)
+        made.func = decorate(kind, options, fn.func)
         return made
     if isinstance(fn, functools.partialmethod):
         return type(fn)(decorate(kind, options, fn.func), *fn.args, **fn.keywords)
     return None
+
+
+def _property(fn: Any, getter: Callable[..., Any]) -> Any:
+    """The property with another getter; one of the application's own class keeps what its constructor, which takes what it likes, gave it."""
+    if type(fn) is property or not hasattr(fn, "__dict__"):
+        return fn.getter(getter)
+    made: Any = property.__new__(type(fn))
+    property.__init__(made, getter, fn.fset, fn.fdel, fn.__doc__)
+    for name, value in vars(fn).items():
+        # It may keep the function under a name of its own as well.
+        made.__dict__[name] = getter if value is fn.fget else value
+    if hasattr(fn, "__name__"):
+        # Since 3.13 a property keeps that elsewhere.
+        made.__name__ = fn.__name__
+    return made
 
 
 def _sync(plan: CallPlan, fn: Callable[..., Any]) -> Any:

@@ -9,7 +9,7 @@ import inspect
 import pickle
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Self
 
 import pytest
@@ -84,6 +84,28 @@ class Shop:
     def read_static_too(item: str) -> str:
         """Read."""
         return item
+
+
+class lazy(property):
+    """A property that is computed once, as many libraries have one: a constructor of its own, and a name to keep the answer under."""
+
+    def __init__(self, fget: Callable[[Any], Any], slot: str | None = None) -> None:
+        super().__init__(fget)
+        self.slot = slot or f"_{fget.__name__}"
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """The answer that is kept."""
+        if self.slot not in vars(instance):
+            vars(instance)[self.slot] = super().__get__(instance, owner)
+        return vars(instance)[self.slot]
+
+
+class Named(functools.cached_property[Any]):
+    """A cached property whose constructor takes more than the function."""
+
+    def __init__(self, func: Callable[[Any], Any], label: str) -> None:
+        super().__init__(func)
+        self.label = label
 
 
 class TestUnconfigured:
@@ -225,6 +247,32 @@ class TestDescriptors:
             value = rt.tool(name="nuke")(Value())
 
         assert 7 == Holder().value
+
+
+class TestProperties:
+    """Properties of the application's own classes, decorated above, and in a class that is finished already."""
+
+    @pytest.mark.parametrize("late", [False, True])
+    @pytest.mark.parametrize("make", [functools.cached_property, lazy, lambda fn: Named(fn, "label")], ids=["cached", "lazy", "named"])
+    def test_they_keep_their_class_and_what_it_was_given(self, traced: Any, make: Callable[[Any], Any], *, late: bool) -> None:
+        """Its constructor is not asked again, its documentation and attributes stay, and reading it is a call."""
+
+        def stock(self: Any) -> int:
+            """What is there."""
+            return 5
+
+        plain = make(stock)
+        shop = type("Shop", (), {"stock": plain if late else rt.tool(plain)})
+        if late:
+            shop.stock = rt.tool(shop.__dict__["stock"])  # type: ignore[attr-defined]  # the class is made at run time
+        found = shop.__dict__["stock"]
+        attributes = {name: value for name, value in vars(plain).items() if value is not stock and name != "attrname"}
+        assert (type(found), found.__doc__) == (type(plain), "What is there.")
+        assert attributes.items() <= vars(found).items()
+        seen = shop()
+        assert (seen.stock, seen.stock) == (5, 5)
+        # Every one of them keeps the first answer.
+        assert [span.name for span in traced.spans()] == ["execute_tool stock"]
 
 
 class TestSpans:
