@@ -282,3 +282,8 @@ def _taken(guard: Guard, request: ApprovalRequest, start: Start | None, now: dat
         if hold is not None:
             guard.facts.release(hold)
         return None, lost.refused
+    except BaseException:
+        # Undone with the transaction where they share one; elsewhere it would stand for a body that never starts.
+        if hold is not None:
+            guard.facts.release(hold)
+        raise

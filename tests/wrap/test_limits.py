@@ -183,6 +183,24 @@ class TestBudgetsAtTheClaim:
             world.runtime.resume(other)
         assert ("approved", [600]) == (world.approvals.get(other).state, RAN)
 
+    def test_a_claim_that_fails_holds_nothing(self, make_world: Any) -> None:
+        """Facts in memory share no transaction with the claim: when that fails, what was reserved for it is free again."""
+        world = make_world(REFUNDS.replace("DECISION", "deny").replace("MORE", ""), facts="memory")
+        request_id = asked(world, 600)
+        database = world.approvals.database
+
+        def away(_start: Start, _now: Any) -> None:
+            with database.writing() as connection:
+                connection.execute("ALTER TABLE approval_votes RENAME TO away")
+
+        Facts(world, away)
+        with pytest.raises(rt.PolicyUnavailable, match="approval_votes"):
+            world.runtime.resume(request_id)
+        with database.writing() as connection:
+            connection.execute("ALTER TABLE away RENAME TO approval_votes")
+        assert 600 == world.runtime.resume(request_id)
+        assert RAN == [600]
+
     def test_asked_by_more(self, make_world: Any) -> None:
         """Where the limit asks another person, the approval is replaced by a question to both."""
         world = make_world(REFUNDS.replace("DECISION", "require-approval").replace("MORE", ASKS))
