@@ -3,7 +3,8 @@
 Rules
 - The exporter retries within its own timeout (OTEL_EXPORTER_OTLP_TIMEOUT); here an overlong answer is cut off shortly after it.
 - A batch that is too large, or that cannot be encoded, is halved until the one span is found: one bad span never loses its neighbours.
-- What may pass later (no connection, 408, 429, 5xx) is handed back; a redirect and every other refusal is a loss.
+- What may pass later (no connection, 408, 429, 5xx) is handed back; a redirect, a web page (Jaeger's own port answers one to everything) and every
+  other refusal is a loss.
 """
 
 from __future__ import annotations
@@ -47,11 +48,12 @@ def fate(spans: tuple[ReadableSpan, ...], taken: bool, answer: Answer | None, *,
     if answer is None:
         return Sent(count) if taken else Sent(again=spans)
     # A 2xx whose body broke off is an acknowledgement all the same: sending again would double the spans.
-    if answer.status in _SUCCESSES:
+    page = answer.page and answer.status in _SUCCESSES
+    if answer.status in _SUCCESSES and not page:
         rejected = max(0, min(count, answer.rejected))
         return Sent(count - rejected, {"export": rejected}) if rejected else Sent(count)
     passing = answer.status >= 500 or answer.status in _PASSING
-    if passing or (patient and (answer.status in _MENDABLE or answer.status in _REDIRECTS)):
+    if passing or (patient and (page or answer.status in _MENDABLE or answer.status in _REDIRECTS)):
         return Sent(again=spans, after_s=answer.after_s)
     return Sent(lost={"export": count})
 
@@ -148,6 +150,11 @@ class OtlpSender:
     def _complain(self, answer: Answer) -> None:
         if answer.status in _REDIRECTS:
             self._losses.problem("otlp", f"the collector redirects (HTTP {answer.status}), which no exporter follows; correct the endpoint")
+        elif answer.page and answer.status in _SUCCESSES:
+            said = (
+                "a web page answers there and no collector; correct the endpoint: a collector listens on port 4318, Jaeger's page on 16686"
+            )
+            self._losses.problem("otlp", said)
         elif answer.rejected:
             self._losses.problem("otlp", f"the collector rejected {answer.rejected} spans: {answer.message}")
         elif answer.message:

@@ -36,12 +36,14 @@ class Answer:
         rejected: Spans that the collector took and threw away.
         message: What it said about them, or about anything else.
         after_s: Seconds it asked to be left alone.
+        page: True for a page of HTML, which a web server answers to any address and no collector to spans.
     """
 
     status: int
     rejected: int = 0
     message: str = ""
     after_s: float = 0.0
+    page: bool = False
 
 
 class Watch:
@@ -104,10 +106,11 @@ class Watch:
         """A hook of the session: remember an answer over HTTP."""
         status = response.status_code
         after_s = _seconds(response.headers.get("retry-after"))
+        kind = response.headers.get("content-type", "").lower()
         # Before the body is read: when that breaks off, the status has still been heard.
-        self.answer = Answer(status, after_s=after_s)
-        if status in SUCCESSES:
-            rejected, message = _partial(response.content[:_ANSWER_LIMIT], response.headers.get("content-type", ""))
+        self.answer = Answer(status, after_s=after_s, page="text/html" in kind)
+        if status in SUCCESSES and not self.answer.page:
+            rejected, message = _partial(response.content[:_ANSWER_LIMIT], kind)
             self.answer = Answer(status, rejected, message, after_s)
 
     def heard_message(self, found: ExportTraceServiceResponse) -> None:

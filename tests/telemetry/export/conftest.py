@@ -31,7 +31,8 @@ class FaultyReceiver:
     """Answers every request as `mode` says; what it takes is in `names` and `ids`, in order of arrival.
 
     Args:
-        mode: `ok`, a status as text, `hang`, `drip`, `close`, `partial:N`, `half-answer`, `half-hang`, `most:N` (413 for more than N spans).
+        mode: `ok`, a status as text, `hang`, `drip`, `close`, `partial:N`, `half-answer`, `half-hang`, `most:N` (413 for more than N spans),
+            `page` (200 and HTML, as Jaeger's page answers to everything).
         port: Where; 0 for any.
     """
 
@@ -86,6 +87,8 @@ class FaultyReceiver:
             pass
         elif kind == "most" and len(spans) > int(number):
             self._reply(handler, 413, b"")
+        elif kind == "page":
+            self._reply(handler, 200, b"<!DOCTYPE html>", "text/html; charset=utf-8")
         elif kind.isdigit():
             self._reply(handler, int(kind), b"")
         else:
@@ -117,9 +120,9 @@ class FaultyReceiver:
         else:
             self._reply(handler, 200, body.SerializeToString())
 
-    def _reply(self, handler: Any, status: int, body: bytes) -> None:
+    def _reply(self, handler: Any, status: int, body: bytes, kind: str = "application/x-protobuf") -> None:
         handler.send_response(status)
-        handler.send_header("content-type", "application/x-protobuf")
+        handler.send_header("content-type", kind)
         handler.send_header("content-length", str(len(body)))
         if status == 302:
             handler.send_header("location", f"{self.url}/login")

@@ -57,6 +57,7 @@ class TestRefusals:
             ("400", [], {"export": 5}),
             ("401", [], {"export": 5}),
             ("413", [], {"too_large": 5}),
+            ("page", [], {"export": 5}),
             ("partial:2", NAMES[2:], {"export": 2}),
             ("partial:99", [], {"export": 5}),
         ],

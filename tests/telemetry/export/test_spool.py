@@ -111,9 +111,10 @@ class TestFormat:
 
 
 class TestOutage:
-    def test_kept_and_sent_later(self, bench: Any, faulty: Any, otlp_to: Any, eventually: Any) -> None:
+    @pytest.mark.parametrize("mode", ["503", "page"])
+    def test_kept_and_sent_later(self, bench: Any, faulty: Any, otlp_to: Any, eventually: Any, mode: str) -> None:
         """While the collector is down spans are on disk, not lost; they arrive once when it is back, and the disk is empty."""
-        receiver = faulty("503")
+        receiver = faulty(mode)
         otlp_to(receiver.url)
         one = bench()
         one.end("a", "b")
