@@ -31,7 +31,7 @@ from otel_runtime.policy.facts_owed import Owed
 from otel_runtime.policy.facts_sums import from_us, row_of, to_us
 from otel_runtime.policy.protocol import CounterKey, FactsView, Hold, Needs, Spent, Start
 from otel_runtime.policy.provenance import Sightings, glean
-from otel_runtime.storage.transactions import Statements, Transactions
+from otel_runtime.storage.transactions import CommitUnknown, Statements, Transactions
 
 __all__ = ["SqlFacts"]
 
@@ -148,6 +148,10 @@ class SqlFacts:
                 facts_marks.forget_idle(statements, now_us, self._store.skip_locked)
         except _Refused:
             return None
+        except (CommitUnknown, KeyboardInterrupt, SystemExit):
+            # It may be stored all the same, for a body that never starts.
+            self.release(hold)
+            raise
         return hold
 
     @contextmanager

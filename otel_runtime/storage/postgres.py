@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from otel_runtime.errors import StoreError
 from otel_runtime.storage.migrations import Migration
 from otel_runtime.storage.postgres_faults import Address, address_of, translated
-from otel_runtime.storage.transactions import Statements
+from otel_runtime.storage.transactions import CommitUnknown, Statements
 
 if TYPE_CHECKING:
     from otel_runtime.storage.postgres_link import Link
@@ -105,7 +105,8 @@ class PostgresTransactions:
         """A write transaction.
 
         Raises:
-            StoreError: The database failed. Unless the connection broke during the commit, nothing of the block was stored.
+            CommitUnknown: The connection broke during the commit.
+            StoreError: The database failed; nothing of the block was stored.
         """
         with self._transaction(self._links, self._address, "SET TRANSACTION ISOLATION LEVEL READ COMMITTED") as statements:
             yield statements
@@ -136,12 +137,28 @@ class PostgresTransactions:
             try:
                 yield _Open(link)
                 _still_the_same(owner)
-                link.execute(b"COMMIT")
+                _commit(link, address)
             except BaseException:
                 # The open transaction of a forked child is the parent's.
                 if os.getpid() == owner:
                     _roll_back(link)
                 raise
+
+
+def _commit(link: Link, address: Address) -> None:
+    import psycopg
+
+    try:
+        link.execute(b"COMMIT")
+    except (psycopg.Error, TimeoutError) as error:
+        # An answer of the server is one: nothing was stored.
+        if isinstance(error, psycopg.Error) and not link.closed:
+            raise
+        raise CommitUnknown(
+            f"the connection to the database `{address.place}` broke during a commit, so nobody knows whether it was stored; check that the "
+            "server runs and can be reached, then try again",
+            path=address.place,
+        ) from None
 
 
 def _still_the_same(owner: int) -> None:

@@ -10,7 +10,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-__all__ = ["Statements", "Transactions"]
+from otel_runtime.errors import StoreError
+
+__all__ = ["CommitUnknown", "Statements", "Transactions"]
+
+
+class CommitUnknown(StoreError):
+    """The connection broke during the commit: all of the transaction was stored, or nothing was."""
 
 
 class Statements(Protocol):
@@ -71,7 +77,8 @@ class Transactions(Protocol):
         """A write transaction: committed when the block ends, rolled back when it raises.
 
         Raises:
-            StoreError: The database failed. Unless the connection broke during the commit, nothing of the block was stored.
+            CommitUnknown: The connection broke during the commit.
+            StoreError: The database failed; nothing of the block was stored.
         """
         ...
 

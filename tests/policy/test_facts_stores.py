@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -21,6 +22,7 @@ from otel_runtime.policy.protocol import CounterKey, FactsView, Hold, Needs, Res
 from otel_runtime.policy.provenance import key_of
 from otel_runtime.storage.sqlite import Database
 from otel_runtime.storage.sqlite_transactions import SqliteTransactions
+from otel_runtime.storage.transactions import CommitUnknown
 from otel_runtime.values.action import Action
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -277,6 +279,37 @@ class TestSettling:
         shop.take(1, key=DAY, at=NOW + timedelta(days=2))
         shop.facts.settle(hold, Spent(usd=Decimal(9)), shop.now)
         assert Decimal(0) == shop.total()
+
+
+class Cut:
+    """A database whose next write is stored, and whose writer never hears of it."""
+
+    def __init__(self, store: Any, error: BaseException) -> None:
+        self.store, self.errors = store, [error]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    @contextmanager
+    def writing(self) -> Iterator[Any]:
+        with self.store.writing() as statements:
+            yield statements
+        if self.errors:
+            raise self.errors.pop()
+
+
+class TestCutOff:
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), CommitUnknown("the connection broke")])
+    def test_a_start_that_may_be_stored(self, shop: Shop, error: BaseException) -> None:
+        """What was reserved for a body that will not start is given back, though nobody was told that it was stored."""
+        if not isinstance(shop.facts, SqlFacts):
+            return
+        shop.facts._store = Cut(shop.facts._store, error)
+        with pytest.raises(type(error)):
+            shop.take(7)
+        assert 0 == shop.total()
+        assert 0 == shop.rows("facts_holds")
+        assert [True, False] == [hold is not None for hold in shop.take(10, 1)]
 
 
 class TestMarks:

@@ -15,7 +15,7 @@ import pytest
 
 from otel_runtime.errors import StoreError
 from otel_runtime.storage.migrations import Migration
-from otel_runtime.storage.transactions import Statements
+from otel_runtime.storage.transactions import CommitUnknown, Statements
 
 pytest.importorskip("psycopg", reason="psycopg is missing: pip install 'otel-runtime[postgres]'")
 
@@ -49,6 +49,21 @@ def numbers(store: PostgresTransactions) -> list[int]:
 
 
 class TestTransactions:
+    @pytest.mark.parametrize("kind", [CommitUnknown, StoreError])
+    def test_cut_off(self, store: PostgresTransactions, kind: type[StoreError]) -> None:
+        """Whoever commits on a connection that breaks is told that nobody knows whether it was stored; before the commit it was not."""
+
+        def end(statements: Statements) -> None:
+            ((pid,),) = statements.rows("SELECT pg_backend_pid()")
+            with psycopg.connect(store._address.url) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 20000)", (pid,))
+            if kind is StoreError:
+                statements.run("INSERT INTO notes VALUES (2, '')")
+
+        with pytest.raises(StoreError, match="nobody knows" if kind is CommitUnknown else "nothing was changed") as caught:
+            self.write_and(store, end)
+        assert (type(caught.value), numbers(store)) == (kind, [])
+
     def test_an_error_undoes_everything(self, store: PostgresTransactions) -> None:
         """A block that raises leaves no trace, whoever raises, and the connection goes on."""
         with pytest.raises(StoreError):
