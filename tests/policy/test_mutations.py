@@ -24,18 +24,15 @@ from otel_runtime.settings.documents import read_document
 ROOT = Path(__file__).parents[2]
 SAMPLE = 60
 PACKS = sorted(path.stem for path in (ROOT / "policy").glob("*.yaml"))
-TERMS = "a case says what is decided, not who is asked, how long, or how often a wait is repeated"
+UNWRITTEN = "it is what is meant where nothing is written"
 # Pack -> pattern of mutants that decide as the pack does, and why. `*` holds for all.
 EQUIVALENT: dict[str, list[tuple[str, str]]] = {
-    "*": [(r"\S+\.(approval|retry)\b.*", TERMS), (r"\S+\.over\.tz .*", "cases know no clock")],
-    "banking": [
-        (r"pay\.stranger -> gone", "no rule allows a payee that nobody named, and the default asks as well"),
-        (r"pay\.pace\.over\.by -> all", "where the session is unknown so is every origin, and then the default asks"),
-    ],
-    "careful-default": [
-        (r"careful\.out-after-untrusted -> gone", "the default asks as well; the rule only says why, and for how long the answer holds")
-    ],
+    "*": [(r"\S+\.retry\.max_attempts -> gone", UNWRITTEN)],
     "coding-agent": [
+        (r"(\S+\.)?approval\.expires -> gone", UNWRITTEN),
+        (r"files\.(outside|git)\.unless\.args\.path\.contains -> gone", "only a link tells the paths apart that it is about"),
+        (r"files\.\w+\.unless\.\S+regex -> \S+\)\*\S+", "a path of one part has no room for the `$` that is asked for as well"),
+        (r"files\.(secrets|git)\.unless\.\S+regex -> .*", "files.outside refuses every other path with a `$`"),
         (r"tools\.web_fetch\.adds -> .*", "the label is for rules that a project adds; none of the pack asks for it"),
         (
             r"tools\.\w+\.args\.(path|url|command) -> (any|str\?)",
@@ -48,13 +45,12 @@ EQUIVALENT: dict[str, list[tuple[str, str]]] = {
         (r"tools\.(export_table|web_fetch)\.args\.\w+ -> (any|str\?)", "no rule allows what is no text or missing, and the default denies"),
     ],
     "mcp-client": [
+        (r"\S+\.approval\.expires -> gone", UNWRITTEN),
         (r"\S+\.unless\.tool\.\d -> \*:tracker:\w+_\*", "the exception of a rule about `mcp:` names only"),
         (r"files\.outside\.unless\.tool\.\d -> (\*:files|mcp:\*):\w+", "the exception of a rule about `mcp:files:` names only"),
     ],
-    "personal-assistant": [
-        (r"mail\.(stranger|private) -> gone", "no rule allows such mail, and the default asks as well; the rules say why"),
-    ],
     "support-agent": [
+        (r"stock\.rate\.retry\.after -> gone", UNWRITTEN),
         (r"tools\.send_email\.tags -> .*", "the tag is for rules that a project adds; none of the pack asks for it"),
         (r"tools\.refund\.args\.amount -> number\?", "no rule allows a refund without an amount, and the default denies"),
         (r"tools\.send_email\.args\.to -> list\[str\]\?", "no rule allows mail to nobody, and the default denies"),
@@ -130,6 +126,7 @@ _SWAPS = {
 # What cases are, and what only people read.
 _NO_RULE = {"id", "reason", "match", "no_match"}
 _NAMES = {"tool", "name", "agent"}
+_LASTING = re.compile(r"([0-9]+)([a-z]+)")
 _ALTERNATIVE = re.compile(r"[\w.\\ +-]+\||\|[\w.\\ +-]+(?=\)|$)")
 _LOOSENINGS = ((re.compile(r"\+(?!\))"), "*"), (re.compile(r"\\b"), ""), (re.compile(r"\(\?i\)"), ""), (re.compile(r"(?<!\\)\^"), ""))
 
@@ -144,6 +141,7 @@ def mutants(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _edits(document: dict[str, Any]) -> Iterator[Edit]:
     yield from ((("default",), other) for other in _DEFAULTS if other != document["default"])
+    yield from _block_edits(document.get("approval", {}), ("approval",))
     for name, tool in document.get("tools", {}).items():
         yield from _tool_edits(tool, ("tools", name))
     for at, rule in enumerate(document["rules"]):
@@ -186,6 +184,8 @@ def _value_edits(value: Any, path: Place) -> Iterator[Edit]:
         yield from _block_edits(value, path)
     elif key == "decision":
         yield from ((path, other) for other in _DECISIONS if other != value)
+    elif key in {"per", "expires", "use_within", "after"} and (lasting := _LASTING.fullmatch(str(value))):
+        yield from ((path, f"{int(lasting[1]) + step}{lasting[2]}") for step in (1, -1))
     elif key == "by":
         yield from ((path, other) for other in _OWNERS if other != value)
     elif isinstance(value, bool):
@@ -270,7 +270,7 @@ def _fitted(mutant: dict[str, Any]) -> None:
     """Give terms to what asks now, and take them from what does not: the shape of the file must not give the change away."""
     for block, key in ((mutant, "default"), *((rule, "decision") for rule in mutant["rules"])):
         if block.get(key) == "require-approval":
-            block.setdefault("approval", {"approvers": ["acting-user"]})
+            block.setdefault("approval", {"approvers": ["anyone"]})
         else:
             block.pop("approval", None)
     for rule in mutant["rules"]:
