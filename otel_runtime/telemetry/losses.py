@@ -22,7 +22,7 @@ _NO_FAULTS = frozenset({"no_endpoint"})
 
 
 class Losses:
-    """Counts per reason, the problems behind them, and at most one warning a minute.
+    """Counts per reason, the problems behind them, at most one warning a minute, and a last one where more was lost than was said.
 
     Callers only count; the warning is written by a worker (`speak`), so that no log handler runs inside a user's call.
 
@@ -37,7 +37,9 @@ class Losses:
         self._counts: dict[LossReason, int] = {}
         self._problems: dict[str, str] = {}
         self._unsaid: str | None = None
+        self._newest = "spans were lost"
         self._said_at = -_EVERY_S
+        self._said_lost = 0
         reference = weakref.WeakMethod(self._forked)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=lambda: (method := reference()) is not None and method())
@@ -59,16 +61,22 @@ class Losses:
         with self._lock:
             self._problems[where] = said
             if warn:
-                self._unsaid = f"{where}: {said}"
+                self._unsaid = self._newest = f"{where}: {said}"
 
-    def speak(self) -> None:
-        """Write the newest problem to the log, at most once a minute, and the counts to the file."""
+    def speak(self, *, last: bool = False) -> None:
+        """Write the newest problem to the log, at most once a minute, and the counts to the file.
+
+        Args:
+            last: Nothing is lost any more: what was said so far must not be less than what was lost in the end.
+        """
         if self._file is not None:
             self._file.save({reason: count for reason, count in self.counts.items() if reason not in _NO_FAULTS})
         with self._lock:
-            if self._unsaid is None or time.monotonic() - self._said_at < _EVERY_S:
+            lost = self.serious
+            due = self._unsaid is not None and time.monotonic() - self._said_at >= _EVERY_S
+            if not due and not (last and lost > self._said_lost):
                 return
-            said, self._unsaid, self._said_at = self._unsaid, None, time.monotonic()
+            said, self._unsaid, self._said_at, self._said_lost = self._newest, None, time.monotonic(), lost
             counts = ", ".join(f"{reason} {count}" for reason, count in self._counts.items())
         LOGGER.warning("telemetry is degraded, your program is not: %s (lost: %s)", said, counts or "nothing")
 
@@ -93,7 +101,7 @@ class Losses:
     def _forked(self) -> None:
         # The parent counts its own, and a thread of it may have held the lock.
         self._lock = threading.RLock()
-        self._counts = {}
+        self._counts, self._said_lost = {}, 0
         if self._file is not None:
             self._file.forked()
 

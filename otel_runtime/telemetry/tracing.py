@@ -254,7 +254,7 @@ class OtelTracing:
         recorded = self._recorder.flush(timeout_s)
         self._recorder.stop()
         left = self._outlets.shutdown(deadline)
-        self._parts.losses.speak()
+        self._parts.losses.speak(last=True)
         return left and recorded
 
     def _with_projector(self, work: Callable[[Projector], None]) -> None:
