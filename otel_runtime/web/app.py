@@ -118,10 +118,11 @@ class _Pages:
         return await self._take(request.path_params["request_id"], form, back)
 
     async def _take(self, request_id: str, form: dict[str, str], back: str) -> Response:
+        # Forms end their lines as HTTP does, whatever the person's system does.
+        reason = form.get("reason", "").replace("\r\n", "\n").strip()[:_REASON]
+
         def give() -> None:
-            self.inbox.answer(
-                request_id, approver=self.identity, approved=form["answer"] == "approve", reason=form.get("reason", "").strip()[:_REASON]
-            )
+            self.inbox.answer(request_id, approver=self.identity, approved=form["answer"] == "approve", reason=reason)
 
         try:
             await run_in_threadpool(give)

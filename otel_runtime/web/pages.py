@@ -171,7 +171,9 @@ def _votes(request: ApprovalRequest) -> Iterable[tuple[str, str]]:
     for vote in request.votes:
         yield (
             visible(vote.approver),
-            escape(f"{'approved' if vote.approved else 'denied'} at {_moment(vote.at)} {visible(vote.reason)}".strip()),
+            escape(
+                f"{'approved' if vote.approved else 'denied'} at {_moment(vote.at)}" + (f": {visible(vote.reason)}" if vote.reason else "")
+            ),
         )
 
 

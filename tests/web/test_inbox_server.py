@@ -65,6 +65,16 @@ class TestAnswering:
         (vote,) = request.votes
         assert (expected, "os:alice", "fine") == (request.state, vote.approver, vote.reason)
 
+    def test_a_reason_of_several_lines(self, inbox: Running) -> None:
+        """Browsers send CRLF; what is kept, and given to the agent, has the line ends of a text, and counts them once."""
+        request_id = inbox.ask()
+        with inbox.entered() as client:
+            post(client, request_id, "deny", reason=" one\r\ntwo\r\n" + "x" * 1000)
+            assert ": one\\ntwo\\nxxx" in client.get(f"/requests/{request_id}").text
+        request = inbox.service.get(request_id)
+        assert request is not None
+        assert ("one\ntwo\n" + "x" * 992,) == tuple(vote.reason for vote in request.votes)
+
     def test_the_list_shows_what_waits_and_what_was_answered(self, inbox: Running) -> None:
         """First what waits, then the rest."""
         first, second = inbox.ask("refund", amount=1), inbox.ask("send_mail", to="x")
