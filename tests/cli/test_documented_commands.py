@@ -12,13 +12,13 @@ from otel_runtime.cli.main import build_parser
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/README.md"))]
-# Indented, or in a block for a shell.
+# Indented, or in a block for a shell or of plain text.
 SHOWN = re.compile(r"^(?: {4})?((?:[A-Z_]+=\S+ )*(?:otel-runtime|make|docker|promtool) [^\n]*?)\\?$", re.MULTILINE)
 
 
 def shown(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
-    blocks = re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```(?:bash|text)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     outside = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     return SHOWN.findall("\n".join([*re.findall(r"^ {4}.*$", outside, re.MULTILINE), *blocks]))
 
