@@ -10,6 +10,7 @@ import pytest
 
 from otel_runtime.errors import StoreError
 from otel_runtime.policy.budgets import NO_LIMIT, window_of
+from otel_runtime.policy.counters import SlidingCounter
 from otel_runtime.policy.facts_memory import MemoryFacts
 from otel_runtime.policy.loading import LoadedPolicy, load_policy_text
 from otel_runtime.policy.protocol import CounterKey, Hold, Needs, Reservation, Spent, Start
@@ -217,6 +218,16 @@ class TestWindows:
         """A window that does not exist is refused with what is expected."""
         with pytest.raises(ValueError, match=said):
             window_of(per, tz)
+
+
+class TestSlidingCounter:
+    def test_clock_that_was_ahead(self) -> None:
+        """What left while the clock was ahead is in the window again, keeps the counter alive, and leaves when its time comes."""
+        counter = SlidingCounter(60)
+        counter.add(0, Decimal(5))
+        assert [0, 5] == [counter.total(at) for at in (100, 30)]
+        assert not counter.over(30)
+        assert [5, 0] == [counter.total(at) for at in (59, 60)]
 
 
 class TestMemory:

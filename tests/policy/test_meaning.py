@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from otel_runtime.policy.loading import LoadedPolicy, load_policy_text
-from otel_runtime.policy.protocol import FactsView, Ruling
+from otel_runtime.policy.protocol import CounterKey, FactsView, Ruling
 from otel_runtime.values.action import Action, Kind, Parameter, ToolSignature, Unreadable
 from otel_runtime.values.decision import Decision
 
@@ -166,6 +166,25 @@ VALUES: list[tuple[str, dict[str, Any], bool | None]] = [
     ("{currency: {not_in: [USD]}}", {"currency": "EUR"}, True),
     ("{data: {in: [a, 1]}}", {"data": "b"}, False),
     ("{data: {in: [a, b]}}", {"data": 1}, None),
+    ("{data: {in: [1, 2.5]}}", {"data": Decimal("2.50")}, True),
+    ("{data: {in: [1, 2.5]}}", {"data": 2}, False),
+    ("{data: {in: [1, 2.5]}}", {"data": True}, None),
+    ("{data: {in: [true, 1]}}", {"data": True}, True),
+    ("{data: {in: [true, 1]}}", {"data": False}, False),
+    ("{data: {not_in: [1, 2]}}", {"data": 2}, False),
+    ("{data: {not_in: [1, 2]}}", {"data": 3}, True),
+    ("{currency: {starts_with: [EU, US]}}", {"currency": "USD"}, True),
+    ("{currency: {starts_with: EU}}", {"currency": "USD"}, False),
+    ("{currency: {ends_with: [R, P]}}", {"currency": "GBP"}, True),
+    ("{currency: {ends_with: R}}", {"currency": "USD"}, False),
+    ("{data: {starts_with: a}}", {"data": 5}, None),
+    ("{data: {ends_with: a}}", {"data": ["a"]}, None),
+    ("{data: {glob: 'a*'}}", {"data": 5}, None),
+    ("{data: {regex: '5'}}", {"data": 5}, None),
+    ("{data: {email_domain: corp.example}}", {"data": 5}, None),
+    ("{data: {email_domain: corp.example}}", {"data": "a" * 64 + "@corp.example"}, True),
+    ("{data: {email_domain: corp.example}}", {"data": "a" * 65 + "@corp.example"}, None),
+    ("{data: {url: {scheme: https}}}", {"data": 5}, None),
     ("{currency: {glob: 'U*'}}", {"currency": "USD"}, True),
     ("{currency: {glob: 'U*'}}", {"currency": "U.D"}, False),
     ("{currency: {regex: '[A-Z]{3}'}}", {"currency": "USD"}, True),
@@ -425,6 +444,24 @@ class TestShadow:
             decision = decided(loaded, **call)
             assert ("allow", True, "deny") == (decision.value, decision.shadow, decision.would_be)
         assert loaded.mode == "shadow"
+
+    def test_limits_of_a_refused_call(self) -> None:
+        """A call that the catalogue would refuse runs in shadow, is an attempt, and no store can refuse it."""
+        rules = "  - {id: tries, tool: pay, over: {attempts: 1, by: session, per: 1h}, decision: deny}\n"
+        ruling = ask(
+            policy(rules, HEAD + "mode: shadow\n"),
+            args={},
+            facts=FactsView({CounterKey("tries:attempts", "session:s", "sliding:3600"): Decimal(0)}),
+        )
+        assert ruling.start is not None
+        assert ["Infinity"] == [str(held.limit) for held in ruling.start.reservations]
+
+    def test_an_unreadable_sum(self) -> None:
+        """A shadow limit that cannot be summed up neither blocks nor counts."""
+        rules = "  - {id: sum, tool: pay, mode: shadow, over: {sum: args.data, max: 5, by: session, per: 1h}, decision: deny}\n"
+        facts = FactsView({CounterKey("sum:sum", "session:s", "sliding:3600"): Decimal(0)})
+        ruling = ask(policy(rules + "  - {id: a, tool: pay, decision: allow}\n"), args={"amount": 1, "data": "much"}, facts=facts)
+        assert ("allow", "deny", None) == (ruling.decision.value, ruling.decision.would_be, ruling.start)
 
     def test_rule_never_allows(self) -> None:
         """A shadow allow opens nothing."""

@@ -17,6 +17,7 @@ from otel_runtime.policy.mentions import mentioned, spellings
 from otel_runtime.policy.protocol import Needs
 from otel_runtime.policy.provenance import MAX_ASKED, Sightings, key_of
 from otel_runtime.values.action import Action, Unreadable
+from otel_runtime.values.decision import Decision
 from otel_runtime.values.snapshot import snapshot_arguments
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -138,6 +139,14 @@ class TestFields:
         assert {"tool:t", "tool:t/day"} == sources("2026-11-20", tool__t={"day": date(2026, 11, 20)})
 
 
+def nested(last: str) -> list[object]:
+    """Lists of empty lists, one in the other, with a text behind all of them."""
+    inner: list[object] = []
+    for _ in range(12):
+        inner = [inner, *([[]] * 5_000)]
+    return [inner, last]
+
+
 class TestUnreadable:
     """What was not read makes the source unknown for what is not found."""
 
@@ -152,11 +161,21 @@ class TestUnreadable:
             {f"k{at}": at for at in range(9_000)},
             "word " * 40_000,
             "1 " * 20_000,
+            [b"\xff\xfe", "a word"],
+            ["word " + "x" * 200_000, "a word"],
+            nested("eve@evil.example"),
         ],
     )
     def test_lost(self, value: object) -> None:
         """A result that is too large, or no data, could have held anything."""
         assert {"lost:tool:t"} == sources("eve@evil.example", tool__t=value)
+
+    def test_lost_for_good(self) -> None:
+        """What one result held unread is not made good by the next one of the same source."""
+        sightings = Sightings()
+        for value in (b"\xff\xfe", "a word"):
+            sightings.add("tool:t", value)
+        assert {"lost:tool:t"} == sightings.of("eve@evil.example")
 
     def test_what_was_read_is_known(self) -> None:
         """The beginning of a text that is too long was seen, and no half word of it."""
@@ -181,13 +200,17 @@ rules:
 
 
 def verdicts(test: str, **said: object) -> str:
+    return decided(test, **said).value
+
+
+def decided(test: str, **said: object) -> Decision:
     loaded, facts = load_policy_text(f"{HEAD}  - {{id: r, tool: send, args: {{to: {{origin: {test}}}}}, decision: deny}}\n"), MemoryFacts()
     for source, value in said.items():
         facts.saw("s", source.replace("__", ":"), value)
     action = Action("tool", "send", {"to": "ann@corp.example"}, session="s")
     needs = loaded.engine.needs(action, NOW)
     assert needs is not None
-    return loaded.engine.decide(action, facts.peek(needs, NOW), NOW).decision.value
+    return loaded.engine.decide(action, facts.peek(needs, NOW), NOW).decision
 
 
 class TestSources:
@@ -222,6 +245,18 @@ class TestSources:
     def test_a_lost_source_may_be_it(self, test: str) -> None:
         """Where a labelled tool's words were lost, a deny that asks for them binds."""
         assert "deny" == verdicts(test, tool__fetch="word " * 40_000)
+
+    @pytest.mark.parametrize(
+        ("test", "found"),
+        [
+            ("{only: 'tool:f*'}", {}),
+            ("{only: 'tool:find'}", {"tool__find": "ann@corp.example"}),
+            ("{only: trusted}", {"tool__find": "ann@corp.example"}),
+        ],
+    )
+    def test_only_is_not_known_of_what_was_lost(self, test: str, found: dict[str, Any]) -> None:
+        """Where words were lost that may have held it, it is not known to come from the named sources, nor from them alone."""
+        assert "policy.unknown" == decided(test, **found, tool__fetch="word " * 40_000).code
 
     def test_a_field_is_not_only(self) -> None:
         """`only` asks for whole sources."""

@@ -77,6 +77,10 @@ class TestUnder:
             "data/new/../ok.txt",
             "DATA/ok.txt",
             "data /ok.txt",
+            "data./ok.txt",
+            "DATA./ok.txt",
+            "data:x/ok.txt",
+            "data/a\x7fb",
             "data/\uff0e\uff0e/secret.txt",
             "data/ok.txt\x00.png",
             "data/a\nb",
@@ -106,6 +110,15 @@ class TestUnder:
         loaded = policy(root)
         monkeypatch.chdir(root / "data")
         assert [True, False] == [asked(loaded, path) for path in ("ok.txt", "../secret.txt")]
+
+    def test_nowhere(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In a folder that is gone it is unknown what a relative path means."""
+        loaded = policy(root)
+        gone = root / "gone"
+        gone.mkdir()
+        monkeypatch.chdir(gone)
+        gone.rmdir()
+        assert asked(loaded, "data/ok.txt") is None
 
     def test_replaced_root(self, root: Path) -> None:
         """A root that is replaced by a link after loading opens nothing else."""

@@ -99,6 +99,13 @@ class TestParts:
             "https://[::ffff:127.0.0.1]/",
             "https://[fe80::1%25eth0]/",
             "https://[::1/",
+            "https://[::1x/",
+            "https://[::1:443/",
+            "https://api.good.example/a b",
+            "https://api.good.example/a\tb",
+            "https://api.good.example/?a=<b>",
+            "https://api.good.example/?a=\u00e9",
+            f"https://{'a.' * 126}ab/",
             "https://api.good.example/" + "x" * 4096,
         ],
     )
@@ -114,6 +121,11 @@ class TestParts:
     def test_unknown_port(self) -> None:
         """A scheme without a port of its own leaves the port unknown."""
         assert [None, True] == [asked("{port: 5432}", text) for text in ("postgres://db.example/", "postgres://db.example:5432/")]
+
+    @pytest.mark.parametrize(("scheme", "port"), [("http", 80), ("https", 443), ("ws", 80), ("wss", 443), ("ftp", 21)])
+    def test_own_port(self, scheme: str, port: int) -> None:
+        """A scheme's own port counts where none is written."""
+        assert [True, False] == [asked(f"{{port: {one}}}", f"{scheme}://db.example/") for one in (port, port + 1)]
 
     def test_path(self) -> None:
         """A path is exact, or everything below a folder; whatever may be tidied is unknown."""
@@ -136,6 +148,11 @@ class TestParts:
     def test_addresses(self) -> None:
         """IP addresses are hosts in their plain spelling."""
         assert [True, True] == [asked("{host: ['127.0.0.1', '[::1]']}", text) for text in ("http://127.0.0.1:80/", "http://[0:0::1]/")]
+
+    def test_longest_host(self) -> None:
+        """A host may be as long as a name can be."""
+        host = "a." * 126 + "b"
+        assert asked(f"{{host: {host}}}", f"https://{host}/") is True
 
 
 class TestOperand:
