@@ -277,8 +277,11 @@ class TestTailSampling:
 
 
 def queries(config: Path) -> dict[str, str]:
-    """Every PromQL of the dashboard, its variables filled in, and of the alerts without their thresholds."""
+    """Every PromQL of the dashboard, its variables filled in, of the links to metrics, and of the alerts without their thresholds."""
     found: dict[str, str] = {}
+    sources = (config / "grafana" / "provisioning" / "datasources" / "datasources.yaml").read_text()
+    for name, expression in re.findall(r"- name: (\w+)\n(?: +#.*\n)* +query: (.+)\n", sources):
+        found[f"link {name}"] = expression.replace("$$__tags", 'job=~".+"')
     for panel in json.loads((config / "grafana" / "dashboards" / "agents.json").read_text())["panels"]:
         for target in panel.get("targets", []):
             if "expr" in target:
@@ -334,7 +337,7 @@ class TestMetrics:
         run = demo(gateway.url("http"))
         wait(lambda: prometheus("query", {"query": 'otel_runtime_policy_decisions_total{otel_runtime_policy_decision="deny"}'})["result"])
         every = queries(config)
-        assert len(every) > 25
+        assert (len(every) > 25, "link Decisions" in every) == (True, True)
         silent = [name for name in every if name not in MAY_BE_EMPTY]
 
         def says(name: str) -> bool:
@@ -361,6 +364,11 @@ class TestMetrics:
 
         wait(as_on_spans, "as many decisions as there are spans of them")
         times = {"query": "agent_spans_duration_seconds_bucket", "start": "0", "end": "9999999999"}
+        dashboard = json.loads((config / "grafana" / "dashboards" / "agents.json").read_text())
+        (choice,) = [re.fullmatch(r"label_values\((.+), job\)", one["query"]["query"]) for one in dashboard["templating"]["list"]]
+        assert choice is not None
+        services = {found["metric"]["job"] for found in prometheus("query", {"query": f"count by (job) ({choice[1]})"})["result"]}
+        assert {"otel-runtime"} == services, "those who send, with a policy or without, and no Collector"
         exemplars = wait(lambda: prometheus("query_exemplars", times), "exemplars")
         assert {run.trace_id} == {exemplar["labels"]["trace_id"] for entry in exemplars for exemplar in entry["exemplars"]}
 
