@@ -70,10 +70,12 @@ class _Journal:
     Args:
         path: Its path, for messages.
         handle: Its descriptor.
+        end: Where its last complete line ends.
     """
 
     path: Path
     handle: int
+    end: int = 0
 
     def facts(self) -> MemoryFacts:
         """Everything in it, as a store that can be asked."""
@@ -87,43 +89,83 @@ class _Journal:
 
     def append(self, start: Start, now: datetime) -> None:
         """Write one start down, on the disk before the tool runs."""
-        size = os.fstat(self.handle).st_size
-        if size > _COMPACT_BYTES:
-            size = self._compact(now)
-        if size > _MAX_BYTES:
+        if self.end > _COMPACT_BYTES:
+            self._compact(now)
+        if self.end > _MAX_BYTES:
             raise StoreError(
                 f"the facts of the hooks in `{self.path}` have grown beyond {_MAX_BYTES} bytes; remove it", path=str(self.path)
             )
-        os.pwrite(self.handle, json.dumps(_entry(start, now)).encode() + b"\n", size)
-        os.fsync(self.handle)
+        os.ftruncate(self.handle, self.end)
+        _write_through(self.handle, json.dumps(_entry(start, now)).encode() + b"\n", self.end)
 
     def _entries(self) -> list[dict[str, Any]]:
         content = os.pread(self.handle, os.fstat(self.handle).st_size, 0)
+        # Who was killed in the middle of a line has let nothing run: the answer is given when the line is on the disk.
+        self.end = content.rfind(b"\n") + 1
+        content = content[: self.end]
         try:
             return [json.loads(line) for line in content.splitlines()]
         except ValueError:
             raise StoreError(f"the facts of the hooks in `{self.path}` are damaged; remove it to count anew", path=str(self.path)) from None
 
-    def _compact(self, now: datetime) -> int:
+    def _compact(self, now: datetime) -> None:
+        """Put a shorter file in the place of this one, as a whole, locked before it is there."""
         kept = [entry for entry in self._entries() if now.timestamp() - entry["at"] < _KEEP_S]
         content = b"".join(json.dumps(entry).encode() + b"\n" for entry in kept)
-        os.pwrite(self.handle, content, 0)
-        os.ftruncate(self.handle, len(content))
-        return len(content)
+        aside = self.path.with_name(f".{self.path.name}.new")
+        # Left by one that was killed here.
+        aside.unlink(missing_ok=True)
+        handle = _locked(aside, os.O_EXCL)
+        try:
+            _write_through(handle, content, 0)
+            aside.replace(self.path)
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(self.handle)
+        self.handle, self.end = handle, len(content)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_Journal]:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        journal = _Journal(path, _locked_there(path))
+        try:
+            yield journal
+        finally:
+            os.close(journal.handle)
     except OSError as error:
         raise StoreError(f"the facts of the hooks in `{path}` cannot be used: {error.strerror or error}", path=str(path)) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield _Journal(path, handle)
-    finally:
+
+
+def _locked(path: Path, more: int = 0) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | more, 0o600)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    return handle
+
+
+def _locked_there(path: Path) -> int:
+    while not _is_still(path, handle := _locked(path)):
         os.close(handle)
+    return handle
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    # While the lock was waited for, its holder may have put a shorter file there.
+    try:
+        return path.stat().st_ino == os.fstat(handle).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _write_through(handle: int, content: bytes, at: int) -> None:
+    """Write all of it, to the disk."""
+    left = memoryview(content)
+    while left:
+        written = os.pwrite(handle, left, at)
+        left, at = left[written:], at + written
+    os.fsync(handle)
 
 
 def _entry(start: Start, now: datetime) -> dict[str, Any]:
