@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hmac
 import os
 import stat
@@ -38,9 +39,8 @@ def load_or_create_key(state: Path, key_file: Path | None = None) -> bytes:
             _create(path, state)
         return _read(path)
     except OSError as error:
-        raise StoreError(
-            f"key file `{path}` cannot be used: {error.strerror or error}; check the path and its permissions", path=str(path)
-        ) from error
+        mend = "free some space, then try again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the path and its permissions"
+        raise StoreError(f"key file `{path}` cannot be used: {error.strerror or error}; {mend}", path=str(path)) from error
 
 
 def derive(key: bytes, purpose: str) -> bytes:
