@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import wrapt
 
 from otel_runtime.wrap.following import follow_async_generator, follow_awaitable, follow_generator, is_response, is_stream
-from otel_runtime.wrap.streams import StreamLife
+from otel_runtime.wrap.streams import Life, StreamLife, async_stepped, stepped
 
 __all__ = ["followed"]
 
@@ -42,7 +42,7 @@ def followed(life: StreamLife, source: Any) -> Any:
         # Asked of the classes, not of the class: every class can be called, its instances need not be.
         defined = {name for cls in shape.__mro__ for name in vars(cls)}
         own: dict[str, Any] = {name: method for name, method in _METHODS.items() if name in defined}
-        closers: dict[str, Any] = {name: _closer(name) for name in ("close", "aclose") if name in defined}
+        closers: dict[str, Any] = {name: _closer(shape, name) for name in ("close", "aclose") if name in defined}
         made = _classes[shape] = type(shape.__name__, (_Followed,), {**own, **closers})
     return made(life, source)
 
@@ -92,11 +92,20 @@ def _inner(life: StreamLife, found: Any) -> Any:
 
 
 def _reading(life: StreamLife, method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
+    """A method that reads, of the same kind: whoever asks whether it is an async generator function is told as before."""
+
     def read(*args: Any, **kwargs: Any) -> Any:
         return _inner(life, method(*args, **kwargs))
 
-    return read
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        return (yield from stepped(life, method(*args, **kwargs)))
+
+    async def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Life, Any]:
+        return life, method(*args, **kwargs)
+
+    if inspect.isasyncgenfunction(method):
+        return functools.wraps(method)(async_stepped(begin))
+    return functools.wraps(method)(generate if inspect.isgeneratorfunction(method) else read)
 
 
 def _next(self: Any) -> Any:
@@ -180,18 +189,20 @@ def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
     return self.__wrapped__(*args, **kwargs)
 
 
-def _closer(name: str) -> Callable[..., Any]:
+def _closer(shape: type, name: str) -> Callable[..., Any]:
     def close(self: Any, *args: Any, **kwargs: Any) -> Any:
         return _ending(self._self_life, getattr(self.__wrapped__, name), GeneratorExit())(*args, **kwargs)
 
-    close.__name__ = name
-    return close
+    async def close_slowly(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return await close(self, *args, **kwargs)
+
+    method = getattr(shape, name)
+    return functools.wraps(method)(close_slowly if inspect.iscoroutinefunction(method) else close)
 
 
 def _ending(life: StreamLife, method: Callable[..., Any], error: BaseException | None) -> Callable[..., Any]:
     """A method, sync or async, after which the stream is done: with this error, or well."""
 
-    @functools.wraps(method)
     def ending(*args: Any, **kwargs: Any) -> Any:
         result = _attached(life, lambda: method(*args, **kwargs))
         if inspect.iscoroutine(result):
@@ -199,7 +210,10 @@ def _ending(life: StreamLife, method: Callable[..., Any], error: BaseException |
         life.finish_without_waiting(error)
         return result
 
-    return ending
+    async def ending_slowly(*args: Any, **kwargs: Any) -> Any:
+        return await ending(*args, **kwargs)
+
+    return functools.wraps(method)(ending_slowly if inspect.iscoroutinefunction(method) else ending)
 
 
 async def _ended(life: StreamLife, source: Coroutine[Any, Any, Any], error: BaseException | None) -> Any:
