@@ -356,10 +356,9 @@ class TestMetrics:
         spans = [told(span)["otel_runtime.policy.decision"] for span in run.spans if span["name"].startswith("policy ")]
 
         def as_on_spans() -> bool:
-            decided = prometheus("query", {"query": "sum by (otel_runtime_policy_decision) (otel_runtime_policy_decisions_total)"})[
-                "result"
-            ]
-            counted = {entry["metric"]["otel_runtime_policy_decision"]: int(entry["value"][1]) for entry in decided}
+            # As the link from a trace to its metrics asks.
+            decided = prometheus("query", {"query": every["link Decisions"]})["result"]
+            counted = {entry["metric"]["otel_runtime_policy_decision"]: float(entry["value"][1]) for entry in decided}
             return {kind: spans.count(kind) for kind in set(spans)} == {kind: number for kind, number in counted.items() if kind != "allow"}
 
         wait(as_on_spans, "as many decisions as there are spans of them")
