@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from typing import Any
@@ -46,12 +46,11 @@ class Background:
         Raises:
             TypeError: It is none of these.
         """
-        future = self._as_future(task)
-        with self._lock:
-            self._forget_parent()
-            self._pending.add(future)
-        future.add_done_callback(self._done)
-        return future
+        return self._kept(self._as_future(task))
+
+    def add_apart(self, task: Coroutine[Any, Any, object]) -> Future[Any]:
+        """Take a coroutine, and run it on the loop of its own thread also where another loop is running."""
+        return self._kept(asyncio.run_coroutine_threadsafe(task, self._own_loop()))
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until no work is left; called outside of the loops that run the work.
@@ -95,6 +94,13 @@ class Background:
             loop, self._loop = self._loop, None
         if loop is not None and self._pid == os.getpid() and loop.is_running():
             loop.call_soon_threadsafe(loop.stop)
+
+    def _kept(self, future: Future[Any]) -> Future[Any]:
+        with self._lock:
+            self._forget_parent()
+            self._pending.add(future)
+        future.add_done_callback(self._done)
+        return future
 
     def _as_future(self, task: Awaitable[object] | Future[Any]) -> Future[Any]:
         if isinstance(task, Future):

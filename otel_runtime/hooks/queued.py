@@ -3,6 +3,9 @@
 Events are handed over one after the other, so that a subscriber sees those of one session in the order of their numbers. While the
 handler works, up to `limit` events wait; further ones are dropped and counted, and the next thing the handler gets is an envelope of
 kind `transport.lagged` that says how many and which. A failing handler is isolated by `failed`.
+
+What empties the queue runs where the first event of it was published, on a loop that may end at any time, as `asyncio.run` does. What it leaves
+is handed over by a loop of our own.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import inspect
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, Protocol
 
 from otel_runtime.values.trace import EventEnvelope
@@ -23,8 +28,12 @@ LAGGED = "transport.lagged"
 class Runner(Protocol):
     """Where the coroutine that empties the queue goes."""
 
-    def add(self, task: Coroutine[Any, Any, None]) -> object:
-        """Run it."""
+    def add(self, task: Coroutine[Any, Any, None]) -> Future[Any]:
+        """Run it, on the running loop if there is one."""
+        ...
+
+    def add_apart(self, task: Coroutine[Any, Any, None]) -> Future[Any]:
+        """Run it on a loop that nobody else ends."""
         ...
 
 
@@ -53,7 +62,8 @@ class Queued:
         self._failed = failed
         self._waiting: deque[EventEnvelope] = deque()
         self._lock = threading.Lock()
-        self._running = False
+        # Who empties the queue now.
+        self._drainer: object | None = None
         self._lost: list[EventEnvelope] = []
         self._lost_now = 0
         self.lost: int = 0
@@ -69,10 +79,27 @@ class Queued:
                 self._lost = self._lost or [envelope]
                 return
             self._waiting.append(envelope)
-            if self._running:
+            if self._drainer is not None:
                 return
-            self._running = True
-        self._runner.add(self._drain())
+            drainer = self._drainer = object()
+        self._runner.add(self._drain()).add_done_callback(partial(self._drained, drainer))
+
+    def _drained(self, drainer: object, _work: Future[Any]) -> None:
+        """Its loop may have ended before the queue was empty, or before it began."""
+        with self._lock:
+            if self._drainer is not drainer:
+                return
+            self._drainer = None
+            if not self._waiting and not self._lost_now:
+                return
+            self._drainer = drainer = object()
+        self._runner.add_apart(self._drain()).add_done_callback(partial(self._let_go, drainer))
+
+    def _let_go(self, drainer: object, _work: Future[Any]) -> None:
+        """Our own loop ends when the runtime is stopped: then nobody follows."""
+        with self._lock:
+            if self._drainer is drainer:
+                self._drainer = None
 
     async def _drain(self) -> None:
         import asyncio  # a loop runs this, so it is loaded already
@@ -96,7 +123,7 @@ class Queued:
             if self._lost_now and len(self._waiting) <= self._limit // 2:
                 return self._tell()
             if not self._waiting:
-                self._running = False
+                self._drainer = None
                 return None
             return self._waiting.popleft()
 

@@ -196,6 +196,30 @@ class TestQueues:
         assert told.payload["last_seq"] == 10
         assert bus.replay(lambda event: None, after_seq=9) == 1
 
+    def test_outlives_its_loop(self, bus: EventBus, subscriptions: Subscriptions, background: Background) -> None:
+        """A loop that ends while events wait, as `asyncio.run` does, takes only the event in hand with it: the others come, and later ones too."""
+        seen: list[object] = []
+        started = asyncio.Event()
+
+        async def handler(event: EventEnvelope) -> None:
+            if event.payload["n"] == 0:
+                started.set()
+                await asyncio.Event().wait()
+            seen.append(event.payload["n"])
+
+        subscriptions.add("myapp.*", handler)
+
+        async def main() -> None:
+            for n in range(3):
+                bus.publish("myapp.x", {"n": n})
+            await started.wait()
+
+        asyncio.run(main())
+        assert background.flush(30)
+        bus.publish("myapp.x", {"n": 3})
+        assert background.flush(30)
+        assert seen == [1, 2, 3]
+
     def test_a_failing_queued_handler_is_isolated(self, bus: EventBus, subscriptions: Subscriptions, background: Background) -> None:
         """The next event still comes, and a flush raises nothing."""
         seen: list[int] = []
