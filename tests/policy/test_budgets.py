@@ -10,7 +10,7 @@ import pytest
 
 from otel_runtime.errors import StoreError
 from otel_runtime.policy.budgets import NO_LIMIT, window_of
-from otel_runtime.policy.counters import SlidingCounter
+from otel_runtime.policy.counters import CalendarCounter, SlidingCounter
 from otel_runtime.policy.facts_memory import MemoryFacts
 from otel_runtime.policy.loading import LoadedPolicy, load_policy_text
 from otel_runtime.policy.protocol import CounterKey, Hold, Needs, Reservation, Spent, Start
@@ -228,6 +228,15 @@ class TestSlidingCounter:
         assert [0, 5] == [counter.total(at) for at in (100, 30)]
         assert not counter.over(30)
         assert [5, 0] == [counter.total(at) for at in (59, 60)]
+
+
+class TestCalendarCounter:
+    @pytest.mark.parametrize(("unit", "days"), [("day", 3), ("month", 34)])
+    def test_over(self, unit: str, days: int) -> None:
+        """A day or month is kept until it has ended everywhere, and no longer."""
+        counter = CalendarCounter(unit)
+        counter.add(0, Decimal(5))
+        assert [False, True] == [counter.over(days * 86400 + late) for late in (0, 1)]
 
 
 class TestMemory:

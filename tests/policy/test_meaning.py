@@ -184,6 +184,7 @@ VALUES: list[tuple[str, dict[str, Any], bool | None]] = [
     ("{data: {email_domain: corp.example}}", {"data": 5}, None),
     ("{data: {email_domain: corp.example}}", {"data": "a" * 64 + "@corp.example"}, True),
     ("{data: {email_domain: corp.example}}", {"data": "a" * 65 + "@corp.example"}, None),
+    ("{data: {email_domain: corp.example}}", {"data": "a@" + "b." * 130 + "corp.example"}, None),
     ("{data: {url: {scheme: https}}}", {"data": 5}, None),
     ("{currency: {glob: 'U*'}}", {"currency": "USD"}, True),
     ("{currency: {glob: 'U*'}}", {"currency": "U.D"}, False),
@@ -240,6 +241,9 @@ VALUES: list[tuple[str, dict[str, Any], bool | None]] = [
     ("{currency: {eq: {ref: args.data}}}", {"currency": "x"}, None),
     ("{currency: {in: [a, {ref: session.user}]}}", {"currency": "carla"}, True),
     # A reference that leads nowhere could be the very value, whatever stands beside it.
+    ("{currency: {in: [a, {ref: session.user}]}}", {"currency": "b"}, False),
+    ("{currency: {not_in: [a, {ref: session.user}]}}", {"currency": "b"}, True),
+    ("{data: {in: [a, {ref: session.user}]}}", {"data": 5}, None),
     ("{currency: {in: [a, {ref: session.tenant}]}}", {"currency": "b"}, None),
     ("{currency: {in: [a, {ref: session.tenant}]}}", {"currency": "a"}, True),
     ("{currency: {not_in: [a, {ref: session.tenant}]}}", {"currency": "b"}, None),
@@ -287,6 +291,8 @@ WHO: list[tuple[str, dict[str, Any], bool | None]] = [
     ("only_args: [amount]", {}, True),
     ("only_args: [currency]", {}, False),
     ("only_args: [amount]", {"args": {"amount": 1, "currency": None}}, True),
+    ("only_args: [amount]", {"args": {"amount": 1, "data": Unreadable("app.Row", "type")}}, False),
+    ("only_args: [amount]", {"args": {"amount": 1, "data": Unreadable("app.Row", "opaque")}}, True),
     ("tags: sends-out", {"tags": frozenset({"sends-out"})}, True),
     ("tags: sends-out", {}, False),
     ("after: {label: untrusted}", {"facts": FactsView({}, {"untrusted": frozenset({"web"})}, frozenset())}, True),
@@ -306,6 +312,10 @@ WHO: list[tuple[str, dict[str, Any], bool | None]] = [
     ("all_of: [{user: carla}, {role: agent}]", {}, True),
     ("all_of: [{user: bob}, {context: {risk: {eq: high}}}]", {}, False),
     ("unless: {tool: 'p*'}", {}, False),
+    ("any_of: [{tool: other}, {user: bob}]", {}, False),
+    ("all_of: [{tool: other}]", {}, False),
+    ("not: {tool: other}", {}, True),
+    ("unless: {any_of: [{tool: other}]}", {}, True),
     ("user: carla, role: finance", {}, False),
     ("when: 'posixpath:isabs'", {}, None),
     ("when: 'builtins:dict'", {}, None),
@@ -445,6 +455,23 @@ class TestShadow:
             assert ("allow", True, "deny") == (decision.value, decision.shadow, decision.would_be)
         assert loaded.mode == "shadow"
 
+    @pytest.mark.parametrize("rest", ["require-approval, approval: {approvers: [anyone]}", "retryable-failure, retry: {after: 1s}"])
+    def test_nobody_waits(self, rest: str) -> None:
+        """In shadow mode nobody is asked and nothing is tried again."""
+        decision = decided(policy(f"  - {{id: r, tool: pay, decision: {rest}}}\n", HEAD + "mode: shadow\n"), args={"amount": 1})
+        assert ("allow", rest.partition(",")[0], None, None) == (decision.value, decision.would_be, decision.approval, decision.retry)
+
+    def test_a_rule_leaves_the_terms_of_others(self) -> None:
+        """Beside a shadow rule that would decide otherwise, people are asked and waits are told as without it."""
+        shadow = "  - {id: s, tool: pay, mode: shadow, decision: deny}\n"
+        asks = "  - {id: q, tool: pay, decision: require-approval, approval: {approvers: [anyone], expires: 5min}}\n"
+        waits = "  - {id: w, tool: pay, decision: retryable-failure, retry: {after: 7s}}\n"
+        asked, waiting = (decided(policy(shadow + rule), args={"amount": 1}) for rule in (asks, waits))
+        assert asked.approval is not None
+        assert waiting.retry is not None
+        assert ("require-approval", "deny", 300.0) == (asked.value, asked.would_be, asked.approval.expires_s)
+        assert ("retryable-failure", "deny", 7.0) == (waiting.value, waiting.would_be, waiting.retry.after_s)
+
     def test_limits_of_a_refused_call(self) -> None:
         """A call that the catalogue would refuse runs in shadow, is an attempt, and no store can refuse it."""
         rules = "  - {id: tries, tool: pay, over: {attempts: 1, by: session, per: 1h}, decision: deny}\n"
@@ -491,6 +518,25 @@ class TestFailsClosed:
         """A deny whose condition cannot be known wins over an allow of everything."""
         rules = '  - {id: all, tool: "*", decision: allow}\n  - {id: risky, tool: pay, context: {risk: {eq: high}}, decision: deny}\n'
         assert decided(policy(rules), args={"amount": 1}).value == "deny"
+
+
+class TestRulingsAreKept:
+    @pytest.mark.parametrize("verdict", ["allow", "deny"])
+    def test_only_for_what_is_plain(self, verdict: str) -> None:
+        """One rule may hold, be unknown and not hold in turn; none of it is taken for the other."""
+        loaded = policy(f"  - {{id: r, tool: pay, context: {{risk: {{eq: low}}}}, decision: {verdict}}}\n")
+        contexts: list[dict[str, object]] = [{"risk": "low"}, {}, {"risk": "low"}, {"risk": "high"}, {}, {"risk": "low"}]
+        unknown = ("deny", "policy.default" if verdict == "allow" else "policy.unknown")
+        expected = [
+            (verdict, "policy.rule"),
+            unknown,
+            (verdict, "policy.rule"),
+            ("deny", "policy.default"),
+            unknown,
+            (verdict, "policy.rule"),
+        ]
+        found = [decided(loaded, args={"amount": 1}, context=context) for context in contexts]
+        assert expected == [(decision.value, decision.code) for decision in found]
 
 
 class TestPredicates:

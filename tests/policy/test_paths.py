@@ -87,6 +87,8 @@ class TestUnder:
             "data/\u202etxt",
             "data/$HOME/x",
             "data/${HOME}",
+            "data/$(id)",
+            "data/$_",
             "data\\..\\x",
             "data/" + "x/" * 600,
             "data/" + "x" * 4096,
