@@ -140,6 +140,11 @@ class Background:
     def _snapshot(self) -> set[Future[Any]]:
         with self._lock:
             self._forget_parent()
+            abandoned = [item for item in self._pending if isinstance(item, _Mirror) and item.loop.is_closed()]
+        for item in abandoned:
+            # Closed without cancelling its tasks: they never end.
+            item.cancel()
+        with self._lock:
             return set(self._pending)
 
     def _done(self, future: Future[Any]) -> None:
@@ -181,9 +186,21 @@ async def _as_coroutine(task: Awaitable[object]) -> object:
     return await task
 
 
+class _Mirror(Future[Any]):
+    """A future of a loop that others end.
+
+    Args:
+        loop: The loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self.loop: asyncio.AbstractEventLoop = loop
+
+
 def _mirror(task: asyncio.Future[Any]) -> Future[Any]:
     """A thread-safe future that ends as the loop's own does."""
-    mirror: Future[Any] = Future()
+    mirror = _Mirror(task.get_loop())
 
     def settle(done: asyncio.Future[Any]) -> None:
         if done.cancelled():

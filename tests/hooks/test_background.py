@@ -89,6 +89,26 @@ class TestFlush:
         assert asyncio.run(program()) is True
         assert seen == [threading.current_thread()]
 
+    def test_a_loop_that_was_closed(self, background: Background) -> None:
+        """Work of a loop that was closed under it is not waited for: it never ends."""
+        loop = asyncio.new_event_loop()
+        # asyncio says that a task was destroyed.
+        loop.set_exception_handler(lambda *_: None)
+        never = loop.create_future()
+
+        async def main() -> Future[object]:
+            async def work() -> None:
+                await never
+
+            added = background.add(work())
+            await asyncio.sleep(0)
+            return added
+
+        added = loop.run_until_complete(main())
+        loop.close()
+        assert background.flush(30)
+        assert added.cancelled()
+
     def test_other_things_are_refused(self, background: Background) -> None:
         """What cannot be waited for is a mistake."""
         with pytest.raises(TypeError, match="expected an awaitable or a future"):
