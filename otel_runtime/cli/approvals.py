@@ -103,7 +103,7 @@ class Desk:
         """
         seen: set[str] = set()
         try:
-            self._say("watching for requests; Ctrl-C ends")
+            self._say(f"watching for requests in {self.service.database.path}; Ctrl-C ends")
             while rounds is None or rounds > 0:
                 self._look(seen)
                 rounds = None if rounds is None else rounds - 1
@@ -210,7 +210,9 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _register_reading(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    listing = _command(actions, "list", "list what waits", lambda desk, args: desk.listing(_states(args), as_json=args.json))
+    listing = _command(
+        actions, "list", "list what waits", lambda desk, args: desk.listing(_states(args), as_json=args.json), before_the_first=_nothing
+    )
     which = listing.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="requests in every state")
     which.add_argument("--state", choices=get_args(ApprovalState), help="requests in one state")
@@ -219,7 +221,8 @@ def _register_reading(actions: argparse._SubParsersAction[argparse.ArgumentParse
     _add_id(show)
     show.add_argument("--full", action="store_true", help="show long values whole")
     show.add_argument("--json", action="store_true", help="print JSON")
-    _command(actions, "watch", "print requests as they come, and answer them", lambda desk, _: desk.watch())
+    # Whoever sits down first waits for the agent.
+    _command(actions, "watch", "print requests as they come, and answer them", lambda desk, _: desk.watch(), before_the_first=None)
 
 
 def _register_answering(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -239,9 +242,22 @@ def _register_answering(actions: argparse._SubParsersAction[argparse.ArgumentPar
 
 
 def _command(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, act: Callable[[Desk, argparse.Namespace], int]
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    act: Callable[[Desk, argparse.Namespace], int],
+    *,
+    before_the_first: Callable[[argparse.Namespace], int] | None = lambda _: MISTAKE,
 ) -> argparse.ArgumentParser:
-    return add_approvals_command(actions, name, text, lambda service, settings, args: _at_desk(service, settings, args, act))
+    def run(service: ApprovalService, settings: Settings, args: argparse.Namespace) -> int:
+        return _at_desk(service, settings, args, act)
+
+    return add_approvals_command(actions, name, text, run, before_the_first=before_the_first)
+
+
+def _nothing(args: argparse.Namespace) -> int:
+    print("[]" if args.json else "nothing waits for approval")
+    return DONE
 
 
 def _at_desk(service: ApprovalService, settings: Settings, args: argparse.Namespace, act: Callable[[Desk, argparse.Namespace], int]) -> int:

@@ -30,6 +30,8 @@ def add_approvals_command(
     name: str,
     text: str,
     act: Callable[[ApprovalService, Settings, argparse.Namespace], int],
+    *,
+    before_the_first: Callable[[argparse.Namespace], int] | None = lambda _: _MISTAKE,
 ) -> argparse.ArgumentParser:
     """Add a command that works on the approvals of a state database.
 
@@ -38,10 +40,11 @@ def add_approvals_command(
         name: What is typed.
         text: What it does, without a capital and a full stop.
         act: The work; returns the exit code.
+        before_the_first: The work where no state database is yet, after that was said: looking makes none. None where it is made, as by an agent.
     """
     parser = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     add_place_options(parser)
-    parser.set_defaults(run=lambda args: _with_approvals(args, act))
+    parser.set_defaults(run=lambda args: _with_approvals(args, act, before_the_first))
     return parser
 
 
@@ -74,7 +77,11 @@ def web_command(module: str, command: str) -> Any:  # Any: a module loaded by na
         return None
 
 
-def _with_approvals(args: argparse.Namespace, act: Callable[[ApprovalService, Settings, argparse.Namespace], int]) -> int:
+def _with_approvals(
+    args: argparse.Namespace,
+    act: Callable[[ApprovalService, Settings, argparse.Namespace], int],
+    before_the_first: Callable[[argparse.Namespace], int] | None,
+) -> int:
     from otel_runtime.runtime.build import open_approvals
     from otel_runtime.settings.loading import load_settings
 
@@ -84,6 +91,12 @@ def _with_approvals(args: argparse.Namespace, act: Callable[[ApprovalService, Se
         )
         return _MISTAKE
     settings = load_settings(args.settings, state=args.state_file)
+    if before_the_first is not None and not settings.state.exists():
+        sys.stderr.write(
+            f"otel-runtime: there is no state database `{settings.state}`: nothing was ever asked here; run this in the agent's folder, or name "
+            "its file with --state-file\n"
+        )
+        return before_the_first(args)
     service = open_approvals(settings)
     try:
         return act(service, settings, args)

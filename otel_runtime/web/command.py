@@ -33,7 +33,9 @@ def serve(host: str, port: int, settings_file: Path | None, state_file: Path | N
     service = open_approvals(settings)
     try:
         server = InboxServer(service, os_user(), host, port, settings.trace_url)
-        server.run_for_a_person(f"Approval inbox: {server.url}\nOpen it in a browser on this machine. Ctrl-C stops.\n")
+        server.run_for_a_person(
+            f"Approval inbox: {server.url}\nIt shows the requests in {settings.state}. Open it in a browser on this machine. Ctrl-C stops.\n"
+        )
     finally:
         service.close()
         service.database.close()

@@ -221,3 +221,26 @@ class TestIngest:
 def test_the_parser_is_complete() -> None:
     """Each command sets what runs it."""
     assert build_parser().parse_args(["doctor"]).run is not None
+
+
+class TestBeforeTheFirstQuestion:
+    """A folder in which nothing was ever asked, often because it is the wrong one."""
+
+    @pytest.mark.parametrize(
+        ("words", "code", "out"),
+        [
+            (["approvals", "list"], 0, "nothing waits for approval\n"),
+            (["approvals", "list", "--json"], 0, "[]\n"),
+            (["approvals", "show", "abcdef12"], 2, ""),
+            (["approvals", "approve", "abcdef12", "--yes"], 2, ""),
+            (["approvals", "deny", "abcdef12"], 2, ""),
+            (["audit", "verify"], 2, ""),
+            (["audit", "export"], 2, ""),
+        ],
+    )
+    def test_looking_makes_nothing(self, words: list[str], code: int, out: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """The place that was looked at is named; no empty record is called sound, and no database is made by looking."""
+        assert code == main(words)
+        said = capsys.readouterr()
+        assert (out, True) == (said.out, f"no state database `{here / '.otel-runtime' / 'state.db'}`" in said.err)
+        assert not (here / ".otel-runtime").exists()
