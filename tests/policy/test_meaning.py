@@ -169,6 +169,7 @@ VALUES: list[tuple[str, dict[str, Any], bool | None]] = [
     ("{data: {in: [1, 2.5]}}", {"data": Decimal("2.50")}, True),
     ("{data: {in: [1, 2.5]}}", {"data": 2}, False),
     ("{data: {in: [1, 2.5]}}", {"data": True}, None),
+    ("{data: {in: [1, 2.5]}}", {"data": "1"}, None),
     ("{data: {in: [true, 1]}}", {"data": True}, True),
     ("{data: {in: [true, 1]}}", {"data": False}, False),
     ("{data: {not_in: [1, 2]}}", {"data": 2}, False),

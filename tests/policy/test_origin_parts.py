@@ -252,10 +252,13 @@ class TestSources:
             ("{only: 'tool:f*'}", {}),
             ("{only: 'tool:find'}", {"tool__find": "ann@corp.example"}),
             ("{only: trusted}", {"tool__find": "ann@corp.example"}),
+            ("{none_of: 'tool:fetch'}", {"tool__find": "ann@corp.example"}),
+            ("{none_of: 'label:untrusted'}", {}),
+            ("{any_of: 'tool:fetch'}", {"tool__find": "ann@corp.example"}),
         ],
     )
-    def test_only_is_not_known_of_what_was_lost(self, test: str, found: dict[str, Any]) -> None:
-        """Where words were lost that may have held it, it is not known to come from the named sources, nor from them alone."""
+    def test_what_was_lost_is_not_known(self, test: str, found: dict[str, Any]) -> None:
+        """Where words were lost that may have held it, it is not known to come from the named sources, nor from them alone, nor from others."""
         assert "policy.unknown" == decided(test, **found, tool__fetch="word " * 40_000).code
 
     def test_a_field_is_not_only(self) -> None:

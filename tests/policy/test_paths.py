@@ -181,6 +181,11 @@ class TestFileName:
         loaded = policy(root, "{file_name: .env}")
         assert [None, False] == [asked(loaded, f"{root}/data/{name}") for name in ("harmless.txt", "ok.txt")]
 
+    @pytest.mark.parametrize("path", ["data/loop/x", "data/proc/x", "data/$HOME", "data/new/../x"])
+    def test_not_known(self, root: Path, path: str) -> None:
+        """Where it is not known what a path leads to, neither is its name."""
+        assert asked(policy(root, "{file_name: .env}"), f"{root}/{path}") is None
+
     @pytest.mark.parametrize("operand", ["a/b", "'*'", "..", "'a\\b'"])
     def test_refused_operands(self, root: Path, operand: str) -> None:
         """A folder or a glob of everything is no file name."""

@@ -72,6 +72,8 @@ ATTACKS = [
     "SELECT lo_import('x')",
     "SELECT current_user",
     "SELECT 'app.t'::regclass",
+    "SELECT a FROM app.t WHERE b = '''--'''",
+    'SELECT a AS """#""" FROM app.t',
     "SELECT a FROM app.t FOR UPDATE",
     "WITH x AS (DELETE FROM app.t RETURNING *) SELECT * FROM x",
     "WITH x AS (INSERT INTO app.t VALUES (1) RETURNING *) SELECT * FROM x",

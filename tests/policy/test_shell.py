@@ -273,6 +273,7 @@ READING = [
     ),
 ]
 ACTING = [
+    "test -n 'a[0]'",
     *(
         "find . -exec touch x ';'",
         "find . -execdir id ';'",
