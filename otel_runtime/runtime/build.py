@@ -35,13 +35,14 @@ from otel_runtime.runtime.watched import Watched
 from otel_runtime.settings.model import Settings
 from otel_runtime.storage.sqlite import Database
 from otel_runtime.telemetry.provider import build_tracing
+from otel_runtime.telemetry.worker import thread_begins
 from otel_runtime.usage.extract import extract
 from otel_runtime.usage.pricing import price
 from otel_runtime.usage.stream import StreamUsage
 from otel_runtime.usage.totals import Totals
 from otel_runtime.values.host import CapabilityHandle
 from otel_runtime.values.usage import UsageRecord
-from otel_runtime.wrap.active import Active, Guard, Sums
+from otel_runtime.wrap.active import Active, Guard, Sums, begin_own_thread
 from otel_runtime.wrap.ambient import OBSERVERS, SUBSCRIPTIONS
 from otel_runtime.wrap.registry import known_signatures
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = ["build_runtime", "load_configured_policy", "open_approvals", "redecider", "roles_of"]
 
 _log = logging.getLogger("otel_runtime")
+thread_begins.append(begin_own_thread)
 
 
 def build_runtime(

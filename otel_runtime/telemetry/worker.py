@@ -18,7 +18,10 @@ from typing import Final
 
 from opentelemetry import context
 
-__all__ = ["Worker", "remaining", "run_bounded"]
+__all__ = ["Worker", "remaining", "run_bounded", "thread_begins"]
+
+# Called first in each of these threads. Who decorates functions says here that no call in them is the program's; that room stands above this one.
+thread_begins: list[Callable[[], None]] = []
 
 _STOP: Final = object()
 
@@ -98,8 +101,7 @@ class Worker:
         self._bell.put(_STOP)
 
     def _run(self, bell: queue.SimpleQueue[object]) -> None:
-        # What exporters do (HTTP, gRPC) must not be traced by instrumentations of those libraries.
-        context.attach(context.set_value(_suppress_key(), True))
+        _begin()
         while True:
             ticket = self._next(bell)
             self._step()
@@ -129,6 +131,13 @@ def _call(reference: weakref.WeakMethod[Callable[[], None]]) -> None:
         method()
 
 
+def _begin() -> None:
+    # What exporters do (HTTP, gRPC) must not be traced by instrumentations of those libraries.
+    context.attach(context.set_value(_suppress_key(), True))
+    for begin in thread_begins:
+        begin()
+
+
 def _suppress_key() -> str:
     # The key has no public name yet; older instrumentations look for the plain word.
     return str(getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation"))
@@ -140,6 +149,7 @@ def run_bounded(work: Callable[[], object], timeout_s: float) -> bool:
 
     def guarded() -> None:
         try:
+            _begin()
             work()
         except Exception as error:  # noqa: BLE001 - a provider of the application's may raise anything; the caller sees False
             failed.append(error)

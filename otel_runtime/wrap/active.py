@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from otel_runtime.hooks.background import Background
 
 __all__ = [
+    "OURS",
     "Active",
     "DecisionRecorder",
     "Guard",
     "StreamMeter",
     "Sums",
     "Unavailable",
+    "begin_own_thread",
     "current_active",
     "forget_failure",
     "named_active",
@@ -179,6 +181,16 @@ class Unavailable:
     def refuse(self, tool: str) -> PolicyUnavailable:
         """The error for one call."""
         return PolicyUnavailable(f"`{tool}` did not run: {self.reason}", tool=tool, reason=self.reason)
+
+
+# In force in threads that are the runtime's own: what exporters call there, such as a `requests.Session.request` that `instrument` names, is
+# part of no program. A call passes through; whatever else asks is refused.
+OURS = Unavailable("this is a thread of the runtime's own")
+
+
+def begin_own_thread() -> None:
+    """To be called first in a thread that runs nothing but the runtime itself."""
+    _override.set(OURS)
 
 
 class _Undecided:

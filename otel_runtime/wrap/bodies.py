@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, TypeGuard
 
 from otel_runtime.errors import RetryableFailure
-from otel_runtime.wrap.active import Active, current_active, refused_by
+from otel_runtime.wrap.active import OURS, Active, current_active, refused_by
 from otel_runtime.wrap.admission import admit, admitted_at_once, retries, settle
 from otel_runtime.wrap.call import Call
 from otel_runtime.wrap.effects import Sleep, drive, drive_async, on_event_loop
@@ -50,6 +50,8 @@ def start_call(plan: CallPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     if active is None and plan.options.guard != "required":
         return None
     if not isinstance(active, Active):
+        if active is OURS:
+            return None
         raise refused_by(active, plan.name)
     return Call(plan, active, args, kwargs)
 
