@@ -144,8 +144,6 @@ def _binary(relation: _Relation) -> Callable[[object], ValueCheck]:
     """Bind a relation to its right-hand side, which is a constant or read at decision time."""
 
     def bind(operand: object) -> ValueCheck:
-        if isinstance(operand, tuple) and any(isinstance(item, Ref) for item in operand):
-            return lambda value, scope: relation(value, [_resolve(item, scope) for item in operand])
         if not isinstance(operand, Ref):
             constant = number(operand) if isinstance(operand, float | Decimal) else operand
             return lambda value, _scope: relation(value, constant)
