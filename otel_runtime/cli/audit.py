@@ -46,7 +46,12 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         actions, "verify", "find edits, reordering and missing events", lambda service, _, __: verify(service.audit, sys.stdout)
     )
     exporting = add_approvals_command(
-        actions, "export", "write the record as JSON lines", lambda service, _, args: _export_to(service.audit, args)
+        actions,
+        "export",
+        "write the record as JSON lines",
+        lambda service, _, args: _export_to(service.audit, args),
+        # Nothing is all there is to write.
+        before_the_first=lambda _: SOUND,
     )
     exporting.add_argument("--output", type=Path, metavar="FILE", help="write here, instead of standard output; must not exist")
 

@@ -235,7 +235,7 @@ class TestBeforeTheFirstQuestion:
             (["approvals", "approve", "abcdef12", "--yes"], 2, ""),
             (["approvals", "deny", "abcdef12"], 2, ""),
             (["audit", "verify"], 2, ""),
-            (["audit", "export"], 2, ""),
+            (["audit", "export"], 0, ""),
         ],
     )
     def test_looking_makes_nothing(self, words: list[str], code: int, out: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
