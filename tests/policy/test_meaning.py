@@ -445,6 +445,22 @@ class TestAgentChain:
         """An agent that calls itself counts once."""
         assert decided(self.loaded, "pay", agents=("planner", "planner"), args={"amount": 1}).value == "allow"
 
+    def test_a_counter_that_is_missing(self) -> None:
+        """Where the limit of one caller is not known, the limit binds."""
+        rules = "  - {id: pace, tool: pay, over: {calls: 3, by: agent, per: 1h}, decision: deny}\n  - {id: a, tool: pay, decision: allow}\n"
+        facts = FactsView({CounterKey("pace:calls", "agent:boss", "sliding:3600"): Decimal(1)})
+        decision = decided(policy(rules), args={"amount": 1}, agents=("boss", "helper"), facts=facts)
+        assert ("deny", "policy.unknown") == (decision.value, decision.code)
+
+    @pytest.mark.parametrize("agents", [("boss",), ("boss", "helper")])
+    def test_refused_attempts_of_an_agent(self, agents: tuple[str, ...]) -> None:
+        """A call with arguments that do not fit is an attempt under the rules for its callers, too."""
+        loaded = policy("  - {id: tries, tool: pay, agent: boss, over: {attempts: 3, by: session, per: 1h}, decision: deny}\n")
+        key = CounterKey("tries:attempts", "session:s", "sliding:3600")
+        ruling = ask(loaded, args={}, agents=agents, facts=FactsView({key: Decimal(0)}))
+        assert ruling.tried is not None
+        assert ("deny", [key]) == (ruling.decision.value, [held.key for held in ruling.tried.reservations])
+
 
 class TestShadow:
     def test_file(self) -> None:

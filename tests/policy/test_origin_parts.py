@@ -224,6 +224,7 @@ class TestSources:
             ("{only: 'label:untrusted'}", ["fetch"], ["find", "other"]),
             ("trusted", ["find"], ["fetch", "other"]),
             ("{only: trusted}", ["find"], ["fetch"]),
+            ("{only: 'tool:find'}", ["find"], ["fetch"]),
             ("'tool:find/mail'", ["find"], ["fetch"]),
             ("'tool:*/mail'", ["find", "fetch"], []),
             ("'tool:find/name'", [], ["find"]),
