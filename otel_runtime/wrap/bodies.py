@@ -150,10 +150,11 @@ def begin_generator(call: Call, fn: Callable[..., Any]) -> Generator[Any, Any, A
     try:
         _open(call)
         source = fn(*call.args, **call.kwargs)
+        life = StreamLife(call)
     except BaseException as error:
         end(call, error)
         raise
-    return stepped(StreamLife(call), source)
+    return stepped(life, source)
 
 
 async def begin_async_generator(call: Call, fn: Callable[..., Any]) -> tuple[Life, Any]:
@@ -169,10 +170,11 @@ async def begin_async_generator(call: Call, fn: Callable[..., Any]) -> tuple[Lif
     try:
         _open(call)
         source = fn(*call.args, **call.kwargs)
+        life = StreamLife(call)
     except BaseException as error:
         await end_async(call, error)
         raise
-    return StreamLife(call), source
+    return life, source
 
 
 def run_async_generator(call: Call, fn: Callable[..., Any]) -> AsyncGenerator[Any, Any]:

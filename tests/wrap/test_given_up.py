@@ -67,6 +67,17 @@ def get(amount: int) -> int:
     return amount
 
 
+@rt.tool("get")
+def get_bit_by_bit(amount: int) -> Iterator[int]:
+    """Get."""
+    RAN.append(amount)
+    yield amount
+
+
+def get_in_parts(amount: int) -> None:
+    list(get_bit_by_bit(amount))
+
+
 @rt.tool("pay")
 def pay_at_once(amount: int) -> int:
     """Pay."""
@@ -222,7 +233,7 @@ class TestCancelled:
 
 
 class TestInterrupted:
-    @pytest.mark.parametrize("fn", [get, pay_at_once])
+    @pytest.mark.parametrize("fn", [get, get_in_parts, pay_at_once])
     def test_at_every_line(self, make_world: Any, tracing: Callable[[Any], None], fn: Any) -> None:
         """Wherever Ctrl-C comes on the way of a synchronous call, no reservation stands for good, no request executes for ever, and the next call works."""
         world = make_world(POLICY, wait_at_most=0, facts="sqlite")
