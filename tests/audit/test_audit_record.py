@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -76,6 +78,16 @@ class TestKey:
         load_or_create_key(tmp_path / "state.db")
         key_path_for(tmp_path / "state.db").chmod(0o644)
         with pytest.raises(StoreError, match="chmod 600"):
+            load_or_create_key(tmp_path / "state.db")
+
+    def test_full_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A key that finds no room on the disk says so, and not that permissions were wrong."""
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(StoreError, match="free some space"):
             load_or_create_key(tmp_path / "state.db")
 
     def test_directory(self, tmp_path: Path) -> None:
