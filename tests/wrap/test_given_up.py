@@ -155,7 +155,7 @@ def tracing() -> Iterator[Callable[[Any], None]]:
 
 def told(world: Any) -> tuple[list[str], int, int]:
     """States of the requests, newest first; reservations that stand; what the day has cost."""
-    world.runtime.flush()
+    assert world.runtime.flush(60)
     with world.approvals.database.reading() as connection:
         holds = connection.execute("SELECT count(*) FROM facts_holds").fetchone()[0]
         spent = connection.execute("SELECT coalesce(sum(CAST(total AS INTEGER)), 0) FROM facts_counters").fetchone()[0]
