@@ -320,6 +320,7 @@ ACTING = [
         "tar -tf x --checkpoint-action=exec=id",
         "tar -tI id -f x",
         "tar -tf h:x",
+        "tar -t -f a.tar -f host:b.tar",
     ),
     *("tar tf x --use-compress-program=id", "tar -t --file=h:x", "tar --list --rsh-command=id -f x", "tar f x"),
     *(
