@@ -53,6 +53,8 @@ class A3S(Reader):
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self._sessions = Sessions(stream)
+        # The session of events that name none, once there was one.
+        self._unnamed: Session | None = None
 
     def read(self, raw: Fields) -> Iterable[TraceEvent]:
         """The TraceEvents of one AgentEvent."""
@@ -62,7 +64,8 @@ class A3S(Reader):
         if tag in _SUBAGENT:
             return (self._subagent(tag, way, raw, fields),)
         if "session_id" not in raw and raw is fields:
-            session = self._sessions.of(None, None)
+            if (session := self._unnamed) is None:
+                session = self._unnamed = self._sessions.of(None, None)
         else:
             names_one = tag in _NAMES_A_SESSION
             told = None if names_one and raw is fields else optional_text(raw, "session_id")
@@ -80,12 +83,12 @@ class A3S(Reader):
         if variant.step:
             attributes[variant.step] = _step(variant, fields)
         if way.facts is not None:
-            attributes.update(way.facts(fields))
+            attributes |= way.facts(fields)
         if within:
-            attributes.update(within)
+            attributes |= within
         if way.capped:
             attributes["event.capped"] = True
-        name = _name(variant, fields)
+        name = variant.name if variant.fails is None else _name(variant, fields)
         if tag == "start":
             self._doubt(session, attributes)
         elif tag == "end":
@@ -218,7 +221,7 @@ def _turn_end(_: Fields, session: Session) -> dict[str, object]:
 
 def _tool_start(fields: Fields, session: Session) -> dict[str, object]:
     session.tools[text(fields, "id")] = None
-    return _under_turn(fields, session)
+    return {} if session.turn is None else {"parent.id": session.turn}
 
 
 def _tool_end(fields: Fields, session: Session) -> dict[str, object]:
@@ -270,7 +273,8 @@ def _tool(fields: Fields) -> dict[str, object]:
     found: dict[str, object] = {}
     if name and type(name) is str:
         found["tool.name"] = name[:_NAME]
-    if code is not None and (number := integer(fields, "exit_code")) is not None:
+    # A plain number is there already, under its own name.
+    if code is not None and type(code) is not int and (number := integer(fields, "exit_code")) is not None:
         found["exit_code"] = number
     return found
 

@@ -29,7 +29,7 @@ class Session:
         self.doubtful: bool = False
         self.parent: str | None = None
         self.turn: str | None = None
-        self.tools: OrderedDict[str, None] = OrderedDict()
+        self.tools: dict[str, None] = {}
         # Id of the current run; after its end, of the last one, until another begins.
         self.run: str = f"{key}-1"
         self._runs = 1
@@ -72,7 +72,7 @@ class Session:
     def innermost(self) -> str | None:
         """Id of the step under which new work stands: the last open tool, else the turn."""
         while len(self.tools) > _TOOLS:
-            self.tools.popitem(last=False)
+            del self.tools[next(iter(self.tools))]
         return next(reversed(self.tools), None) or self.turn
 
 

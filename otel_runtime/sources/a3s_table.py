@@ -38,7 +38,8 @@ def _not_successful(raw: Fields) -> bool:
 
 
 def _bad_exit(raw: Fields) -> bool:
-    return integer(raw, "exit_code") not in (0, None)
+    code = raw.get("exit_code")
+    return code != 0 if type(code) is int else integer(raw, "exit_code") not in (0, None)
 
 
 def _step_failed(raw: Fields) -> bool:

@@ -63,7 +63,7 @@ class Dreadnode(Reader):
             run = self._speaker
         self._speaker = run
         common: dict[str, object] = {"event.source": self.name, "run.id": run}
-        turn = self._turns.of(run)
+        turn = self._turns[run]
         if turn.session is not None and kind != "agentstart":
             common["session.id"] = turn.session
         return self._agent_event(raw, kind, raw.get("timestamp") or turn.heard, common, turn, ends_run=True)
@@ -74,9 +74,13 @@ class Dreadnode(Reader):
             payload = mapping(payload, "payload")
         common = self._common(raw, payload)
         kind, run = str(common["event.kind"]), common.get("run.id")
-        turn = self._turns.of(str(run or self._stream))
+        turn = self._turns[str(run or self._stream)]
         if kind == "turn.event":
-            inner, kind, when = _opened(raw, payload)
+            inner = payload.get("raw_event")
+            inner = inner if type(inner) is dict else mapping(inner, "raw_event")
+            when = inner.get("timestamp") or raw.get("timestamp")
+            told = inner.get("type")
+            kind = _lower(told[:_TYPE]) if told and type(told) is str else _kind_of(told, payload)
             return self._agent_event(inner, kind, when, common, turn, ends_run=False)
         row = KINDS.get(kind, Kind(kind, "lifecycle"))
         facts = prompt(payload, turn) if kind == "prompt.required" else _kind_facts(row, payload)
@@ -140,7 +144,7 @@ class Dreadnode(Reader):
         if not ends_run and raw.get("agent_id") != turn.agent and (inner := turn.other_agent(optional_text(raw, "agent_id"), kind)):
             run = common.get("run.id", self._stream)
             common |= {"run.id": f"{run}:{inner}", "parent.run.id": run, **present(parent__id=turn.place())}
-            turn, ends_run = self._turns.of(str(common["run.id"])), True
+            turn, ends_run = self._turns[str(common["run.id"])], True
         before: tuple[TraceEvent, ...] = ()
         if kind == "agentstart":
             turn, before = self._begin(moment, common, data, turn, ends_run=ends_run)
@@ -172,7 +176,7 @@ class Dreadnode(Reader):
                     before = (TraceEvent("agent.abandoned", "run", turn.heard, None, {**common, "run.outcome": "closed"}),)
                 run = str(common.get("run.id", self._stream))
                 self._turns.forget(run)
-                turn = self._turns.of(run)
+                turn = self._turns[run]
             turn.begun = True
         params = mapping(data.get("params") or {}, "params")
         turn.model, turn.delegates = optional_text(params, "model"), optional_text(params, "engine") is not None
@@ -190,16 +194,12 @@ class Dreadnode(Reader):
         return (TraceEvent("model.progress", "run", moment, None, facts),)
 
 
-def _opened(raw: Fields, payload: Fields) -> tuple[Fields, str, object]:
-    """The agent event inside an envelope, its type and its time; those of the envelope stand in for what it does not say."""
-    inner = payload.get("raw_event")
-    inner = inner if type(inner) is dict else mapping(inner, "raw_event")
-    kind = inner.get("type")
-    if kind is None:
-        kind = payload.get("event_type")
+def _kind_of(told: object, payload: Fields) -> str:
+    """The type of the agent event inside an envelope, which stands in where it says none."""
+    kind = payload.get("event_type") if told is None else told
     if not kind or not isinstance(kind, str):
         raise Malformed("type: expected a text")
-    return inner, _lower(kind[:_TYPE]), inner.get("timestamp") or raw.get("timestamp")
+    return _lower(kind[:_TYPE])
 
 
 @lru_cache(maxsize=256)
@@ -283,12 +283,12 @@ def _tool(row: AgentEvent, moment: datetime | None, base: dict[str, object], dat
     starts = row.name == "tool.start"
     if starts and verdict and verdict.get("policy.decision", "allow") != "allow":
         # Refused before it ran: a decision, not an executed tool.
-        turn.refuse(call_id)
+        turn.refused[call_id] = None
         base.update(present(tool__call_id=told))
         return TraceEvent("policy.decision", "policy", moment, None, base)
     if starts:
         turn.accept(call_id, tool)
-    elif turn.refused(call_id):
+    elif call_id in turn.refused:
         more = {**errors_of(data), **present(tool__call_id=told), "event.often": True}
         return TraceEvent("tool.refused.summary", row.type, moment, None, {**base, **more})
     elif not row.often and turn.end(call_id, failed=row.type == "error"):

@@ -18,8 +18,8 @@ class Turn:
     """One turn, or one agent where there are no turns."""
 
     __slots__ = (
-        *("_counted", "_ended", "_heard_of", "_refused", "agent", "asking", "begun", "calls", "delegates", "generation", "heard", "model"),
-        *("over", "session", "starting", "thinking"),
+        *("_counted", "_ended", "_heard_of", "agent", "asking", "begun", "calls", "delegates", "generation", "heard", "model", "over"),
+        *("refused", "session", "starting", "thinking"),
     )
 
     def __init__(self) -> None:
@@ -29,9 +29,10 @@ class Turn:
         self.starting: tuple[str, str | None] | None = None
         self.asking: Bounded = Bounded()
         # Open calls, and how many of that id; and ids of calls that have ended.
-        self.calls: OrderedDict[str, int] = OrderedDict()
+        self.calls: dict[str, int] = {}
         self._ended: set[str] = set()
-        self._refused = Bounded()
+        # Refused calls: what is still said of them is no execution.
+        self.refused: Bounded = Bounded()
         self._counted = Bounded()
         # Id of the agent that the turn began with.
         self.agent: str | None = None
@@ -58,18 +59,14 @@ class Turn:
         """The step under which another agent works: the last open call, else the generation."""
         return next(reversed(self.calls), None) or self.generation
 
-    def refuse(self, call: str) -> None:
-        """A call was refused: what is still said of it is no execution."""
-        self._refused[call] = None
-
     def accept(self, call: str, tool: str | None) -> None:
         """A call runs, whatever was said of an earlier one of that id."""
-        if self._refused:
-            self._refused.pop(call, None)
+        if self.refused:
+            self.refused.pop(call, None)
         calls = self.calls
         calls[call] = calls.get(call, 0) + 1
         if len(calls) > _CALLS:
-            calls.popitem(last=False)
+            del calls[next(iter(calls))]
         self.starting = (call, tool)
 
     def end(self, call: str, *, failed: bool) -> bool:
@@ -82,10 +79,6 @@ class Turn:
             self._ended.clear()
         self._ended.add(call)
         return after
-
-    def refused(self, call: str) -> bool:
-        """True for a call that was refused."""
-        return call in self._refused
 
     def is_before(self, start: datetime | None) -> bool:
         """True when a start at this time is that of another run; the same start again, or one that comes too late, is not."""
@@ -118,21 +111,16 @@ class Bounded(OrderedDict[str, str | None]):
             self.popitem(last=False)
 
 
-class Turns:
-    """The turns of one stream, forgotten when they end."""
+class Turns(OrderedDict[str, Turn]):
+    """The turns of one stream by run id, made when first asked for and forgotten when they end."""
 
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, Turn] = OrderedDict()
-
-    def of(self, run: str) -> Turn:
-        """What is known of a turn."""
-        turn = self._known.get(run)
-        if turn is None:
-            turn = self._known[run] = Turn()
-            if len(self._known) > _TURNS:
-                self._known.popitem(last=False)
+    def __missing__(self, run: str) -> Turn:
+        """A turn that nothing is known of yet."""
+        turn = self[run] = Turn()
+        if len(self) > _TURNS:
+            self.popitem(last=False)
         return turn
 
     def forget(self, run: str) -> None:
         """The turn is over."""
-        self._known.pop(run, None)
+        self.pop(run, None)

@@ -72,6 +72,8 @@ def mapping(value: object, field: str) -> Mapping[str, object]:
 def optional_text(raw: Mapping[str, object], name: str, *others: str) -> str | None:
     """The first non-empty text among the fields, cut to 256 characters; None when there is none."""
     value = raw.get(name)
+    if type(value) is str and 0 < len(value) <= _ID_LENGTH:
+        return value
     if value and isinstance(value, str):
         return value[:_ID_LENGTH]
     return optional_text(raw, *others) if others else None
@@ -80,8 +82,8 @@ def optional_text(raw: Mapping[str, object], name: str, *others: str) -> str | N
 def text(raw: Mapping[str, object], name: str, *others: str) -> str:
     """The first non-empty text among the fields."""
     value = raw.get(name)
-    if type(value) is str and value:
-        return value[:_ID_LENGTH]
+    if type(value) is str and 0 < len(value) <= _ID_LENGTH:
+        return value
     found = optional_text(raw, name, *others)
     if found is None:
         raise Malformed(f"{name}: expected a text")

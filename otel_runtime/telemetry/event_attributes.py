@@ -140,34 +140,40 @@ def attributes_of(event: TraceEvent, said: Attributes = _NOTHING, mask: Mask | N
         said: Attributes that its span has already; they are not said again.
         mask: Masks secrets in free text.
     """
-    found: dict[str, Value] = {} if said.get(EVENT_TYPE) == event.type else {EVENT_TYPE: event.type}
+    again = bool(said)
+    found: dict[str, Value] = {} if again and said.get(EVENT_TYPE) == event.type else {EVENT_TYPE: event.type}
     omitted: list[str] = []
-    for key, value in event.attributes.items():
+    places, facts = _PLACES, event.attributes
+    for key, value in facts.items():
         # A subclass of str may hash and compare as it likes.
         if type(key) is not str:
             continue
-        place = _PLACES[key] if key in _PLACES else _place(key)
+        place = places[key] if key in places else _place(key)
         if place is None or value is None:
             continue
         name, known, accept = place
-        if type(value) is str and accept is _ID:
+        if accept is _ID and type(value) is str:
             # Compared as it came: most of what an end says, its start said word for word.
-            if said and said.get(name) == value:
+            if again and name in said and said[name] == value:
                 continue
             plain: Value | None = value if len(value) <= _MAX_TEXT and value.isascii() else sanitize.text(value, _MAX_TEXT)
         else:
             # Content is not even looked at.
             plain = _plain(value, accept, mask) if name else None
         if plain is None:
-            omitted.append(_short(key))
-        elif (known or len(found) < _MAX_OWN) and (not said or said.get(name) != plain):
+            omitted.append(key if len(key) <= _MAX_TEXT and key.isascii() else _short(key))
+        elif (known or len(found) < _MAX_OWN) and not (again and name in said and said[name] == plain):
             found[name] = plain
-    if said:
+    if again:
         # Which event spoke last is not worth an attribute.
         found.pop(EVENT_KIND, None)
-    if omitted or "finish_reason" in event.attributes:
-        found.update(_told_besides(event, omitted))
-    return found
+    if omitted:
+        found[OMITTED] = tuple(omitted) if len(omitted) == 1 else tuple(sorted(omitted)[:_MAX_OWN])
+    return {**found, **_finish_of(facts["finish_reason"])} if "finish_reason" in facts else found
+
+
+def _finish_of(reason: object) -> dict[str, Value]:
+    return {names.FINISH_REASONS: (_short(reason),)} if type(reason) is str else {}
 
 
 def with_omitted(facts: dict[str, Value], said: Attributes) -> dict[str, Value]:
@@ -176,15 +182,6 @@ def with_omitted(facts: dict[str, Value], said: Attributes) -> dict[str, Value]:
     if type(now) is not tuple or type(before) is not tuple:
         return facts
     return {**facts, OMITTED: tuple(sorted({*before, *now})[:_MAX_OWN])}
-
-
-def _told_besides(event: TraceEvent, omitted: list[str]) -> dict[str, Value]:
-    found: dict[str, Value] = {}
-    if type(reason := event.attributes.get("finish_reason")) is str:
-        found[names.FINISH_REASONS] = (_short(reason),)
-    if omitted:
-        found[OMITTED] = tuple(omitted) if len(omitted) == 1 else tuple(sorted(omitted)[:_MAX_OWN])
-    return found
 
 
 # What a value must be: an id or a name, anything plain, anything but text, a token count.
@@ -250,7 +247,11 @@ def label_step(event: TraceEvent, kind: StepKind, facts: dict[str, Value], tool:
 
 def tool_of(event: TraceEvent) -> str:
     """Name of the tool that the event names; empty when it names none."""
-    return _text(event, "tool.name") if "tool.name" in event.attributes else ""
+    facts = event.attributes
+    if "tool.name" not in facts:
+        return ""
+    told = facts["tool.name"]
+    return told if type(told) is str and len(told) <= _MAX_TEXT and told.isascii() else _text(event, "tool.name")
 
 
 @lru_cache(maxsize=1024)

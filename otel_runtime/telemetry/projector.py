@@ -56,7 +56,7 @@ class Projector:
         max_runs: Runs open at once; the oldest is closed, flagged, when there are more.
         max_steps: Steps open at once in one run.
         max_events: Span events in one run; the first and the last are kept, failures and terminal events always.
-        max_seen: Event ids remembered to recognise duplicates.
+        max_seen: Event ids remembered at least, and twice as many at most, to recognise duplicates.
         window_s: Seconds that an event may come before the one it should follow.
         idle_s: Seconds without any event or heartbeat after which a run is closed.
         sweep_every_s: Seconds between looks at windows and idle runs when no event comes; 0 starts no thread.
@@ -168,7 +168,8 @@ class Projector:
         if special and self._is_of_stream(facts):
             return
         unsampled = event.trace is not None and event.trace.sampled is False
-        if self._closed or unsampled or self._known.again(event):
+        numbered = "event.id" in facts or "event.seq" in facts
+        if self._closed or unsampled or (numbered and self._known.again(event)):
             self._note("closed" if self._closed else "unsampled" if unsampled else "duplicate")
             return
         self._teller.count(event)

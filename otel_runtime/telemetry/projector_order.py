@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 
 from otel_runtime.telemetry import conventions as names
@@ -17,15 +16,16 @@ __all__ = ["Known", "began", "begins_again", "ending_of_run", "is_overdue", "is_
 
 
 class Known:
-    """Events seen before, by id, else by number; the oldest are forgotten.
+    """Events seen before, by id, else by number; the oldest are forgotten, many at once: that costs less than one by one.
 
     Args:
-        limit: How many are remembered.
+        limit: How many are remembered at least, and twice as many at most.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._keys: OrderedDict[tuple[object, ...], None] = OrderedDict()
+        self._keys: set[object] = set()
+        self._older: set[object] = set()
 
     def again(self, event: TraceEvent) -> bool:
         """True when the event was seen before; one that has neither id nor number never was."""
@@ -38,11 +38,11 @@ class Known:
             key = (facts.get("event.source"), stream, seq, event.name)
         else:
             return False
-        if key in keys:
+        if key in keys or key in self._older:
             return True
-        keys[key] = None
-        if len(keys) > self._limit:
-            keys.popitem(last=False)
+        keys.add(key)
+        if len(keys) >= self._limit:
+            self._keys, self._older = set(), keys
         return False
 
 

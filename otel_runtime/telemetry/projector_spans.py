@@ -119,7 +119,7 @@ class TracerSpans:
 
     def place(self, parent: SpanPort | TraceRef | None) -> Context:
         """The context of a span, or of a place in a foreign trace, for what is measured or logged there."""
-        if isinstance(parent, _TracerSpan):
+        if type(parent) is _TracerSpan:
             return parent.context
         return _EMPTY if not isinstance(parent, TraceRef) else with_span(_remote(parent), _EMPTY)
 
@@ -143,19 +143,13 @@ class _GivenTrace(IdGenerator):
 
 
 class _TracerSpan:
-    __slots__ = ("_context", "_failed", "span")
+    __slots__ = ("_failed", "context", "span")
 
     def __init__(self, span: Span, failed: Failed | None) -> None:
         self.span = span
         self._failed = failed
-        self._context: Context | None = None
-
-    @property
-    def context(self) -> Context:
-        """What its children start in."""
-        if self._context is None:
-            self._context = with_span(self.span, _EMPTY)
-        return self._context
+        # What its children start in, and what is measured of it belongs to.
+        self.context = with_span(span, _EMPTY)
 
     def event(self, name: str, attributes: Attributes, at_ns: int) -> None:
         self.span.add_event(name, attributes, at_ns)

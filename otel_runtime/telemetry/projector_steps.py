@@ -44,7 +44,8 @@ _ENDS: Final = (".finish", ".finished", ".end", ".completed", ".failed", ".error
 # What is measured of a unit; where its name stands.
 _OPERATIONS: Final[Mapping[UnitKind, Operation]] = {"tool": "tool", "model": "model", "agent": "agent", "run": "agent"}
 _SUBJECTS: Final[Mapping[str, str]] = {"model": names.REQUEST_MODEL, "agent": names.AGENT_NAME, "approval": names.OWN_TOOL}
-_USAGE: Final = (("usage.input_tokens", names.INPUT_TOKENS), ("usage.output_tokens", names.OUTPUT_TOKENS))
+_INPUT, _OUTPUT = "usage.input_tokens", "usage.output_tokens"
+_USAGE: Final = ((_INPUT, names.INPUT_TOKENS), (_OUTPUT, names.OUTPUT_TOKENS))
 
 
 class RunWriter:
@@ -76,7 +77,7 @@ class RunWriter:
         """Act on one event of an open run; returns the unit it was counted on, when it was only counted."""
         if seen.often:
             return self._count(run, seen, event, now)
-        if not run.named:
+        if not run.named and ("agent.name" in event.attributes or "workflow.name" in event.attributes):
             self._name(run, event)
         if seen.step is not None:
             self._step(run, seen, seen.step, event, now)
@@ -190,7 +191,6 @@ class RunWriter:
                 self._hold_end(run, step, event, now)
                 return
             unit = self._open_step(run, seen, step, event, now, tool)
-            self._use(unit, run, unit.said, event)
             if "step.ended_at" in event.attributes:
                 unit.ended_hint_ns = nanoseconds(event.attributes["step.ended_at"]) or unit.ended_hint_ns
             if seen.effect != "running":
@@ -216,14 +216,16 @@ class RunWriter:
 
     def _say_and_end(self, run: Run, step: str, unit: Unit, seen: Seen, event: TraceEvent, now: int) -> None:
         """The end of an open step, with what its last event says."""
+        told = event.attributes
         facts = attributes_of(event, unit.said, self._mask)
-        if OMITTED in facts:
+        if OMITTED in facts and OMITTED in unit.said:
             facts = with_omitted(facts, unit.said)
         if seen.kind == "approval":
-            facts = self._resolve(unit, event.attributes.get("approval.outcome"), facts)
-        self._use(unit, run, facts, event)
-        if "step.ended_at" in event.attributes:
-            unit.ended_hint_ns = nanoseconds(event.attributes["step.ended_at"]) or unit.ended_hint_ns
+            facts = self._resolve(unit, told.get("approval.outcome"), facts)
+        if _INPUT in told or _OUTPUT in told:
+            self._use(unit, run, facts, event)
+        if "step.ended_at" in told:
+            unit.ended_hint_ns = nanoseconds(told["step.ended_at"]) or unit.ended_hint_ns
         self._end_step(run, step, unit, seen, event, now, facts)
 
     def _open_step(self, run: Run, seen: Seen, step: str, event: TraceEvent, now: int, tool: str, flags: Attributes = _NOTHING) -> Unit:
@@ -244,6 +246,8 @@ class RunWriter:
         run.add(step, unit)
         if kind == "approval":
             self._signals.asked(unit.subject, self._spans.place(run.unit.span))
+        if _INPUT in event.attributes or _OUTPUT in event.attributes:
+            self._use(unit, run, facts, event)
         if run.open_steps > self._max_steps:
             oldest = run.take_oldest()
             run.write_tail(oldest)
@@ -271,13 +275,13 @@ class RunWriter:
         unit.end(at_ns, error, outcome, facts)
         if not self._measures:
             return
-        operation = _OPERATIONS.get(unit.kind)
+        kind, subject = unit.kind, unit.subject
+        operation = _OPERATIONS.get(kind)
         if operation is None:
-            if unit.kind == "approval":
+            if kind == "approval":
                 self._signals.answered(unit.answer or "cancelled", unit.lasted(at_ns), self._spans.place(unit.span))
             return
-        subject = unit.subject
-        if unit.kind == "run":
+        if kind == "run":
             # It may have been named after its start.
             how, _, subject = unit.name.partition(" ")
             operation = "workflow" if how == "invoke_workflow" else "agent"
@@ -300,7 +304,6 @@ class RunWriter:
         seen = see(held.event)
         step = seen.step or ""
         unit = self._open_step(run, seen, step, held.event, held.at_ns, tool_of(held.event), {ORPHAN: True})
-        self._use(unit, run, unit.said, held.event)
         if seen.kind == "approval":
             self._resolve(unit, held.event.attributes.get("approval.outcome"), {})
         self._end_step(run, step, unit, seen, held.event, held.at_ns)
@@ -317,8 +320,6 @@ class RunWriter:
 
     def _use(self, unit: Unit, run: Run, facts: Attributes, event: TraceEvent) -> None:
         """Count what one model call used; sums over a run have other names."""
-        if _USAGE[0][0] not in event.attributes and _USAGE[1][0] not in event.attributes:
-            return
         found = {key: value for key, name in _USAGE if key in event.attributes and type(value := facts.get(name)) is int}
         if not found:
             return
@@ -326,7 +327,7 @@ class RunWriter:
         told = event.attributes.get("model.name")
         model = told if isinstance(told, str) else unit.subject if unit.kind == "model" else None
         where = self._spans.place(unit.span)
-        self._signals.tokens(model or None, found.get("usage.input_tokens"), found.get("usage.output_tokens"), where)
+        self._signals.tokens(model or None, found.get(_INPUT), found.get(_OUTPUT), where)
 
 
 def _subject(facts: Attributes, kind: StepKind, tool: str) -> str:

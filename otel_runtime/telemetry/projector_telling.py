@@ -35,7 +35,9 @@ class Teller:
         """Count an event, by vocabulary and kind."""
         facts = event.attributes
         source, kind = facts.get("event.source"), facts.get("event.kind")
-        key = (source if type(source) is str else "", kind if type(kind) is str and kind else event.name)
+        if type(source) is not str:
+            source = ""
+        key = (source, kind if kind and type(kind) is str else event.name)
         tally = self._tally
         if key in tally:
             tally[key] += times

@@ -171,8 +171,8 @@ class Run:
     unit: Unit
     session: str | None = None
     announced: bool = False
-    steps: OrderedDict[str, list[Unit]] = field(default_factory=OrderedDict)
-    places: OrderedDict[str, SpanPort] = field(default_factory=OrderedDict)
+    steps: dict[str, list[Unit]] = field(default_factory=dict)
+    places: dict[str, SpanPort] = field(default_factory=dict)
     early: OrderedDict[tuple[str, str, int], Held] = field(default_factory=OrderedDict)
     held: int = 0
     late: dict[tuple[str, str], Held] = field(default_factory=dict)
@@ -203,11 +203,14 @@ class Run:
 
     def add(self, step: str, unit: Unit) -> None:
         """Keep an open step."""
-        self.steps.setdefault(step, []).append(unit)
+        if step in self.steps:
+            self.steps[step].append(unit)
+        else:
+            self.steps[step] = [unit]
         self.open_steps += 1
         self.places[step] = unit.span
         if len(self.places) > _PLACES + self.open_steps:
-            self.places.popitem(last=False)
+            del self.places[next(iter(self.places))]
 
     def find(self, step: str, label: str) -> Unit | None:
         """The oldest open step of that id with that label."""
@@ -223,9 +226,10 @@ class Run:
 
     def forget(self, step: str, unit: Unit) -> None:
         """Let go of a step."""
-        self.steps[step].remove(unit)
+        units = self.steps[step]
+        units.remove(unit)
         self.open_steps -= 1
-        if not self.steps[step]:
+        if not units:
             del self.steps[step]
 
     def take_oldest(self) -> Unit:

@@ -18,7 +18,12 @@ Outcome = Literal["completed", "failed", "cancelled", "closed"]
 StepKind = Literal["tool", "model", "approval", "agent", "step"]
 
 _RUN_IDS: Final = ("agent.run.id", "run.id", "runId")
-_STEP_IDS: Final = ("step.id", "tool.id", "approval.id", "model.call.id")
+_STEP_IDS: Final[tuple[tuple[str, StepKind], ...]] = (
+    ("step.id", "step"),
+    ("tool.id", "tool"),
+    ("approval.id", "approval"),
+    ("model.call.id", "model"),
+)
 _RUNNING: Final = ("output", "progress", "request", "start", "started", "summary", "updated")
 _FAILED: Final = ("error", "failed")
 _OPENING: Final = (".start", ".started", ".accepted")
@@ -27,7 +32,6 @@ _COUNTED: Final = ("delta", "heartbeat")
 # Names that end a run by themselves. After `invocation.error` the last of them wins; every other failure stays.
 _TERMINAL: Final = frozenset({"finish", "invocation.finish", "invocation.error", "run.finish", "run.completed", "run.error", "run.failed"})
 _OUTCOMES: Final[Mapping[str, Outcome]] = {"completed": "completed", "failed": "failed", "cancelled": "cancelled", "closed": "closed"}
-_KIND_BY_ID: Final[Mapping[str, StepKind]] = {"tool.id": "tool", "approval.id": "approval", "model.call.id": "model", "step.id": "step"}
 _KIND_BY_NAME: Final[Mapping[str, StepKind]] = {
     "tool": "tool",
     "model": "model",
@@ -124,9 +128,9 @@ def see(event: TraceEvent) -> Seen:
         effect = "failed"
     outcome: Outcome | None = None
     step: str | None = None
-    for known in _STEP_IDS:
+    for known, its_kind in _STEP_IDS:
         if known in facts and isinstance(its_id := facts[known], str) and its_id:
-            step, kind, opens = its_id, kind or _KIND_BY_ID[known], False
+            step, kind, opens = its_id, kind or its_kind, False
             break
     else:
         told, tentative = facts.get("run.outcome"), facts.get("run.tentative") is True

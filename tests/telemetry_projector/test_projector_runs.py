@@ -323,6 +323,16 @@ class TestBounds:
             bench.feed("note.added", event__id="e1")
         assert 1 == len(bench.close()["invoke_agent"].events)
 
+    def test_how_far_back_duplicates_are_known(self) -> None:
+        """As many ids as are asked for are remembered, and never twice as many."""
+        bench = Bench(max_seen=4)
+        for number in range(3, 15):
+            bench.feed("note.added", event__id=f"e{number}")
+            bench.feed("note.added", event__id=f"e{max(3, number - 3)}")
+        assert 12 == bench.projector.problems["duplicate"]
+        bench.feed("note.added", event__id="e7")
+        assert 12 == bench.projector.problems["duplicate"]
+
     def test_late_events(self, bench: Bench) -> None:
         """After its end a run is opened again by a start only."""
         bench.feed("finish")
