@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import linecache
 import sys
 import threading
@@ -147,9 +148,11 @@ class Interrupted:
 
 @pytest.fixture
 def tracing() -> Iterator[Callable[[Any], None]]:
-    """`sys.settrace`, put back afterwards."""
+    """`sys.settrace`, put back afterwards; what the garbage collector would end meanwhile is no part of the call."""
     before = sys.gettrace()
+    gc.disable()
     yield sys.settrace
+    gc.enable()
     sys.settrace(before)
 
 
