@@ -339,10 +339,15 @@ def alarmed(d: Decorator) -> object:
     def ring(*_: object) -> None:
         raise InterruptedError("rung")
 
+    @d
+    def sleeper() -> None:
+        # Only here: on a busy machine it would ring before the body runs.
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        time.sleep(30)
+
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, 0.02)
     try:
-        return outcome(lambda: d(time.sleep)(30))
+        return outcome(sleeper)
     finally:
         signal.signal(signal.SIGALRM, before)
 
