@@ -159,7 +159,7 @@ def _future(life: StreamLife, source: Any) -> Any:
 
 
 def _foreign(life: StreamLife, source: Any) -> Any:
-    from otel_runtime.wrap.foreign import followed  # wrapt takes longer to import than the rest of the package
+    from otel_runtime.wrap.foreign import followed  # loaded for such objects only
 
     return followed(life, source)
 

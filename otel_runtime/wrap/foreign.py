@@ -6,7 +6,6 @@ answered as before; everything else is the object's own. Loaded only when such a
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
@@ -14,17 +13,18 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import wrapt
-
 from otel_runtime.wrap.following import follow_async_generator, follow_awaitable, follow_generator, is_response, is_stream
 from otel_runtime.wrap.streams import Life, StreamLife, async_stepped, stepped
 
 __all__ = ["followed"]
 
-# wrapt 2 has a base without `__iter__`; before it every proxy looks iterable.
-_Base: Any = getattr(wrapt, "BaseObjectProxy", wrapt.ObjectProxy)
 _classes: WeakKeyDictionary[type, type] = WeakKeyDictionary()
 _READERS = ("iter_", "aiter_")
+# What a class has for itself, not for its instances, and what the proxy does by itself.
+_KEPT = frozenset(
+    "__new__ __init__ __del__ __init_subclass__ __subclasshook__ __class_getitem__ __class__ __getattribute__ __getattr__ __setattr__ "
+    "__delattr__ __dict__ __weakref__ __slots__ __module__ __qualname__ __doc__ __wrapped__ __orig_bases__ __abstractmethods__".split()
+)
 # What reads all of a response at once.
 _WHOLE = ("read", "aread")
 
@@ -39,22 +39,54 @@ def followed(life: StreamLife, source: Any) -> Any:
     shape = type(source)
     made = _classes.get(shape)
     if made is None:
-        # Asked of the classes, not of the class: every class can be called, its instances need not be.
-        defined = {name for cls in shape.__mro__ for name in vars(cls)}
-        own: dict[str, Any] = {name: method for name, method in _METHODS.items() if name in defined}
-        closers: dict[str, Any] = {name: _closer(shape, name) for name in ("close", "aclose") if name in defined}
-        made = _classes[shape] = type(shape.__name__, (_Followed,), {**own, **closers})
+        made = _classes[shape] = _class_like(shape)
     return made(life, source)
 
 
-class _Followed(_Base):  # type: ignore[misc]  # wrapt's classes are untyped
+def _class_like(shape: type) -> type:
+    # Asked of the classes, not of the class: every class can be called, its instances need not be.
+    defined = {name: value for cls in reversed(shape.__mro__) for name, value in vars(cls).items()}
+    special = {name: value for name, value in defined.items() if name.startswith("__") and name.endswith("__") and name not in _KEPT}
+    passed: dict[str, Any] = {
+        name: None if value is None else _passing(name) for name, value in special.items() if value is None or callable(value)
+    }
+    own = {name: method for name, method in _METHODS.items() if name in defined}
+    closers: dict[str, Any] = {name: _closer(shape, name) for name in ("close", "aclose") if name in defined}
+    said: dict[str, Any] = {"__module__": shape.__module__, "__qualname__": shape.__qualname__, "__doc__": shape.__doc__, "__slots__": ()}
+    return type(shape.__name__, (_Followed,), {**passed, **own, **closers, **said})
+
+
+def _passing(name: str) -> Callable[..., Any]:
+    def passing(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.__wrapped__, name)(*args, **kwargs)
+
+    passing.__name__ = name
+    return passing
+
+
+class _Followed:
+    # Nothing is inherited that could be asked for: a proxy class that has every special method, as wrapt's, looks like a sized container that
+    # can be entered and copied, and `itertools.tee` copies what it can.
+    __slots__ = ("__weakref__", "__wrapped__", "_self_life", "_self_readers", "_self_step")
+
     def __init__(self, life: StreamLife, source: Any) -> None:
-        super().__init__(source)
-        self._self_life = life
+        put = object.__setattr__
+        put(self, "__wrapped__", source)
+        put(self, "_self_life", life)
         if "__next__" in vars(type(self)):
-            self._self_step = _stepping(life, source.__next__)
+            put(self, "_self_step", _stepping(life, source.__next__))
         # Readers the object keeps as attributes, such as `text_stream`: the same one each time it is asked for.
-        self._self_readers: dict[str, tuple[Any, Any]] = {}
+        put(self, "_self_readers", {})
+
+    @property  # type: ignore[misc]  # `object` lets it be assigned
+    def __class__(self) -> Any:
+        return self.__wrapped__.__class__
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.__wrapped__, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self.__wrapped__, name)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.__wrapped__, name)
@@ -68,18 +100,6 @@ class _Followed(_Base):  # type: ignore[misc]  # wrapt's classes are untyped
                 known = self._self_readers[name] = (value, _inner(self._self_life, value))
             return known[1]
         return value
-
-    def __repr__(self) -> str:
-        return repr(self.__wrapped__)
-
-    def __copy__(self) -> Any:
-        return copy.copy(self.__wrapped__)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return copy.deepcopy(self.__wrapped__, memo)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.__wrapped__.__reduce_ex__(protocol)
 
 
 def _inner(life: StreamLife, found: Any) -> Any:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import collections.abc
+import copy
 import inspect
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -62,6 +66,76 @@ def stream_of(make: Callable[[], Any]) -> Any:
 def response() -> httpx.Response:
     """A response whose content is still to be read."""
     return httpx.Response(200, stream=httpx.ByteStream(b"a"))
+
+
+class Numbers:
+    """An iterator and nothing else."""
+
+    def __init__(self) -> None:
+        self.left = 3
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> int:
+        if not self.left:
+            raise StopIteration
+        self.left -= 1
+        return self.left
+
+
+class Many(Numbers):
+    """One that has a length, a truth value and an item, can be copied, and is equal to others like it but has no hash."""
+
+    def __len__(self) -> int:
+        return self.left
+
+    def __getitem__(self, place: int) -> int:
+        return place
+
+    def __copy__(self) -> str:
+        return "copied"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Many)
+
+    __hash__ = None  # type: ignore[assignment]  # as Python sets it beside `__eq__`
+
+
+class TestWhatStreamsCanDo:
+    """The protocols of a stream object are those it had."""
+
+    @pytest.mark.parametrize("make", [Numbers, Many, EventStream, lambda: map(int, "210")])
+    @pytest.mark.usefixtures("traced")
+    def test_it_has_no_other_protocols(self, make: Callable[[], Any]) -> None:
+        """It has no special method, and is an instance of no abstract class, that it was not before: a length, a place in `with`, ..."""
+        plain, found = make(), stream_of(make)
+        kinds = [
+            kind for kind in (*vars(collections.abc).values(), AbstractContextManager, AbstractAsyncContextManager) if inspect.isclass(kind)
+        ]
+        assert [isinstance(found, kind) for kind in kinds] == [isinstance(plain, kind) for kind in kinds]
+        names = {name for cls in (dict, int, Many, AbstractContextManager, AbstractAsyncContextManager) for name in dir(cls)}
+        # What the classes of any two objects may differ in.
+        names -= {"__module__", "__slots__", "__weakref__"}
+        assert {name for name in names if hasattr(found, name)} == {name for name in names if hasattr(plain, name)}
+        assert (type(copy.copy(found)), bool(found)) == (type(copy.copy(plain)), bool(plain))
+
+    @pytest.mark.parametrize("make", [Numbers, lambda: map(int, "210"), lambda: itertools.chain([2], iter([1, 0]))])
+    @pytest.mark.usefixtures("traced")
+    def test_it_can_be_read_by_two(self, make: Callable[[], Any]) -> None:
+        """`itertools.tee` gives all items to both readers."""
+        first, second = itertools.tee(stream_of(make))
+        assert (list(first), list(second)) == ([2, 1, 0], [2, 1, 0])
+
+    @pytest.mark.usefixtures("traced")
+    def test_what_it_defines_it_does(self) -> None:
+        """Its own special methods and attributes are reached."""
+        found = stream_of(Many)
+        assert (len(found), found[7], found == Many(), found != Many(), 1 in found) == (3, 7, True, False, True)
+        with pytest.raises(TypeError, match="unhashable"):
+            hash(found)
+        found.left = 5
+        assert (found.left, vars(found)) == (5, {"left": 5})
 
 
 class TestMethodsOfStreams:
