@@ -89,6 +89,12 @@ def run(*command: str | Path, cwd: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def _lines_of(rule: str, policy: Path) -> list[int]:
+    """Where rules of this id begin, from 1."""
+    begins = re.compile(rf"\s*- \{{?id: {re.escape(rule)}\b(?![.-])")
+    return [at for at, line in enumerate(policy.read_text(encoding="utf-8").splitlines(), 1) if begins.match(line)]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 class TestDocument:
     def test_python_runs(self, document: Path, tmp_path: Path) -> None:
@@ -113,6 +119,12 @@ class TestDocument:
             if returncode:
                 refused[block.line] = printed
         assert {} == refused
+
+    def test_rules_are_where_they_are_said_to_be(self, document: Path) -> None:
+        """A printed `by RULE (FILE:LINE)` of a shipped policy names the line at which that rule begins."""
+        said = re.findall(r"by ([\w.-]+) \((policy/[\w.-]+):(\d+)\)", document.read_text(encoding="utf-8"))
+        found = [(rule, file, str(at)) for rule, file, line in said for at in _lines_of(rule, ROOT / file) if str(at) == line]
+        assert said == found
 
     def test_skips_have_reasons(self, document: Path, record_property: Callable[[str, object], None]) -> None:
         """A block that is not run says why."""
