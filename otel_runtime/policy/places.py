@@ -182,7 +182,8 @@ class _Walk:
     def _followed(self) -> bool:
         try:
             target = _link(self.real)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
+            # Below a file, such as the `.git` of a git worktree, nothing can be until a folder stands there.
             self.missing = True
             return True
         except OSError:

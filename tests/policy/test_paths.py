@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from otel_runtime.errors import ConfigError
 from otel_runtime.policy.decide import scope_of
 from otel_runtime.policy.loading import LoadedPolicy, load_policy, load_policy_text
+from otel_runtime.policy.packs import resolved
 from otel_runtime.policy.places import resolve
 from otel_runtime.policy.truth import Tri
 from otel_runtime.values.action import Action
@@ -47,7 +48,8 @@ def root(tmp_path: Path) -> Path:
 
 class TestUnder:
     @pytest.mark.parametrize(
-        "path", ["data/ok.txt", "data", "data/", "data//ok.txt", "data/./ok.txt", "data/new/file", "link/ok.txt", "data/in/x"]
+        "path",
+        ["data/ok.txt", "data", "data/", "data//ok.txt", "data/./ok.txt", "data/new/file", "link/ok.txt", "data/in/x", "data/ok.txt/x"],
     )
     def test_inside(self, root: Path, path: str) -> None:
         """What lies below the folder, or will once it is made, is under it; links are followed."""
@@ -75,6 +77,7 @@ class TestUnder:
             "data/proc/x",
             "data/in/../../x",
             "data/new/../ok.txt",
+            "data/ok.txt/x/../../ok.txt",
             "DATA/ok.txt",
             "data /ok.txt",
             "data./ok.txt",
@@ -121,6 +124,12 @@ class TestUnder:
         monkeypatch.chdir(gone)
         gone.rmdir()
         assert asked(loaded, "data/ok.txt") is None
+
+    def test_the_git_file_of_a_worktree(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where `.git` is a file, as in worktrees and submodules, the cases of the pack for coding agents hold all the same."""
+        (tmp_path / ".git").write_text("gitdir: /elsewhere/.git/worktrees/mine\n")
+        monkeypatch.chdir(tmp_path)
+        assert load_policy([resolved(Path("pack:coding-agent"))]).engine.policy.rules
 
     def test_replaced_root(self, root: Path) -> None:
         """A root that is replaced by a link after loading opens nothing else."""
