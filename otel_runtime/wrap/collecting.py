@@ -48,7 +48,7 @@ class Collection:
             Context().run(int)
 
 
-collection = Collection()
+collection: Collection = Collection()
 
 
 def watch_collections() -> None:
