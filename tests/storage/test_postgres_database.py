@@ -49,8 +49,11 @@ def numbers(store: PostgresTransactions) -> list[int]:
 
 
 class TestTransactions:
-    @pytest.mark.parametrize("kind", [CommitUnknown, StoreError])
-    def test_cut_off(self, store: PostgresTransactions, kind: type[StoreError]) -> None:
+    # Older versions of psycopg miss the server's last word, and say only that the connection is gone.
+    @pytest.mark.parametrize(
+        ("kind", "said"), [(CommitUnknown, "nobody knows"), (StoreError, "nothing was changed|cannot be reached or used")]
+    )
+    def test_cut_off(self, store: PostgresTransactions, kind: type[StoreError], said: str) -> None:
         """Whoever commits on a connection that breaks is told that nobody knows whether it was stored; before the commit it was not."""
 
         def end(statements: Statements) -> None:
@@ -60,7 +63,7 @@ class TestTransactions:
             if kind is StoreError:
                 statements.run("INSERT INTO notes VALUES (2, '')")
 
-        with pytest.raises(StoreError, match="nobody knows" if kind is CommitUnknown else "nothing was changed") as caught:
+        with pytest.raises(StoreError, match=said) as caught:
             self.write_and(store, end)
         assert (type(caught.value), numbers(store)) == (kind, [])
 
