@@ -50,7 +50,7 @@ def start_call(plan: CallPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     if active is None and plan.options.guard != "required":
         return None
     if not isinstance(active, Active):
-        if active is OURS:
+        if active is OURS and plan.options.guard != "required":
             return None
         raise refused_by(active, plan.name)
     return Call(plan, active, args, kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import otel_runtime as rt
 from otel_runtime.testing.receiver import OtlpReceiver
+from otel_runtime.wrap.active import begin_own_thread
 
 POLICY = "version: 1\nname: t\ndefault: deny\nrules:\n  - {id: a, tool: greet, decision: allow}\n"
 PROGRAM = """
@@ -52,3 +55,15 @@ class TestWrappedHttpClients:
         assert done.stdout.splitlines() == ["True", refused, "True {} {}"]
         calls = ["policy deny get"] if guarded else ["execute_tool get", "execute_tool send"]
         assert receiver.names() == sorted(["execute_tool greet", *calls])
+
+    def test_what_must_be_guarded_is_refused_there(self) -> None:
+        """A tool that may never run undecided does not run in such a thread either; nobody decides there."""
+
+        def in_own_thread() -> tuple[str, list[str]]:
+            begin_own_thread()
+            with pytest.raises(rt.PolicyUnavailable, match="the runtime's own"):
+                rt.tool(guard="required")(lambda: ran.append("required"))()
+            return rt.tool(lambda: "passed")(), ran
+
+        ran: list[str] = []
+        assert contextvars.copy_context().run(in_own_thread) == ("passed", [])
