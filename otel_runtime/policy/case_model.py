@@ -69,13 +69,9 @@ Used = Annotated[
 ]
 
 
-class Case(Strict):
-    """One call to try a rule on. What is left out: user `case-user`, session `case`, no roles, no labels, nothing called before."""
+class Around(Strict):
+    """What a case says of the surroundings of its call. Left out: user `case-user`, session `case`, no roles, no labels, nothing called before."""
 
-    example: ClassVar[str] = "{args: {amount: 50}}"
-
-    tool: Given[str] = Field(None, description="Name; needed where the rule names several.")
-    args: dict[str, Any] = Field(default_factory=dict, description="Arguments by name.")
     user: str | None = Field("case-user", description="Acting user; null when unknown.")
     role: SomeTexts = Field((), description="Role or roles of the user.")
     roles: SomeTexts = Field((), description="The same.")
@@ -90,6 +86,15 @@ class Case(Strict):
     seen: dict[Annotated[str, AfterValidator(_source)], Any] = Field(
         default_factory=dict, description="What else was seen, by source such as tool:find_contact; for `origin`."
     )
+
+
+class Case(Around):
+    """One call to try a rule on. What is left out: user `case-user`, session `case`, no roles, no labels, nothing called before."""
+
+    example: ClassVar[str] = "{args: {amount: 50}}"
+
+    tool: Given[str] = Field(None, description="Name; needed where the rule names several.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Arguments by name.")
     tags: SomeTexts = Field((), description="Tags the decorator gives.")
 
 
@@ -126,7 +131,7 @@ class Retried(Strict):
     class_: Given[RetryClass] = Field(None, alias="class", description="Why it failed.")
 
 
-class FileCase(Strict):
+class FileCase(Around):
     """A call and what the whole policy must say to it."""
 
     example: ClassVar[str] = "{call: {tool: refund, args: {amount: 50}}, expect: allow}"
@@ -136,17 +141,3 @@ class FileCase(Strict):
     rule: Given[Name] = Field(None, description="The rule by which it is decided so.")
     approval: Given[Asked] = Field(None, description="Who is asked; with require-approval.")
     retry: Given[Retried] = Field(None, description="When it may be tried again; with retryable-failure.")
-    user: str | None = Field("case-user", description="Acting user; null when unknown.")
-    role: SomeTexts = Field((), description="Role or roles of the user.")
-    roles: SomeTexts = Field((), description="The same.")
-    session: str | None = Field("case", description="Session id; null when there is none.")
-    agent: SomeTexts = Field((), description="Chain of agents, outermost first.")
-    tenant: str | None = Field("case-tenant", description="Tenant; null when unknown.")
-    context: dict[str, Any] = Field(default_factory=dict, description="Facts of the application.")
-    labels: SomeTexts = Field((), description="Labels on the session; those that the tools of `history` add when left out.")
-    history: SomeTexts = Field((), description="Tools whose body started in the session.")
-    used: Used = Field({EVERY: Decimal(0)}, description="What all limits stand at, or each: {calls/session/1h: 2, every: 0}.")
-    user_said: SomeTexts = Field((), description="What the user said in the session; for `origin`.")
-    seen: dict[Annotated[str, AfterValidator(_source)], Any] = Field(
-        default_factory=dict, description="What else was seen, by source such as tool:find_contact; for `origin`."
-    )
