@@ -296,6 +296,12 @@ class TestUwsgi:
             time.sleep(0.05)
         raise AssertionError((here / "log.txt").read_text())
 
+    def stopped(self, here: Path, process: subprocess.Popen[str], stop: signal.Signals = signal.SIGTERM) -> None:
+        """Every worker idle, then stopped by its master."""
+        self.until_idle(here)
+        process.send_signal(stop)
+        process.wait(timeout=60)
+
     def until_loaded(self, here: Path, process: subprocess.Popen[str], workers: int) -> None:
         """One that is stopped while it loads has nothing to send."""
         for _ in range(600):
@@ -312,9 +318,7 @@ class TestUwsgi:
         process, port = self.started(here, receiver, "--master", "--lazy-apps", "--enable-threads")
         self.until_loaded(here, process, 2)
         assert [b"ok"] * 6 == [fetch(port) for _ in range(6)]
-        self.until_idle(here)
-        process.send_signal(stop)
-        process.wait(timeout=60)
+        self.stopped(here, process, stop)
         assert ["execute_tool serve"] * 6 == receiver.names(), (here / "log.txt").read_text()
 
     def test_sends_at_a_graceful_reload(self, here: Path, receiver: OtlpReceiver) -> None:
@@ -328,9 +332,7 @@ class TestUwsgi:
         assert ["execute_tool serve"] * 4 == [span.name for span in receiver.wait_for(4, timeout=60)], (here / "log.txt").read_text()
         self.until_loaded(here, process, 4)
         assert b"ok" == fetch(port)
-        self.until_idle(here)
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
+        self.stopped(here, process, signal.SIGINT)
         assert ["execute_tool serve"] * 5 == receiver.names(), (here / "log.txt").read_text()
 
     def test_a_killed_worker_loses_its_own_only(self, here: Path, receiver: OtlpReceiver) -> None:
@@ -342,9 +344,7 @@ class TestUwsgi:
         os.kill(int(pid), signal.SIGKILL)
         self.until_loaded(here, process, 2)
         assert [b"ok"] * 3 == [fetch(port) for _ in range(3)]
-        self.until_idle(here)
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
+        self.stopped(here, process)
         assert ["execute_tool serve"] * 3 == receiver.names(), (here / "log.txt").read_text()
 
     SLOW = """
@@ -418,8 +418,7 @@ def app(environ, start_response):
         process, port = self.started(here, receiver, "--lazy-apps", "--enable-threads", "--master", earlier=own)
         self.until_loaded(here, process, 2)
         assert b"ok" == fetch(port)
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
+        self.stopped(here, process)
         assert ["execute_tool serve"] * 3 == receiver.names(), (here / "log.txt").read_text()
 
     def test_outside_of_it(self) -> None:
