@@ -38,7 +38,9 @@ def in_a_project(here: Path) -> None:
 
 
 def environ(extra: Mapping[str, str]) -> dict[str, str]:
-    return {**os.environ, "OTEL_METRICS_EXPORTER": "none", "OTEL_BSP_SCHEDULE_DELAY": "60000", **extra}
+    # What a busy machine makes of two seconds is not what is tried here; programs that try the bound set it themselves.
+    patience = {"OTEL_RUNTIME_FLUSH_TIMEOUT": "60s"}
+    return {**os.environ, "OTEL_METRICS_EXPORTER": "none", "OTEL_BSP_SCHEDULE_DELAY": "60000", **patience, **extra}
 
 
 def start(program: str, here: Path, extra: Mapping[str, str]) -> subprocess.Popen[str]:
@@ -76,18 +78,20 @@ class TestOrdinary:
         assert (code, expected) == (got[0], receiver.names()), got[1]
 
     def test_several_runtimes_share_one_budget(self, here: Path) -> None:
-        """Five runtimes of a collector that never answers do not add up their timeouts."""
+        """Five runtimes of a collector that never answers do not add up their timeouts: what the first has used is not the next one's."""
         program = HEAD + (
             "import socket\nserver = socket.socket(); server.bind(('127.0.0.1', 0)); server.listen()\n"
             "os.environ['OTEL_EXPORTER_OTLP_ENDPOINT'] = f'http://127.0.0.1:{server.getsockname()[1]}'\n"
             "for i in range(5):\n"
             "    with rt.configure(name=f'r{i}', otlp='on', flush_timeout='3s').use(): parent()\n"
-            "began = time.monotonic()\n"
-            "endings = sys.modules['otel_runtime.runtime.endings']\nendings.shutdown_all(); print(time.monotonic() - began < 9)\n"
+            "given, shutdown = [], rt.Runtime.shutdown\n"
+            "def noted(runtime, timeout=None): given.append(timeout); return shutdown(runtime, timeout)\n"
+            "rt.Runtime.shutdown = noted\n"
+            "sys.modules['otel_runtime.runtime.endings'].shutdown_all(); print(len(given), sum(given) < 6)\n"
         )
         process = start(program, here, {})
         out, err = process.communicate(timeout=60)
-        assert (0, "True\n") == (process.returncode, out), err
+        assert (0, "5 True\n") == (process.returncode, out), err
 
     def test_waits_for_a_shutdown_in_another_thread(self, here: Path) -> None:
         """Whoever shuts down second comes back when the first is done, so that the process does not end in between."""
@@ -111,8 +115,8 @@ class TestOrdinary:
 class TestSigterm:
     """The handler one may ask for."""
 
-    def ended(self, here: Path, receiver: OtlpReceiver, setup: str, wait: str = "time.sleep(30)") -> tuple[int, str]:
-        process = start(f"{HEAD}{CONFIGURE}{setup}\nparent()\nprint('in', flush=True)\n{wait}\n", here, receiver.environ)
+    def ended(self, here: Path, receiver: OtlpReceiver, setup: str) -> tuple[int, str]:
+        process = start(f"{HEAD}{CONFIGURE}{setup}\nparent()\nprint('in', flush=True)\ntime.sleep(90)\n", here, receiver.environ)
         assert process.stdout is not None
         assert process.stdout.readline() == "in\n"
         process.send_signal(signal.SIGTERM)
@@ -137,21 +141,21 @@ class TestSigterm:
 
     def test_a_process_that_ignores_it_goes_on(self, here: Path, receiver: OtlpReceiver) -> None:
         """Ignored before is ignored after, with the spans sent."""
-        setup = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nhandle_sigterm()"
-        code, said = self.ended(here, receiver, setup, "time.sleep(1)\nparent()\nsys.exit(4)")
+        ignored = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nhandle_sigterm(); parent(); os.kill(os.getpid(), signal.SIGTERM)"
+        code, said = run(f"{CONFIGURE}{ignored}; parent(); sys.exit(4)", here, receiver)
         assert (4, ["execute_tool parent"] * 2) == (code, receiver.names()), said
 
     def test_a_held_lock_does_not_hold_it_up(self, here: Path) -> None:
         """Interrupted while the main thread holds what a flush needs, it gives up after its bound."""
         program = (
             f"{HEAD}runtime = rt.configure(otlp='off', flush_timeout='300ms')\nhandle_sigterm()\n"
-            "with runtime._active.background._lock:\n    print('in', flush=True)\n    time.sleep(30)\n"
+            "with runtime._active.background._lock:\n    print('in', flush=True)\n    time.sleep(90)\n"
         )
         process = start(program, here, {})
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
         assert -signal.SIGTERM == process.returncode
 
     def test_in_the_middle_of_a_shutdown(self, here: Path, receiver: OtlpReceiver) -> None:
@@ -249,8 +253,8 @@ class TestStillRunning:
 
     def test_at_sigterm(self, here: Path, receiver: OtlpReceiver) -> None:
         """The same, and the call that the main thread is in; a stream's usage so far is on its span, and no child ends after its parent."""
-        program = f"{CONFIGURE}handle_sigterm()\n{RUNNING}\nthreading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
-        code, said = run(f"{program}\n@rt.agent\ndef main(): time.sleep(60)\nmain()\n", here, receiver)
+        main = "@rt.agent\ndef main(): os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)\nmain()\n"
+        code, said = run(f"{CONFIGURE}handle_sigterm()\n{RUNNING}\n{main}", here, receiver)
         expected = {**INTERRUPTED, "invoke_agent main": ("invoke_workflow block", "interrupted")}
         assert (-signal.SIGTERM, expected) == (code, told(receiver)), said
         by_id = {span.span_id: span for span in receiver.spans()}
@@ -300,7 +304,8 @@ class TestStillRunning:
     def test_a_held_span_does_not_keep_the_others(self, here: Path, receiver: OtlpReceiver) -> None:
         """Interrupted in the middle of its own span's work, the main thread's call is given up; the rest is sent."""
         program = (
-            f"{CONFIGURE}handle_sigterm()\n{RUNNING}\nfrom opentelemetry import trace\n"
+            # A quarter of it is spent on the span that is held.
+            f"runtime = rt.configure(otlp='on', flush_timeout='10s')\nhandle_sigterm()\n{RUNNING}\nfrom opentelemetry import trace\n"
             "@rt.agent\ndef main():\n"
             "    with trace.get_current_span()._lock: os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)\n"
             "parent(); main()\n"
@@ -375,7 +380,7 @@ class TestFork:
             "threading.Thread(target=importlib.import_module, args=('grpc',)).start()\n"
             "while 'grpc' not in sys.modules: time.sleep(0.001)\n"
             "if os.fork() == 0:\n"
-            "    signal.alarm(20); import grpc; sys.exit(0)\n"
+            "    signal.alarm(50); import grpc; sys.exit(0)\n"
             "sys.exit(os.wait()[1])\n"
         )
         process = start(program, here, {})
@@ -439,5 +444,5 @@ class TestBound:
             f"{HEAD}rt.configure(otlp='on', flush_timeout='500ms')\nhandle_sigterm()\nparent()\n{ending}\n"
         )
         process = start(program, here, {})
-        _, err = process.communicate(timeout=25)
+        _, err = process.communicate(timeout=60)
         assert (True, "") == (process.returncode in (0, -signal.SIGTERM), err if "Traceback" in err else "")
