@@ -26,6 +26,8 @@ Protocol = Literal["grpc", "http/protobuf"]
 _PORTS: Mapping[Protocol, int] = {"grpc": 4317, "http/protobuf": 4318}
 _PROBE_EVERY_S = 30.0
 _PROBE_TIMEOUT_S = 0.05
+# One of a vendor's may be an ocean away; only `doctor` waits for it.
+_FAR_TIMEOUT_S = 3.0
 _TIMEOUT_S = 10.0
 # How the SDK's two exporters say it.
 _NO_PLACE = re.compile(r"code: (?:404|StatusCode\.UNIMPLEMENTED)\b")
@@ -103,10 +105,12 @@ class Collector:
     Args:
         host: Host name or address.
         port: TCP port.
+        patience_s: Seconds to wait for the connection.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, patience_s: float = _PROBE_TIMEOUT_S) -> None:
         self.address: tuple[str, int] = (host, port)
+        self._patience_s = patience_s
         self._looked_at = -_PROBE_EVERY_S
         self._listens = False
 
@@ -129,7 +133,7 @@ class Collector:
             port = parts.port or (443 if parts.scheme == "https" and protocol != "grpc" else _PORTS[protocol])
         except ValueError:
             port = _PORTS[protocol]
-        return cls(parts.hostname or "localhost", port)
+        return cls(parts.hostname or "localhost", port, _FAR_TIMEOUT_S)
 
     def report(self) -> Mapping[str, object]:
         """What `doctor` shows; without path and credentials."""
@@ -137,11 +141,11 @@ class Collector:
         return {"endpoint": f"{host}:{port}", "listening": self.listens()}
 
     def listens(self) -> bool:
-        """True when something accepts a TCP connection; blocks up to 50 ms, so only for export threads."""
+        """True when something accepts a TCP connection; blocks up to `patience_s`, so only for export threads and commands."""
         if time.monotonic() - self._looked_at < _PROBE_EVERY_S:
             return self._listens
         try:
-            with socket.create_connection(self.address, _PROBE_TIMEOUT_S):
+            with socket.create_connection(self.address, self._patience_s):
                 self._listens = True
         except OSError:
             self._listens = False

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from otel_runtime.telemetry.otlp import Collector
     from otel_runtime.telemetry.otlp_watch import Answer, Watch
 
-__all__ = ["OtlpSender", "fate"]
+__all__ = ["OtlpSender", "fate", "misdirected"]
 
 _TOO_LARGE = 413
 _PASSING = frozenset({408, 425, 429})
@@ -32,7 +32,6 @@ _PASSING = frozenset({408, 425, 429})
 _MENDABLE = frozenset({401, 403, 404, 405, 407})
 _GRACE_S = 2.0
 _REDIRECTS = range(300, 400)
-_SUCCESSES = range(200, 300)
 
 
 def fate(spans: tuple[ReadableSpan, ...], taken: bool, answer: Answer | None, *, patient: bool) -> Sent:
@@ -48,14 +47,22 @@ def fate(spans: tuple[ReadableSpan, ...], taken: bool, answer: Answer | None, *,
     if answer is None:
         return Sent(count) if taken else Sent(again=spans)
     # A 2xx whose body broke off is an acknowledgement all the same: sending again would double the spans.
-    page = answer.page and answer.status in _SUCCESSES
-    if answer.status in _SUCCESSES and not page:
+    if answer.took:
         rejected = max(0, min(count, answer.rejected))
         return Sent(count - rejected, {"export": rejected}) if rejected else Sent(count)
     passing = answer.status >= 500 or answer.status in _PASSING
-    if passing or (patient and (page or answer.status in _MENDABLE or answer.status in _REDIRECTS)):
+    if passing or (patient and (answer.page or answer.status in _MENDABLE or answer.status in _REDIRECTS)):
         return Sent(again=spans, after_s=answer.after_s)
     return Sent(lost={"export": count})
+
+
+def misdirected(answer: Answer) -> str | None:
+    """What is wrong with the address, when the answer shows that no collector is there."""
+    if answer.status in _REDIRECTS:
+        return f"the collector redirects (HTTP {answer.status}), which no exporter follows; correct the endpoint"
+    if answer.page:
+        return "a web page answers there and no collector; correct the endpoint: a collector listens on port 4318, Jaeger's page on 16686"
+    return None
 
 
 class OtlpSender:
@@ -148,13 +155,9 @@ class OtlpSender:
         return joined(self._send(batch[:middle]), self._send(batch[middle:]))
 
     def _complain(self, answer: Answer) -> None:
-        if answer.status in _REDIRECTS:
-            self._losses.problem("otlp", f"the collector redirects (HTTP {answer.status}), which no exporter follows; correct the endpoint")
-        elif answer.page and answer.status in _SUCCESSES:
-            said = (
-                "a web page answers there and no collector; correct the endpoint: a collector listens on port 4318, Jaeger's page on 16686"
-            )
-            self._losses.problem("otlp", said)
+        elsewhere = misdirected(answer)
+        if elsewhere:
+            self._losses.problem("otlp", elsewhere)
         elif answer.rejected:
             self._losses.problem("otlp", f"the collector rejected {answer.rejected} spans: {answer.message}")
         elif answer.message:

@@ -21,9 +21,9 @@ import requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from requests.adapters import HTTPAdapter
 
-__all__ = ["SUCCESSES", "Answer", "Watch", "watched_session"]
+__all__ = ["Answer", "Watch", "watched_session"]
 
-SUCCESSES = range(200, 300)
+_SUCCESSES = range(200, 300)
 _ANSWER_LIMIT = 1 << 20
 
 
@@ -36,7 +36,7 @@ class Answer:
         rejected: Spans that the collector took and threw away.
         message: What it said about them, or about anything else.
         after_s: Seconds it asked to be left alone.
-        page: True for a page of HTML, which a web server answers to any address and no collector to spans.
+        page: True for a page of HTML instead of an acknowledgement: a web server answers so to any address, no collector to spans.
     """
 
     status: int
@@ -44,6 +44,11 @@ class Answer:
     message: str = ""
     after_s: float = 0.0
     page: bool = False
+
+    @property
+    def took(self) -> bool:
+        """True for an acknowledgement, also of a part."""
+        return self.status in _SUCCESSES and not self.page
 
 
 class Watch:
@@ -108,8 +113,8 @@ class Watch:
         after_s = _seconds(response.headers.get("retry-after"))
         kind = response.headers.get("content-type", "").lower()
         # Before the body is read: when that breaks off, the status has still been heard.
-        self.answer = Answer(status, after_s=after_s, page="text/html" in kind)
-        if status in SUCCESSES and not self.answer.page:
+        self.answer = Answer(status, after_s=after_s, page=status in _SUCCESSES and "text/html" in kind)
+        if self.answer.took:
             rejected, message = _partial(response.content[:_ANSWER_LIMIT], kind)
             self.answer = Answer(status, rejected, message, after_s)
 
@@ -186,7 +191,7 @@ def watched_session(watch: Watch) -> requests.Session:
             try:
                 return super().request(*args, **kwargs)
             except requests.RequestException:
-                if watch.answer is None or watch.answer.status not in SUCCESSES:
+                if watch.answer is None or watch.answer.status not in _SUCCESSES:
                     raise
                 # Acknowledged, and the rest of the answer broke off: a retry would send everything twice.
                 acknowledged = requests.Response()
