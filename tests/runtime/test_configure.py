@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -182,17 +181,16 @@ class TestProcessLife:
             "import otel_runtime as rt\nrt.configure(otlp='on', flush_timeout='1s')\n@rt.tool\ndef f(): pass\nfor _ in range(100): f()"
         )
         env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
-        done = subprocess.run([sys.executable, "-c", program], cwd=here, capture_output=True, text=True, check=True, timeout=30, env=env)
+        done = subprocess.run([sys.executable, "-c", program], cwd=here, capture_output=True, text=True, check=True, timeout=60, env=env)
         assert done.stderr.count("Traceback") == 0
         assert len(done.stderr.splitlines()) <= 4
 
     def test_interrupted_by_a_person(self, here: Path) -> None:
         """Ctrl-C ends the program as Python does, with the spans written."""
-        program = "import otel_runtime as rt, time\nrt.configure(trace_file='t.json')\n@rt.tool\ndef f():\n  print('in', flush=True); time.sleep(30)\nf()"
+        program = "import otel_runtime as rt, time\nrt.configure(trace_file='t.json')\n@rt.tool\ndef f():\n  print('in', flush=True); time.sleep(90)\nf()"
         process = subprocess.Popen([sys.executable, "-c", program], cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "in\n"
-        time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
         assert "KeyboardInterrupt" in (here / "t.json").read_text()
