@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Protocol
+
 from otel_runtime.runtime.endings import end_process, flush_aside
 
 __all__ = ["worker_abort", "worker_exit"]
+
+
+class _Worker(Protocol):
+    """What is used of gunicorn's workers."""
+
+    def notify(self) -> object: ...
 
 
 def worker_exit(server: object, worker: object) -> None:  # noqa: ARG001  # as gunicorn calls it
@@ -17,10 +26,13 @@ def worker_exit(server: object, worker: object) -> None:  # noqa: ARG001  # as g
     end_process()
 
 
-def worker_abort(worker: object) -> None:  # noqa: ARG001  # as gunicorn calls it
+def worker_abort(worker: _Worker) -> None:
     """Send a worker's spans when gunicorn gives it up because a request took longer than `timeout`.
 
     Args:
-        worker: The worker.
+        worker: The worker. It gets `timeout` once more: gunicorn looks every second, and kills an aborted worker that it has not heard of.
     """
+    # A worker that is leaving already has closed what it would say it with.
+    with suppress(OSError, ValueError):
+        worker.notify()
     flush_aside()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -14,14 +15,15 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from otel_runtime.errors import OtelRuntimeError
 from otel_runtime.integrations.asgi import FlushAtShutdown, flush_at_shutdown
+from otel_runtime.integrations.gunicorn import worker_abort
 from otel_runtime.integrations.uwsgi import flush_at_exit
 from otel_runtime.testing.receiver import OtlpReceiver
 
@@ -86,15 +88,17 @@ else:
 """
 
 
-# Spans leave at a flush only, so that what arrives was flushed.
-LATE = {"OTEL_METRICS_EXPORTER": "none", "OTEL_BSP_SCHEDULE_DELAY": "600000"}
+# Spans leave at a flush only, so that what arrives was flushed; and no flush is given up because the machine is busy.
+LATE = {"OTEL_METRICS_EXPORTER": "none", "OTEL_BSP_SCHEDULE_DELAY": "600000", "OTEL_RUNTIME_FLUSH_TIMEOUT": "30s"}
+# For what a slow machine still does in time.
+PATIENCE_S = 90
 
-
+Found = TypeVar("Found")
 started: list[subprocess.Popen[str]] = []
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_running() -> Iterator[None]:
+def no_server_left_running() -> Iterator[None]:
     """A server that a failed test left behind is ended, and its workers with it: they share a session."""
     yield
     while started:
@@ -112,26 +116,37 @@ def begin(here: Path, receiver: OtlpReceiver, *words: str) -> subprocess.Popen[s
     return started[-1]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def start(here: Path, receiver: OtlpReceiver, *words: str) -> subprocess.Popen[str]:
     return begin(here, receiver, sys.executable, "-m", *words)
 
 
-def fetch(port: int) -> bytes:
-    for _ in range(200):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
-                body: bytes = answer.read()
-                return body
-        except OSError:
-            time.sleep(0.05)
-    raise AssertionError("the server never answered")
+def until(here: Path, process: subprocess.Popen[str], look: Callable[[], Found | None]) -> Found:
+    """What `look` finds, once that is anything; a server that ends before is a failure that its log explains."""
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        last = process.poll() is not None or time.monotonic() > give_up
+        if found := look():
+            return found
+        assert not last, (here / "log.txt").read_text()
+        time.sleep(0.05)
+
+
+def port_of(here: Path, process: subprocess.Popen[str]) -> int:
+    """Where a server listens that was told to take any port: one that is chosen before it starts may be another's by then."""
+    says = re.compile(r"(?:running on|Listening at:|bound to TCP address) (?:http://)?127\.0\.0\.1:(\d+)")
+    return int(until(here, process, lambda: says.search((here / "log.txt").read_text()))[1])
+
+
+def fetch(port: int, path: str = "/") -> bytes:
+    # Asked once: a request that is given up is served all the same.
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE_S) as answer:
+        body: bytes = answer.read()
+        return body
+
+
+def stopped(process: subprocess.Popen[str], stop: signal.Signals = signal.SIGTERM) -> None:
+    process.send_signal(stop)
+    process.wait(timeout=PATIENCE_S)
 
 
 class TestAsgi:
@@ -141,11 +156,9 @@ class TestAsgi:
     def test_sends_before_the_server_stops(self, here: Path, receiver: OtlpReceiver, app: str) -> None:
         """An application without a lifespan, one with ours, and our middleware: the span arrives although uvicorn dies by the signal."""
         (here / "site_app.py").write_text(ASGI)
-        port = free_port()
-        process = start(here, receiver, "uvicorn", f"site_app:{app}", "--port", str(port), "--log-level", "warning")
-        assert b"ok" == fetch(port)
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        process = start(here, receiver, "uvicorn", f"site_app:{app}", "--port", "0")
+        assert b"ok" == fetch(port_of(here, process))
+        stopped(process)
         assert ["execute_tool serve"] == receiver.names(), (here / "log.txt").read_text()
 
     def drive(self, app: Any, *messages: str) -> list[str]:
@@ -202,17 +215,20 @@ STUCK = """
 import threading, time
 
 @rt.tool
-def stuck(): time.sleep(600)
+def stuck():
+    open("begun", "w").close()
+    time.sleep(600)
 
 @rt.tool
 def deaf():
+    open("begun", "w").close()
     while True:
         try: time.sleep(600)
         except BaseException: pass
 
 def app(environ, start_response):
     start_response("200 OK", [("Content-Length", "2")])
-    work = {"/stuck": stuck, "/deaf": deaf}.get(environ["PATH_INFO"], serve)
+    work = {"/stuck": stuck, "/deaf": deaf, "/untraced": lambda: b"ok"}.get(environ["PATH_INFO"], serve)
     return [work()]
 """
 
@@ -220,53 +236,68 @@ def app(environ, start_response):
 class TestGunicorn:
     """Real gunicorn, with the runtime configured before or after the fork."""
 
-    def started(self, here: Path, receiver: OtlpReceiver, settings: str) -> tuple[subprocess.Popen[str], int]:
+    def started(self, here: Path, receiver: OtlpReceiver, settings: str, workers: int = 1) -> tuple[subprocess.Popen[str], int]:
         pytest.importorskip("gunicorn", reason="gunicorn is missing, so its workers' ends were not tested; pip install gunicorn")
         (here / "site_app.py").write_text(WSGI.replace("CONFIGURE", "rt.configure(otlp='on')") + STUCK)
         (here / "gunicorn.conf.py").write_text(
             "from otel_runtime.integrations.gunicorn import worker_abort, worker_exit\n"
-            f"accesslog = None\nloglevel = 'warning'\n{settings}\n"
+            "def post_worker_init(worker): open(f'booted-{worker.pid}', 'w').close()\n"
+            f"accesslog = None\nworkers = {workers}\n{settings}\n"
         )
-        port = free_port()
-        return start(here, receiver, "gunicorn", "--bind", f"127.0.0.1:{port}", "site_app:app"), port
+        process = start(here, receiver, "gunicorn", "--bind", "127.0.0.1:0", "site_app:app")
+        # One that is stopped while it boots hears of it when the master kills it.
+        until(here, process, lambda: len(list(here.glob("booted-*"))) == workers)
+        return process, port_of(here, process)
 
-    def ask(self, port: int, path: str) -> None:
-        """Send a request and do not wait for its answer."""
-        fetch(port)
+    def ask(self, here: Path, process: subprocess.Popen[str], port: int, path: str) -> None:
+        """Have a worker serve one request and be in the middle of another."""
+        assert b"ok" == fetch(port)
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        until(here, process, (here / "begun").exists)
 
     @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGQUIT])
     @pytest.mark.parametrize("preload", [True, False])
     def test_sends_when_a_worker_leaves(self, here: Path, receiver: OtlpReceiver, preload: bool, stop: signal.Signals) -> None:
         """Stopped gracefully or at once, every worker's spans arrive, and each once."""
-        process, port = self.started(here, receiver, f"workers = 2\npreload_app = {preload}")
+        process, port = self.started(here, receiver, f"preload_app = {preload}", workers=2)
         assert [b"ok"] * 4 == [fetch(port) for _ in range(4)]
-        process.send_signal(stop)
-        process.wait(timeout=30)
+        stopped(process, stop)
         assert ["execute_tool serve"] * 4 == receiver.names(), (here / "log.txt").read_text()
 
     def test_a_worker_that_cannot_come_to_its_end(self, here: Path, receiver: OtlpReceiver) -> None:
         """With a request stuck in a thread Python never reaches `atexit`; the hook sends all the same, and the stuck call as interrupted."""
-        settings = "worker_class = 'gthread'\nthreads = 2\nmax_requests = 2\ngraceful_timeout = 1\ntimeout = 600"
+        settings = "worker_class = 'gthread'\nthreads = 2\nmax_requests = 3\ngraceful_timeout = 1\ntimeout = 600"
         process, port = self.started(here, receiver, settings)
-        self.ask(port, "/stuck")
-        found = {span.name: span.attributes.get("otel_runtime.outcome") for span in receiver.wait_for(2, timeout=40)}
+        self.ask(here, process, port, "/stuck")
+        # The last that this worker takes.
+        assert b"ok" == fetch(port, "/untraced")
+        found = {span.name: span.attributes.get("otel_runtime.outcome") for span in receiver.wait_for(2, timeout=PATIENCE_S)}
         # The master kills what is left of its workers after `graceful_timeout`.
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
+        stopped(process)
         assert {"execute_tool serve": None, "execute_tool stuck": "interrupted"} == found, (here / "log.txt").read_text()
 
     @pytest.mark.parametrize(("path", "sent"), [("/stuck", {"serve": None, "stuck": "SystemExit"}), ("/deaf", {"serve": None})])
     def test_a_request_that_takes_too_long(self, here: Path, receiver: OtlpReceiver, path: str, sent: dict[str, object]) -> None:
         """Aborted by gunicorn, the call ends as an error; one that swallows the abort is killed, and what was finished before is sent."""
-        process, port = self.started(here, receiver, "timeout = 1\ngraceful_timeout = 1")
-        self.ask(port, path)
-        spans = receiver.wait_for(len(sent), timeout=40)
+        # Long enough that no worker is aborted because it waits for a processor.
+        process, port = self.started(here, receiver, "timeout = 5\ngraceful_timeout = 1")
+        self.ask(here, process, port, path)
+        spans = receiver.wait_for(len(sent), timeout=PATIENCE_S)
         found = {span.name.removeprefix("execute_tool "): span.attributes.get("error.type") for span in spans}
-        process.send_signal(signal.SIGQUIT)
-        process.wait(timeout=30)
+        stopped(process, signal.SIGQUIT)
         assert sent == found, (here / "log.txt").read_text()
+
+    def test_an_aborted_worker_is_given_time(self) -> None:
+        """gunicorn kills an aborted worker at its next look, unless it is heard of meanwhile: it says that it lives, and then sends."""
+        config = pytest.importorskip("gunicorn.config", reason="gunicorn is missing: pip install gunicorn")
+        worker = pytest.importorskip("gunicorn.workers.base").Worker(1, os.getpid(), [], None, 30, config.Config(), None)
+        os.utime(worker.tmp.fileno(), (1, 1))
+        worker_abort(worker)
+        assert worker.tmp.last_update() > 1
+        # One that is leaving already has nothing left to say it with.
+        worker.tmp.close()
+        worker_abort(worker)
 
 
 class TestUwsgi:
@@ -281,42 +312,44 @@ class TestUwsgi:
             pytest.skip("uWSGI is missing, so its workers' ends were not tested; pip install pyuwsgi")
         program = WSGI.replace("CONFIGURE", self.LOADED.replace("EARLIER", earlier))
         (here / "site_app.py").write_text(f"{program}\napplication = app\n")
-        port = free_port()
-        words = ["--http-socket", f"127.0.0.1:{port}", "--wsgi-file", "site_app.py", "--need-app", "--die-on-term", "-p", "2", *options]
-        self.stats = free_port()
-        return begin(here, receiver, command, *words, "--stats", f"127.0.0.1:{self.stats}"), port
+        words = ["--http-socket", "127.0.0.1:0", "--stats", "stats", "--wsgi-file", "site_app.py", "--need-app", "--die-on-term", "-p", "2"]
+        process = begin(here, receiver, command, *words, *options)
+        return process, port_of(here, process)
 
-    def until_idle(self, here: Path) -> None:
-        """A worker is busy for a moment after its client has the answer, and uWSGI lets a busy one that is stopped say nothing."""
-        for _ in range(600):
-            with socket.create_connection(("127.0.0.1", self.stats), timeout=30) as asked, asked.makefile() as answer:
-                workers = json.load(answer)["workers"]
-            if {"idle"} == {worker["status"] for worker in workers}:
-                return
-            time.sleep(0.05)
-        raise AssertionError((here / "log.txt").read_text())
+    def workers(self, here: Path) -> list[dict[str, Any]]:
+        """What the master says of its workers; nothing before it is ready for signals and watches files."""
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.settimeout(PATIENCE_S)
+            try:
+                # A relative name: that of a socket is short.
+                with contextlib.chdir(here):
+                    asked.connect("stats")
+            except (FileNotFoundError, ConnectionRefusedError):
+                return []
+            with asked.makefile() as answer:
+                found: list[dict[str, Any]] = json.load(answer)["workers"]
+                return found
+
+    def until_ready(self, here: Path, process: subprocess.Popen[str], loads: int) -> None:
+        """So many loads so far, and every worker idle and ready for signals.
+
+        One that is stopped while it loads has nothing to send; one that is busy is asked nothing, and it is for a moment after its client
+        has the answer.
+        """
+        until(here, process, lambda: (here / "log.txt").read_text().count("WSGI app 0") >= loads)
+        ready = {("idle", 1)}
+        until(here, process, lambda: ready == {(worker["status"], worker["accepting"]) for worker in self.workers(here)})
 
     def stopped(self, here: Path, process: subprocess.Popen[str], stop: signal.Signals = signal.SIGTERM) -> None:
-        """Every worker idle, then stopped by its master."""
-        self.until_idle(here)
-        process.send_signal(stop)
-        process.wait(timeout=60)
-
-    def until_loaded(self, here: Path, process: subprocess.Popen[str], workers: int) -> None:
-        """One that is stopped while it loads has nothing to send."""
-        for _ in range(600):
-            if (here / "log.txt").read_text().count("WSGI app 0") >= workers:
-                return
-            if process.poll() is not None:
-                break
-            time.sleep(0.05)
-        raise AssertionError((here / "log.txt").read_text())
+        """Every worker ready, then stopped by its master."""
+        self.until_ready(here, process, 0)
+        stopped(process, stop)
 
     @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
     def test_sends_when_workers_leave(self, here: Path, receiver: OtlpReceiver, stop: signal.Signals) -> None:
         """Stopped, every worker's spans arrive, and each once."""
         process, port = self.started(here, receiver, "--master", "--lazy-apps", "--enable-threads")
-        self.until_loaded(here, process, 2)
+        self.until_ready(here, process, 2)
         assert [b"ok"] * 6 == [fetch(port) for _ in range(6)]
         self.stopped(here, process, stop)
         assert ["execute_tool serve"] * 6 == receiver.names(), (here / "log.txt").read_text()
@@ -325,12 +358,14 @@ class TestUwsgi:
         """The workers that a reload replaces send theirs then, and the new ones serve."""
         (here / "touched").write_text("")
         process, port = self.started(here, receiver, "--master", "--lazy-apps", "--enable-threads", "--touch-workers-reload", "touched")
-        self.until_loaded(here, process, 2)
+        self.until_ready(here, process, 2)
         assert [b"ok"] * 4 == [fetch(port) for _ in range(4)]
         later = time.time() + 60
         os.utime(here / "touched", (later, later))
-        assert ["execute_tool serve"] * 4 == [span.name for span in receiver.wait_for(4, timeout=60)], (here / "log.txt").read_text()
-        self.until_loaded(here, process, 4)
+        assert ["execute_tool serve"] * 4 == [span.name for span in receiver.wait_for(4, timeout=PATIENCE_S)], (
+            here / "log.txt"
+        ).read_text()
+        self.until_ready(here, process, 4)
         assert b"ok" == fetch(port)
         self.stopped(here, process, signal.SIGINT)
         assert ["execute_tool serve"] * 5 == receiver.names(), (here / "log.txt").read_text()
@@ -338,11 +373,11 @@ class TestUwsgi:
     def test_a_killed_worker_loses_its_own_only(self, here: Path, receiver: OtlpReceiver) -> None:
         """Nothing runs at kill -9; its successor starts clean and sends what it serves, and no span comes twice."""
         process, port = self.started(here, receiver, "--master", "--lazy-apps", "--enable-threads", "-p", "1")
-        self.until_loaded(here, process, 1)
+        self.until_ready(here, process, 1)
         assert [b"ok"] * 2 == [fetch(port) for _ in range(2)]
-        (pid,) = re.findall(r"spawned uWSGI worker 1 \(pid: (\d+)", (here / "log.txt").read_text())
-        os.kill(int(pid), signal.SIGKILL)
-        self.until_loaded(here, process, 2)
+        (worker,) = self.workers(here)
+        os.kill(worker["pid"], signal.SIGKILL)
+        self.until_ready(here, process, 2)
         assert [b"ok"] * 3 == [fetch(port) for _ in range(3)]
         self.stopped(here, process)
         assert ["execute_tool serve"] * 3 == receiver.names(), (here / "log.txt").read_text()
@@ -366,42 +401,36 @@ def app(environ, start_response):
     ) -> tuple[subprocess.Popen[str], threading.Thread, list[object]]:
         """A worker that has served one request and is in the middle of another."""
         process, port = self.started(here, receiver, "--master", "--lazy-apps", "--enable-threads", "-p", "1", *options, earlier=self.SLOW)
-        self.until_loaded(here, process, 1)
+        self.until_ready(here, process, 1)
         assert b"ok" == fetch(port)
         answers: list[object] = []
 
         def ask() -> None:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/{seconds}", timeout=60) as answer:
-                    answers.append(answer.read())
+                answers.append(fetch(port, f"/{seconds}"))
             except OSError as error:
                 answers.append(error)
 
         asking = threading.Thread(target=ask)
         asking.start()
-        for _ in range(600):
-            if (here / "begun").exists():
-                return process, asking, answers
-            time.sleep(0.05)
-        raise AssertionError((here / "log.txt").read_text())
+        until(here, process, (here / "begun").exists)
+        return process, asking, answers
 
     def test_a_request_in_flight_at_a_graceful_stop(self, here: Path, receiver: OtlpReceiver) -> None:
         """It is served to its end, and its span arrives like every other."""
         process, asking, answers = self.in_flight(here, receiver, 2, "--hook-master-start", "unix_signal:1 gracefully_kill_them_all")
-        process.send_signal(signal.SIGHUP)
-        asking.join(60)
-        process.wait(timeout=60)
+        stopped(process, signal.SIGHUP)
+        asking.join(PATIENCE_S)
         assert [b"ok"] == answers, (here / "log.txt").read_text()
         assert ["execute_tool serve", "execute_tool slow"] == receiver.names(), (here / "log.txt").read_text()
 
     def test_a_request_in_flight_at_a_stop(self, here: Path, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
         """Stopped at once, uWSGI breaks the request off and asks nobody in the busy worker: what had left by its schedule is all there is."""
         monkeypatch.setitem(LATE, "OTEL_BSP_SCHEDULE_DELAY", "200")
-        process, asking, answers = self.in_flight(here, receiver, 30)
-        assert ["execute_tool serve"] == [span.name for span in receiver.wait_for(1, timeout=40)]
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
-        asking.join(60)
+        process, asking, answers = self.in_flight(here, receiver, 600)
+        assert ["execute_tool serve"] == [span.name for span in receiver.wait_for(1, timeout=PATIENCE_S)]
+        stopped(process)
+        asking.join(PATIENCE_S)
         assert [b"ok"] != answers
         assert ["execute_tool serve"] == receiver.names(), (here / "log.txt").read_text()
 
@@ -409,14 +438,14 @@ def app(environ, start_response):
     def test_what_cannot_work_is_refused(self, here: Path, receiver: OtlpReceiver, options: list[str], missing: str) -> None:
         """Forks that Python does not hear of, and no threads: the application does not load, and the log says what to set."""
         process, _ = self.started(here, receiver, "--master", *options)
-        process.wait(timeout=60)
+        process.wait(timeout=PATIENCE_S)
         assert f"set `{missing} = true`" in (here / "log.txt").read_text()
 
     def test_an_exit_function_of_the_applications_own(self, here: Path, receiver: OtlpReceiver) -> None:
         """It runs first, and ours even when that one fails."""
         own = "import uwsgi\ndef own():\n    serve()\n    raise ValueError('own')\nuwsgi.atexit = own\n"
         process, port = self.started(here, receiver, "--lazy-apps", "--enable-threads", "--master", earlier=own)
-        self.until_loaded(here, process, 2)
+        self.until_ready(here, process, 2)
         assert b"ok" == fetch(port)
         self.stopped(here, process)
         assert ["execute_tool serve"] * 3 == receiver.names(), (here / "log.txt").read_text()
@@ -438,13 +467,9 @@ class TestCelery:
         (here / "box").mkdir()
         (here / "control").mkdir()
         sent = start(here, receiver, "work", "send")
-        assert 0 == sent.wait(timeout=60), (here / "log.txt").read_text()
+        assert 0 == sent.wait(timeout=PATIENCE_S), (here / "log.txt").read_text()
         process = start(here, receiver, "celery", "-A", "work", "worker", "-P", pool, "-c", "1", "--without-gossip", "--without-mingle")
-        for _ in range(400):
-            # The broker's file is gone once a worker has taken the task.
-            if not list((here / "box").iterdir()):
-                break
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
+        # The broker's file is gone once a worker has taken the task.
+        until(here, process, lambda: not list((here / "box").iterdir()))
+        stopped(process)
         assert ["execute_tool serve"] == receiver.names(), (here / "log.txt").read_text()
