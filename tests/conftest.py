@@ -6,9 +6,9 @@ import contextlib
 import itertools
 import os
 import pwd
+import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -87,7 +87,7 @@ class PostgresServer:
 
     binaries: Path
     home: Path
-    port: int
+    port: int = 0
     process: subprocess.Popen[bytes] | None = None
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -111,27 +111,40 @@ class PostgresServer:
         return str(done.stdout).strip()
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
-        user = {"user": _unprivileged(), "group": pwd.getpwnam(_unprivileged()).pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
-        words = ["-D", str(self.home / "data"), "-p", str(self.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
-        log = (self.home / "log").open("ab")
-        self.process = subprocess.Popen(
-            [self.binaries / "postgres", *words], stdout=log, stderr=log, cwd=self.home, start_new_session=True, **user
-        )  # type: ignore[call-overload]  # as above
-        log.close()
-        deadline = time.monotonic() + 60
+        """Start it and wait until it answers, at the same port as before."""
+        port, deadline = self.port, time.monotonic() + 60
         while time.monotonic() < deadline:
-            with contextlib.suppress(AssertionError):
-                self.run("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port))
+            if self.process is None or self.process.poll() is not None:
+                # Not of those that the system gives to whoever asks for any. Another program may have it all the same: then the next one.
+                self.port = port or random.SystemRandom().randrange(20_000, 32_000)
+                self._launch()
+            if self._ready():
                 return
             time.sleep(0.05)
+            said = (self.home / "log").read_text()
+            assert self.process is None or self.process.poll() is None or "Address already in use" in said, said
         raise AssertionError((self.home / "log").read_text())
+
+    def _launch(self) -> None:
+        user = {"user": _unprivileged(), "group": pwd.getpwnam(_unprivileged()).pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+        words = ["-D", str(self.home / "data"), "-p", str(self.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+        with (self.home / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [self.binaries / "postgres", *words], stdout=log, stderr=log, cwd=self.home, start_new_session=True, **user
+            )  # type: ignore[call-overload]  # as above
+
+    def _ready(self) -> bool:
+        """What the server itself says: at the port another one may answer."""
+        with contextlib.suppress(FileNotFoundError):
+            said = (self.home / "data" / "postmaster.pid").read_text().split()
+            return self.process is not None and said[:1] == [str(self.process.pid)] and said[-1] == "ready"
+        return False
 
     def stop(self) -> None:
         """Stop it at once, as a crash would, but with its sessions told."""
         if self.process is not None:
             self.process.send_signal(signal.SIGINT)
-            self.process.wait(60)
+            self.process.wait(120)
             self.process = None
 
     def freeze(self, *, frozen: bool) -> None:
@@ -164,10 +177,7 @@ def postgres() -> Iterator[PostgresServer]:
     home = Path(tempfile.mkdtemp(prefix="otel-runtime-postgres-"))
     if os.geteuid() == 0:
         shutil.chown(home, _unprivileged())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = PostgresServer(initdb.parent, home, port)
+    server = PostgresServer(initdb.parent, home)
     try:
         server.run("initdb", "-D", str(home / "data"), "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
         server.start()

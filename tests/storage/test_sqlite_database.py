@@ -96,7 +96,7 @@ class TestTransactions:
             connection.execute("INSERT INTO notes VALUES ('b')")
             reader = threading.Thread(target=lambda: seen.append(texts(database)))
             reader.start()
-            reader.join(30)
+            reader.join(60)
         assert [["a"]] == seen
 
     def test_locked(self, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ class TestTogether:
             write(database, "a")
             reader = threading.Thread(target=lambda: seen.append(texts(database)))
             reader.start()
-            reader.join(30)
+            reader.join(60)
         assert [[]] == seen
 
     def test_closed_inside_of_its_own_transaction(self, database: Database) -> None:
@@ -208,13 +208,13 @@ class TestThreads:
         def look() -> None:
             with database.reading() as connection:
                 found.append(id(connection))
-                barrier.wait(30)
+                barrier.wait(60)
 
         threads = [threading.Thread(target=look) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
         assert 2 == len(set(found))
 
     def test_connections_of_dead_threads_are_closed(self, database: Database) -> None:
@@ -304,7 +304,7 @@ class TestFork:
         def child() -> None:
             thread = threading.Thread(target=write, args=(database, "child"), daemon=True)
             thread.start()
-            thread.join(30)
+            thread.join(60)
             os._exit(1 if thread.is_alive() else 0)
 
         with database._lock:
@@ -322,7 +322,7 @@ class TestMigrations:
 
         def start() -> None:
             database = Database(tmp_path / "new" / "state.db", [NOTES, steps])
-            barrier.wait(30)
+            barrier.wait(60)
             database.open()
 
         processes = [FORK.Process(target=start) for _ in range(4)]
@@ -491,7 +491,7 @@ for number in range(20):
     time.sleep(0.03)
     database.close()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     if ended != [True] * 4:
         sys.exit(f"round {number}: {ended}")
 """
