@@ -180,7 +180,6 @@ def _trace_file(settings: Settings) -> list[_Finding]:
 
 def _telemetry(settings: Settings) -> list[_Finding]:
     from otel_runtime.telemetry.loss_file import loss_directory, past_losses
-    from otel_runtime.telemetry.otlp_probe import ask_collector
     from otel_runtime.telemetry.provider import build_tracing
 
     tracing = build_tracing(settings.model_copy(update={"console": False, "trace_file": None}))
@@ -188,6 +187,9 @@ def _telemetry(settings: Settings) -> list[_Finding]:
     tracing.shutdown(settings.flush_timeout)
     findings = [_Finding(_state_of(name, value), f"telemetry {name}", _words(value)) for name, value in report.items()]
     if "(listening)" in _words(report["exporters"]):
+        # Not before `build_tracing`, which loads the SDK so that a bad variable does not break it.
+        from otel_runtime.telemetry.otlp_probe import ask_collector
+
         reply = ask_collector(os.environ)
         findings.append(_Finding("ok" if reply.takes else "warning", "telemetry collector", reply.said))
     kept = loss_directory(settings.state, settings.spool)
