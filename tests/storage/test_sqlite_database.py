@@ -184,7 +184,9 @@ class TestTogether:
             connection.execute("SELECT 1")
         with pytest.raises(StoreError, match="was closed by this process"):
             database.open()
-        assert ["a"] == texts(Database(database.path))
+        again = Database(database.path)
+        assert ["a"] == texts(again)
+        again.close()
 
     def test_patience_of_one_transaction(self, database: Database, tmp_path: Path) -> None:
         """A transaction may wait shorter than others of the same connection; the next one waits as ever."""

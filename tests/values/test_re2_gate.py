@@ -40,11 +40,16 @@ import otel_runtime as rt
 from otel_runtime.telemetry.redaction import Redactor
 def last():
     print(Redactor().mask("password=hunter2hunter2"))
-    thread = threading.Thread(target=lambda: print(found("password=hunter2hunter2")), daemon=True)
-    thread.start()
-    thread.join(10)
+    begin.set()
+    thread.join(20)
+def work():
+    begin.wait()
+    print(found("password=hunter2hunter2"))
 runtime = rt.configure(otlp="off")
-found = Redactor().mask
+found, begin = Redactor().mask, threading.Event()
+# Started now: from Python 3.12 on none may start at exit.
+thread = threading.Thread(target=work, daemon=True)
+thread.start()
 atexit.register(last)
 """
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
