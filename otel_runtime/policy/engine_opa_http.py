@@ -16,6 +16,7 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -72,6 +73,8 @@ class OpaClient:
             self._headers["Authorization"] = f"Bearer {token}"
         self._lock = threading.Lock()
         self._idle: list[_Idle] = []
+        # Not `__del__`: a collector that finds a cycle may finalize the sockets first, each of which then warns that nobody closed it.
+        weakref.finalize(self, _close, self._idle)
         self._process = os.getpid()
 
     def ask(self, body: bytes, deadline: float) -> Any:
@@ -103,8 +106,9 @@ class OpaClient:
         now = time.monotonic()
         with self._lock:
             if self._process != os.getpid():
-                # After a fork the other process goes on using them.
-                self._idle, self._process = [], os.getpid()
+                # After a fork the other process goes on using them: closing them here says nothing to the server.
+                _close(self._idle)
+                self._process = os.getpid()
             while self._idle:
                 kept = self._idle.pop()
                 if now - kept.since < _IDLE_S:
@@ -118,11 +122,6 @@ class OpaClient:
                 self._idle.append(_Idle(connection, time.monotonic()))
                 return
         connection.close()
-
-    def __del__(self) -> None:
-        # Nobody else has it any more, and a collector must not wait for a lock.
-        for kept in getattr(self, "_idle", ()):
-            kept.connection.close()
 
     def _connected(self, deadline: float) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection(self._host, self._port)
@@ -170,6 +169,12 @@ class OpaClient:
                 self._kept(connection)
             else:
                 connection.close()
+
+
+def _close(idle: list[_Idle]) -> None:
+    # Called by a collector too, which must not wait for a lock; nobody else has them then.
+    while idle:
+        idle.pop().connection.close()
 
 
 def _left(deadline: float) -> float:

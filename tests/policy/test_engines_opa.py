@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
+import random
 import socket
 import subprocess
 import threading
 import time
 import urllib.error
 import urllib.request
+import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -89,7 +93,7 @@ def decide(engine: OpaEngine, call: Action, facts: FactsView = FACTS, attempt: i
     return engine.decide(call, view, NOW, attempt).decision
 
 
-def engine_at(url: str, timeout_s: float = 5.0, token: str | None = None, **more: Any) -> OpaEngine:
+def engine_at(url: str, timeout_s: float = 60.0, token: str | None = None, **more: Any) -> OpaEngine:
     return OpaEngine(OpaClient(url, timeout_s, token), url, **more)
 
 
@@ -99,21 +103,29 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip(f"OPA is not at {OPA}: build it with collector-config/build-backends.sh opa")
     folder = tmp_path_factory.mktemp("opa")
     (folder / "agent.rego").write_text(REGO)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    command = [str(OPA), "run", "--server", "--addr", f"127.0.0.1:{port}", "--log-level", "error", "--disable-telemetry", str(folder)]
-    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        try:
-            for _ in range(600):
-                assert process.poll() is None, (folder / "log").read_text()
-                with contextlib.suppress(OSError, urllib.error.URLError), urllib.request.urlopen(f"{url}/health", timeout=5):
-                    break
-                time.sleep(0.1)
-            yield url
-        finally:
-            process.terminate()
+    while True:
+        # Not of the ports that the system gives to whoever asks for any. OPA does not tell which one it would have been given.
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        url = f"http://127.0.0.1:{port}"
+        command = [str(OPA), "run", "--server", "--addr", f"127.0.0.1:{port}", "--log-level", "error", "--disable-telemetry", str(folder)]
+        with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+            try:
+                if _listens(process, f"{url}/health"):
+                    yield url
+                    return
+            finally:
+                process.terminate()
+        said = (folder / "log").read_text()
+        assert "address already in use" in said, said
+
+
+def _listens(process: subprocess.Popen[bytes], url: str) -> bool:
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError, urllib.error.URLError), urllib.request.urlopen(url, timeout=5):
+            return process.poll() is None
+        time.sleep(0.1)
+    return False
 
 
 class TestRealOpa:
@@ -238,7 +250,7 @@ def says(body: object, status: int = 200, headers: dict[str, str] | None = None)
     return answer
 
 
-def at(server: Faulty, timeout_s: float = 5.0, **more: Any) -> OpaEngine:
+def at(server: Faulty, timeout_s: float = 60.0, **more: Any) -> OpaEngine:
     return engine_at(f"http://127.0.0.1:{server.server_address[1]}/v1/data/a", timeout_s, **more)
 
 
@@ -303,8 +315,44 @@ class TestCallers:
         assert ["allow", "deny"] == [match.verdict for match in decision.matched]
 
 
+class TestConnections:
+    """What is kept open between two questions."""
+
+    def kept(self, server: Faulty) -> OpaClient:
+        server.answer = says({"result": True})
+        client = OpaClient(f"http://127.0.0.1:{server.server_address[1]}/v1/data/a", 60.0)
+        assert {"result": True} == client.ask(b"{}", time.monotonic() + 60)
+        return client
+
+    def raw(self, client: OpaClient) -> socket.socket:
+        bounded: Any = client._idle[0].connection.sock
+        return cast("socket.socket", bounded._raw)
+
+    def test_closed_with_the_client(self, faulty: Faulty) -> None:
+        """A client that is collected with a cycle closes them, also where the collector comes to them first, as to those that are older."""
+        older = self.kept(faulty)
+        client = OpaClient(f"http://127.0.0.1:{faulty.server_address[1]}/v1/data/a", 60.0)
+        client._idle.extend(older._idle)
+        older._idle.clear()
+        client.itself = client  # type: ignore[attr-defined]  # the cycle
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            gone = weakref.ref(client)
+            del client, older
+            gc.collect()
+        assert (None, []) == (gone(), [str(one.message) for one in said])
+
+    def test_closed_in_a_child(self, faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A process that was forked closes its copies of its parent's and asks on one of its own."""
+        client = self.kept(faulty)
+        raw = self.raw(client)
+        monkeypatch.setattr("os.getpid", lambda: -1)
+        assert {"result": True} == client.ask(b"{}", time.monotonic() + 60)
+        assert (-1, False) == (raw.fileno(), self.raw(client) is raw)
+
+
 class TestFaults:
-    def denied(self, server: Faulty, answer: Answer, timeout_s: float = 5.0) -> str:
+    def denied(self, server: Faulty, answer: Answer, timeout_s: float = 60.0) -> str:
         server.answer = answer
         decision = decide(at(server, timeout_s), action())
         assert ("deny", "policy.error") == (decision.value, decision.code), decision
@@ -402,32 +450,28 @@ class TestFaults:
         release = threading.Event()
 
         def wait(handler: BaseHTTPRequestHandler, _: bytes) -> None:
-            release.wait(60)
+            release.wait()
 
-        began = time.monotonic()
         reason = self.denied(faulty, wait, 0.2)
         release.set()
         assert "within 0.2 s" in reason
-        # Not a measure of speed: half a minute is what a hang would take.
-        assert time.monotonic() - began < 30
 
     def test_drip(self, faulty: Faulty) -> None:
         """A byte now and then, in the head or in the body, does not extend the time."""
         head = drip(lambda _, number: HEAD[number : number + 1] or b"X")
         body = drip(lambda _, number: HEAD + b"Content-Length: 9999\r\n\r\n" if number == 0 else b" ")
         for answer in (head, body):
-            began = time.monotonic()
             assert "within 0.3 s" in self.denied(faulty, answer, 0.3)
-            assert time.monotonic() - began < 30
 
     def test_nobody_there(self) -> None:
         """A refused connection, and a name that does not exist, are denials."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        for url in (f"http://127.0.0.1:{port}/v1/data/a", "http://no-such-host.invalid/v1/data/a", f"https://127.0.0.1:{port}/"):
-            decision = decide(engine_at(url), action())
-            assert ("deny", "policy.error") == (decision.value, decision.code)
+            # Taken and not listening: nobody else can come to listen there meanwhile.
+            for url in (f"http://127.0.0.1:{port}/v1/data/a", "http://no-such-host.invalid/v1/data/a", f"https://127.0.0.1:{port}/"):
+                decision = decide(engine_at(url, 5.0), action())
+                assert ("deny", "policy.error") == (decision.value, decision.code)
 
     def test_tls_to_a_plain_server(self, faulty: Faulty) -> None:
         """A server that speaks no TLS is no answer."""
@@ -569,7 +613,7 @@ class TestInAProgram:
     def runtime(self, faulty: Faulty, tmp_path: Path) -> Iterator[rt.Runtime]:
         faulty.answer = says({"result": {"decision": "allow"}})
         url = f"http://127.0.0.1:{faulty.server_address[1]}/v1/data/a"
-        runtime = build_runtime(Settings(state=tmp_path / "s.db", opa=url, opa_timeout=5.0, wait_at_most=0.05, otlp="off"))
+        runtime = build_runtime(Settings(state=tmp_path / "s.db", opa=url, opa_timeout=60.0, wait_at_most=0.05, otlp="off"))
         with runtime.use():
             yield runtime
         runtime.shutdown()
@@ -594,14 +638,14 @@ class TestInAProgram:
 
         def slow(handler: BaseHTTPRequestHandler, body: bytes) -> None:
             asked.set()
-            release.wait(30)
+            release.wait(60)
             says({"result": True})(handler, body)
 
         faulty.answer = slow
 
         async def main() -> int:
             task = asyncio.ensure_future(opa_async(3))
-            await asyncio.to_thread(asked.wait, 30)
+            await asyncio.to_thread(asked.wait, 60)
             # OPA has been asked and has not answered, and here we are.
             release.set()
             return await task
