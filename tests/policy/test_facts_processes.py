@@ -167,7 +167,9 @@ class TestKill:
             os.kill(process.pid or 0, signal.SIGKILL)
             process.join(60)
         facts = open_facts()
-        assert total(facts) == total(facts, OTHER)
+        # One reading: what the server still does for the killed one may end between two.
+        found = facts.peek(Needs((KEY, OTHER)), now())
+        assert ("", found.counters[KEY]) == (found.failure, found.counters[OTHER])
         facts.close()
 
 
@@ -200,7 +202,7 @@ class TestFork:
         with facts._replaying, facts._owed._lock, facts._owed._writing:
             process = FORK.Process(target=child)
             process.start()
-        process.join(30)
+        process.join(60)
         hangs = process.is_alive()
         process.kill()
         process.join(60)
@@ -307,7 +309,7 @@ class TestEventLoop:
         other.execute("ROLLBACK")
         thread = threading.Thread(target=handed[0])
         thread.start()
-        thread.join(30)
+        thread.join(60)
         assert 0 == len(facts._owed._jobs)
         assert Decimal(0) == total(facts)
 
