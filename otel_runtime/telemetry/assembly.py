@@ -104,7 +104,7 @@ def assemble(
     return OtelTracing(
         tracer,
         recorder,
-        Outlets(whose, pipes, flushes, stops),
+        Outlets(whose, pipes, flushes, stops, exports=bool(pipes) or whose != "own" or meters is not None),
         projector=Projector(spans, EventSignals(recorder, logs), max_events=room_for_events(tracer), mask=redactor.mask),
         losses=losses,
         capture=Capture(mode, redactor),

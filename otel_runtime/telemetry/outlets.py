@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from otel_runtime.telemetry.pipe import Pipe
+from otel_runtime.telemetry.standby import STANDBY
 from otel_runtime.telemetry.worker import remaining, run_bounded
 
 __all__ = ["Foreign", "Outlets"]
@@ -28,6 +29,7 @@ class Outlets:
         pipes: Our pipes.
         flushes: `force_flush` of providers; each takes milliseconds.
         shutdowns: What to stop at the end: our own meter provider, never one of the application's.
+        exports: Whether anything leaves at all: then a thread is kept for what is sent while the interpreter ends.
     """
 
     def __init__(
@@ -36,12 +38,17 @@ class Outlets:
         pipes: Sequence[Pipe] = (),
         flushes: Sequence[Callable[[int], object]] = (),
         shutdowns: Sequence[Callable[[int], object]] = (),
+        *,
+        exports: bool = False,
     ) -> None:
         self._provider = provider
         self._pipes = tuple(pipes)
         self._flushes = tuple(flushes)
         self._shutdowns = tuple(shutdowns)
         self._waking: threading.Thread | None = None
+        self._exports = exports
+        if exports:
+            STANDBY.hold()
 
     def wake(self) -> None:
         """Export soon, without waiting."""
@@ -65,12 +72,14 @@ class Outlets:
         return foreign and all(left)
 
     def shutdown(self, deadline: float) -> bool:
-        """Send what is buffered and stop what is ours."""
+        """Send what is buffered and stop what is ours; to be called once."""
         for pipe in self._pipes:
             pipe.refuse()
         asked = [(pipe, pipe.ask()) for pipe in self._pipes]
         stopped = self._stop_by(deadline) if self._shutdowns else self._flush_foreign_by(deadline)
         left = [pipe.finish(order, deadline) for pipe, order in asked] + [pipe.close(deadline) for pipe in self._pipes]
+        if self._exports:
+            STANDBY.release()
         return stopped and all(left)
 
     def report(self) -> Mapping[str, object]:

@@ -18,6 +18,8 @@ from typing import Final
 
 from opentelemetry import context
 
+from otel_runtime.telemetry.standby import STANDBY
+
 __all__ = ["Worker", "remaining", "run_bounded", "thread_begins"]
 
 # Called first in each of these threads. Who decorates functions says here that no call in them is the program's; that room stands above this one.
@@ -48,6 +50,7 @@ class Worker:
         self._bell: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._refused = False
         # Asked on the way of every call: no property.
         self.running: bool = False
         reference = weakref.WeakMethod(self._after_fork)
@@ -67,11 +70,13 @@ class Worker:
             try:
                 thread.start()
             except RuntimeError:
-                # No new threads at interpreter shutdown; the owner counts what stays behind.
+                # No new threads at interpreter shutdown: the standby makes the step that a flush asks for.
+                self._refused = True
                 return False
             self._thread = thread
             self.running = True
-            return True
+        STANDBY.ready()
+        return True
 
     def wake(self) -> None:
         """Run the step soon. Never blocks, safe from a finaliser."""
@@ -84,10 +89,10 @@ class Worker:
     def ask(self) -> threading.Event:
         """Order a step; the event is set once it has run. Several workers can be asked before any is waited for."""
         done = threading.Event()
-        if self._thread is None:
-            done.set()
-        else:
+        if self._thread is not None:
             self._bell.put(done)
+        elif not self._refused or not STANDBY.take(lambda: self._aside(done)):
+            done.set()
         return done
 
     def finish(self, done: threading.Event, timeout_s: float) -> bool:
@@ -110,6 +115,11 @@ class Worker:
             elif ticket is _STOP:
                 return
 
+    def _aside(self, done: threading.Event) -> None:
+        _begin()
+        self._step()
+        done.set()
+
     def _next(self, bell: queue.SimpleQueue[object]) -> object:
         try:
             return bell.get(timeout=self._period_s)
@@ -121,6 +131,7 @@ class Worker:
         self._lock = threading.RLock()
         self._bell = queue.SimpleQueue()
         self._thread = None
+        self._refused = False
         self.running = False
         self._forked()
 
@@ -158,8 +169,8 @@ def run_bounded(work: Callable[[], object], timeout_s: float) -> bool:
     try:
         thread.start()
     except RuntimeError:
-        # No new threads at interpreter shutdown: better to leave than to risk hanging in the SDK.
-        return False
+        # No new threads at interpreter shutdown. Without the standby: better to leave than to risk hanging in the SDK.
+        return STANDBY.run(guarded, timeout_s) and not failed
     thread.join(max(0.0, timeout_s))
     return not thread.is_alive() and not failed
 

@@ -77,6 +77,15 @@ class TestOrdinary:
         expected = ["execute_tool parent"] * (2 if "Thread" in ending else 1)
         assert (code, expected) == (got[0], receiver.names()), got[1]
 
+    @pytest.mark.parametrize("when", ["parent()", "atexit.register(parent)"], ids=["before", "then"])
+    def test_without_new_threads(self, here: Path, receiver: OtlpReceiver, when: str) -> None:
+        """From Python 3.12 on no thread starts while the interpreter ends: spans and measurements leave all the same."""
+        refuse = "def refuse(thread): raise RuntimeError('no new thread at interpreter shutdown')\n"
+        program = f"{HEAD}import atexit\n{refuse}{CONFIGURE}{when}\natexit.register(setattr, threading.Thread, 'start', refuse)\n"
+        process = start(program, here, {**receiver.environ, "OTEL_METRICS_EXPORTER": "console"})
+        out, err = process.communicate(timeout=60)
+        assert (0, True, ["execute_tool parent"]) == (process.returncode, "gen_ai.execute_tool.duration" in out, receiver.names()), err
+
     def test_several_runtimes_share_one_budget(self, here: Path) -> None:
         """Five runtimes of a collector that never answers do not add up their timeouts: what the first has used is not the next one's."""
         program = HEAD + (
