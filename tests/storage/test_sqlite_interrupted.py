@@ -5,7 +5,7 @@ from __future__ import annotations
 import _thread
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -26,14 +26,6 @@ def alone(database: Database, text: str) -> None:
 def joined(database: Database, text: str) -> None:
     with database.together():
         alone(database, text)
-
-
-@pytest.fixture(autouse=True)
-def _interruptible() -> Iterator[None]:
-    """A shell has its background programs ignore Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 class TestInterrupted:

@@ -226,17 +226,22 @@ def ended(program: str, state: str, folder: Any, interrupt: bool) -> tuple[int, 
     """A program's exit code and what it said, interrupted once it says that it is ready."""
     code = f"STATE, POLICY = {state!r}, {POLICY!r}\n{HEAD}{textwrap.dedent(program)}"
     environ = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    said = b""
-    while interrupt and b"ready" not in said and select.select([process.stderr], [], [], 60)[0]:
-        part = os.read(process.stderr.fileno(), 4096)
-        if not part:
-            break
-        said += part
-    if interrupt:
-        process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stderr is not None
+            said = b""
+            while interrupt and b"ready" not in said and select.select([process.stderr], [], [], 60)[0]:
+                part = os.read(process.stderr.fileno(), 4096)
+                if not part:
+                    break
+                said += part
+            if interrupt:
+                process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=60)
+        finally:
+            # One that does not end would be told of in tests that have nothing to do with it.
+            process.kill()
     return process.returncode, out.decode().splitlines()
 
 
