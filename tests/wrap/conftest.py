@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def _below(parent: int | None, spans: list[ReadableSpan], known: set[int]) -> di
 
 
 MakeWorld = Callable[..., World]
+Clock = Callable[[], datetime]
 
 
 @pytest.fixture
@@ -91,7 +93,9 @@ def make_world(tmp_path: Path) -> Iterator[MakeWorld]:
     """A factory of runtimes in force for the test; `policy=None` traces only."""
     with ExitStack() as stack:
 
-        def make(policy: str | None = POLICY, *, capabilities: dict[str, object] | None = None, **settings: Any) -> World:
+        def make(
+            policy: str | None = POLICY, *, capabilities: dict[str, object] | None = None, clock: Clock | None = None, **settings: Any
+        ) -> World:
             exporter = InMemorySpanExporter()
             provider = TracerProvider()
             provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -99,11 +103,14 @@ def make_world(tmp_path: Path) -> Iterator[MakeWorld]:
                 "state": tmp_path / "state" / "state.db",
                 "people": {"alice": {"roles": ["finance"]}},
                 "wait_at_most": 0.2,
+                # Only tests of these bounds set short ones: a busy machine or a slow disk is no store that is away.
+                "facts_timeout": 60.0,
+                "flush_timeout": 60.0,
             }
             if policy is not None:
                 (tmp_path / "policy.yaml").write_text(policy)
                 values["policy"] = tmp_path / "policy.yaml"
-            runtime = build_runtime(Settings(**{**values, **settings}), tracer_provider=provider, capabilities=capabilities)
+            runtime = build_runtime(Settings(**{**values, **settings}), tracer_provider=provider, capabilities=capabilities, clock=clock)
             stack.callback(runtime.shutdown)
             stack.enter_context(runtime.use())
             return World(runtime, exporter, provider)

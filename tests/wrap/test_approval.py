@@ -46,7 +46,7 @@ def answer_when_asked(
     """A second person, who answers the next request."""
 
     def answer() -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             for request in world.approvals.list(["awaiting-approval"]):
                 if before is not None:
@@ -63,8 +63,8 @@ def answer_when_asked(
 
 @pytest.fixture
 def patient(make_world: Any) -> Any:
-    """A runtime whose calls wait ten seconds."""
-    return make_world(wait_at_most=10)
+    """A runtime whose calls wait for longer than any answer takes."""
+    return make_world(wait_at_most=100)
 
 
 def pending(world: Any, amount: int = 500, call_id: str | None = None) -> rt.ApprovalPending:
@@ -103,27 +103,31 @@ class TestWait:
 
     def test_an_approved_coroutine_runs(self, patient: Any) -> None:
         """An asynchronous call waits without blocking its loop."""
+        ticked = threading.Semaphore(0)
 
-        async def program() -> tuple[str, int]:
-            ticks = 0
-
+        async def program() -> str:
             async def tick() -> None:
-                nonlocal ticks
                 while True:
-                    ticks += 1
+                    ticked.release()
                     await asyncio.sleep(0.005)
 
             ticking = asyncio.create_task(tick())
             with rt.session("s1", user="carla"):
                 result = await refund_later("o1", 500)
             ticking.cancel()
-            return result, ticks
+            return result
 
-        person = answer_when_asked(patient, before=lambda: time.sleep(0.1))
-        result, ticks = asyncio.run(program())
+        def watch() -> None:
+            # What ticked before the question does not count.
+            while ticked.acquire(blocking=False):
+                pass
+            turned.extend(ticked.acquire(timeout=60) for _ in range(5))
+
+        turned: list[bool] = []
+        person = answer_when_asked(patient, before=watch)
+        result = asyncio.run(program())
         person.join()
-        assert result == "refunded 500"
-        assert ticks > 5
+        assert (result, turned) == ("refunded 500", [True] * 5)
 
     def test_a_generator_asks_at_its_first_item(self, patient: Any) -> None:
         """Making the generator asks nobody; iterating it does."""
@@ -149,11 +153,11 @@ class TestWait:
 
     def test_one_of_three_parallel_calls_rejected(self, make_world: Any) -> None:
         """The others go on."""
-        world = make_world(wait_at_most=10)
+        world = make_world(wait_at_most=100)
 
         def person() -> None:
             answered: set[str] = set()
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while len(answered) < 3 and time.monotonic() < deadline:
                 for request in world.approvals.list(["awaiting-approval"]):
                     world.approvals.answer(request.id, approver="os:alice", approved=request.input["amount"] != 600)
@@ -220,7 +224,8 @@ class TestSuspend:
                 refund("o1", 500)
             return time.monotonic() - before
 
-        assert asyncio.run(program()) < 5
+        # It would have waited for a hundred.
+        assert asyncio.run(program()) < 50
 
     def test_the_same_call_of_a_restarted_run_finds_its_request(self, make_world: Any) -> None:
         """The provider's call id, or the position in the run, names the call."""
@@ -380,7 +385,7 @@ class TestAcrossProcesses:
         )
         (tmp_path / "shop.py").write_text(
             "import sys, otel_runtime as rt\n"
-            "runtime = rt.configure(policy='policy.yaml', state='state/s.db', wait_at_most='60s', otlp='off')\n"
+            "runtime = rt.configure(policy='policy.yaml', state='state/s.db', wait_at_most='150s', otlp='off')\n"
             "@rt.tool\n"
             "def refund(order: str, amount: int) -> str:\n"
             "    with open('done', 'a') as out: out.write(f'{order} {amount}\\n')\n"
@@ -411,7 +416,7 @@ class TestAcrossProcesses:
 
 
 def _wait_for_request(command: list[str], directory: Path) -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         if (directory / "state" / "s.db").exists():
             out = subprocess.run(

@@ -117,5 +117,5 @@ class TestCollectionsAfterShutdown:
         gc.collect()
         ending = [thread for thread in threading.enumerate() if thread.name.endswith("-later")]
         for thread in ending:
-            thread.join(30)
+            thread.join(60)
         assert not [thread for thread in ending if thread.is_alive()]

@@ -703,7 +703,9 @@ def breaks(tool: Decorator) -> object:
         async for _ in g():
             break
         gc.collect()
-        await asyncio.sleep(0.01)
+        # The loop makes a task of the clean-up at its next turn.
+        await asyncio.sleep(0)
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
 
     for _ in f():
         break
@@ -780,7 +782,8 @@ def structured_concurrency(tool: Decorator) -> object:
     @tool
     async def f(seconds: float) -> AsyncIterator[object]:
         task = asyncio.current_task()
-        async with asyncio.timeout(0.05), asyncio.TaskGroup() as group:
+        # Only where it must come it comes soon.
+        async with asyncio.timeout(0.05 if seconds else 60), asyncio.TaskGroup() as group:
             one = group.create_task(later(1))
             yield asyncio.current_task() is task, len(asyncio.all_tasks())
             await asyncio.sleep(seconds)

@@ -329,11 +329,14 @@ class TestSpans:
 
         @rt.tool
         async def waiting() -> None:
-            await asyncio.sleep(30)
+            begun.set()
+            await asyncio.sleep(60)
+
+        begun = asyncio.Event()
 
         async def program() -> None:
             task = asyncio.ensure_future(waiting())
-            await asyncio.sleep(0.01)
+            await begun.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -399,12 +399,15 @@ class TestEndings:
                 return self
 
             async def __anext__(self) -> int:
-                await asyncio.sleep(30)
+                begun.set()
+                await asyncio.sleep(60)
                 return 1
+
+        begun = asyncio.Event()
 
         async def program() -> None:
             task = asyncio.ensure_future(anext(returning("agent", Slow())))
-            await asyncio.sleep(0.01)
+            await begun.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

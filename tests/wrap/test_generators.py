@@ -186,7 +186,9 @@ class TestAsync:
             async for _ in listing_slowly(5):
                 break
             gc.collect()
-            await asyncio.sleep(0.01)
+            # The loop makes a task of the clean-up at its next turn.
+            await asyncio.sleep(0)
+            await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
 
         asyncio.run(program())
         assert world.one("execute_tool listing_slowly").attributes["otel_runtime.outcome"] == "closed"
@@ -209,12 +211,15 @@ class TestAsync:
 
         @rt.tool
         async def list_forever() -> AsyncIterator[int]:
-            await asyncio.sleep(30)
+            begun.set()
+            await asyncio.sleep(60)
             yield 1
+
+        begun = asyncio.Event()
 
         async def program() -> None:
             task = asyncio.create_task(collect(list_forever()))
-            await asyncio.sleep(0.01)
+            await begun.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -175,7 +175,7 @@ class TestCancelled:
     @pytest.mark.parametrize("call", [pay, pay_in_parts, pay_in_a_block])
     def test_at_every_await(self, make_world: Any, call: Any, late: bool) -> None:
         """Whichever await a guarded call is cancelled at, it ran at most once, is counted when it ran and else not, and its request is no riddle."""
-        world = make_world(POLICY, wait_at_most=30, facts="sqlite")
+        world = make_world(POLICY, wait_at_most=100, facts="sqlite")
         yes_man(world)
 
         async def cancelled(at: int) -> int:
@@ -214,7 +214,7 @@ class TestCancelled:
 
             def begin(self, start: Any, now: Any) -> Any:
                 reserving.set()
-                assert cancelled.wait(30)
+                assert cancelled.wait(60)
                 return real.begin(start, now)
 
         object.__setattr__(world.runtime._active.guard, "facts", Slow())
@@ -225,7 +225,7 @@ class TestCancelled:
 
         async def main() -> None:
             task = asyncio.create_task(get_later(7))
-            await asyncio.to_thread(reserving.wait, 30)
+            await asyncio.to_thread(reserving.wait, 60)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             cancelled.set()

@@ -245,7 +245,7 @@ class TestChangedMeanwhile:
         """Arguments that another task changes while the claim is written are not run."""
         world = make_world(
             "version: 1\ndefault: deny\nrules:\n  - {id: large, tool: refund, decision: require-approval, approval: {approvers: [anyone]}}\n",
-            wait_at_most=10,
+            wait_at_most=100,
         )
         amount = [500]
         approvals = world.runtime._active.guard.approvals
