@@ -25,6 +25,8 @@ __all__ = ["Answer", "Watch", "watched_session"]
 
 _SUCCESSES = range(200, 300)
 _ANSWER_LIMIT = 1 << 20
+# An exporter that has waited as it was asked may wake up a moment early.
+_EARLY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,14 @@ class Watch:
         self.answer: Answer | None = None
         self.blind: bool = False
         self._attempts = 0
+        self._left_alone_until = 0.0
         self._is_cut = False
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._lock = threading.Lock()
 
     def begin(self) -> None:
         """Forget the export before."""
-        self._attempts, self.answer, self._is_cut = 0, None, False
+        self._attempts, self.answer, self._is_cut, self._left_alone_until = 0, None, False, 0.0
 
     @property
     def tried(self) -> bool:
@@ -80,10 +83,12 @@ class Watch:
         """The exporter sends, for the first time or again.
 
         Raises:
-            ConnectionAbortedError: This export was cut.
+            ConnectionAbortedError: This export was cut, or the collector has asked to be left alone, which older exporters do not heed.
         """
         if self._is_cut:
             raise ConnectionAbortedError("the export took longer than its timeout")
+        if time.monotonic() < self._left_alone_until:
+            raise ConnectionAbortedError("the collector is busy and has asked to be left alone")
         self._attempts += 1
         self.answer = None
 
@@ -114,6 +119,7 @@ class Watch:
         kind = response.headers.get("content-type", "").lower()
         # Before the body is read: when that breaks off, the status has still been heard.
         self.answer = Answer(status, after_s=after_s, page=status in _SUCCESSES and "text/html" in kind)
+        self._left_alone_until = time.monotonic() + after_s - _EARLY_S
         if self.answer.took:
             rejected, message = _partial(response.content[:_ANSWER_LIMIT], kind)
             self.answer = Answer(status, rejected, message, after_s)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from threading import Event
+from threading import Event, Lock
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
@@ -100,6 +100,8 @@ class Pipe(SpanProcessor):
         self._limits = limits
         self._queue = SpanQueue(limits.queue, limits.queue_bytes, limits.span_bytes)
         self._worker = Worker(f"otel-runtime-{name}", limits.delay_s, self._step, self._forked)
+        # Between what is in hand and what waits: a batch is counted in one of them and never in both. Held for a moment, by no finaliser.
+        self._handing = Lock()
         self._sending = 0
         self._sent = 0
         self._closed = False
@@ -145,8 +147,9 @@ class Pipe(SpanProcessor):
         """Take no more spans, let go of what did not leave in time, and stop."""
         self._hurry = True
         left = self._worker.finish(self._worker.ask(), remaining(deadline)) and not self._queue and self._sender.settle(deadline)
-        self._abandoned = True
-        behind = self._queue.clear() + self._sending
+        with self._handing:
+            self._abandoned = True
+            behind = self._queue.clear() + self._sending
         if behind:
             self._losses.add("shutdown", behind)
         self._worker.stop()
@@ -191,12 +194,15 @@ class Pipe(SpanProcessor):
         self._sending = len(batch)
         found = self._sender.send(batch)
         self._sent += found.delivered
-        if not self._abandoned:
+        with self._handing:
+            self._sending = 0
+            abandoned = self._abandoned
+            if not abandoned:
+                self._queue.put_back(found.again)
+        if not abandoned:
             for reason, count in found.lost.items():
                 self._losses.add(reason, count)
-            self._queue.put_back(found.again)
             self._rest(bool(found.again), found.after_s)
-        self._sending = 0
 
     def _rest(self, failed: bool, asked_s: float) -> None:
         self._failures = self._failures + 1 if failed else 0
@@ -205,6 +211,7 @@ class Pipe(SpanProcessor):
         self._rest_until = time.monotonic() + (min(asked_s, 300.0) if self._asked_to_wait else own_s) if failed else 0.0
 
     def _forked(self) -> None:
-        # The parent exports these itself.
+        # The parent exports these itself, and one of its threads may have held the lock.
+        self._handing = Lock()
         self._queue.clear()
         self._sending = 0

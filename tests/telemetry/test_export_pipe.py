@@ -15,6 +15,8 @@ from otel_runtime.telemetry.losses import Losses
 from otel_runtime.telemetry.otlp_sender import OtlpSender
 from otel_runtime.telemetry.otlp_watch import Watch
 from otel_runtime.telemetry.pipe import Limits, Pipe, limits_from
+from otel_runtime.telemetry.sending import Sender, Sent
+from otel_runtime.telemetry.span_queue import SpanQueue
 
 
 class Gate(SpanExporter):
@@ -183,3 +185,45 @@ class TestPoison:
         assert not pipe.force_flush()
         assert (["a", "c"], {"encode": 1}) == (names, losses.counts)
         pipe.shutdown()
+
+
+class TestEnd:
+    def test_a_batch_that_comes_back_is_counted_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whenever the end falls upon an export that fails, its spans were in hand or waited, and were lost once."""
+        gate, between = Gate(), threading.Event()
+
+        class Fails(Sender):
+            def send(self, spans: Sequence[ReadableSpan]) -> Sent:
+                gate.export(spans)
+                return Sent(again=tuple(spans))
+
+            def settle(self, deadline: float) -> bool:
+                return True
+
+            def shutdown(self) -> None:
+                gate.open.set()
+
+            def report(self) -> dict[str, object]:
+                return {}
+
+        losses = Losses()
+        pipe = Pipe("test", Fails(), losses, Limits(delay_s=3600))
+        put_back = SpanQueue.put_back
+
+        def slowly(queue: SpanQueue, spans: Sequence[ReadableSpan]) -> None:
+            put_back(queue, spans)
+            between.set()
+            # Nobody tells that the other thread waits; one that does not wait is through by then.
+            ending.join(0.5)
+
+        monkeypatch.setattr(SpanQueue, "put_back", slowly)
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(pipe)
+        for number in range(5):
+            provider.get_tracer("t").start_span(str(number)).end()
+        ending = threading.Thread(target=lambda: between.wait(60) and pipe.close(time.monotonic()))
+        ending.start()
+        pipe.ask()
+        gate.open.set()
+        ending.join(60)
+        assert {"shutdown": 5} == losses.counts

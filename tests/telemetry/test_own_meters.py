@@ -39,7 +39,7 @@ class Output:
         with self.lock: self.real.flush()
 
 sys.stdout = Output(sys.stdout)
-os.environ.update(OTEL_TRACES_EXPORTER="none", OTEL_METRICS_EXPORTER="console", OTEL_METRIC_EXPORT_INTERVAL="PERIOD")
+os.environ.update(OTEL_TRACES_EXPORTER="none", OTEL_METRICS_EXPORTER="console", OTEL_METRIC_EXPORT_INTERVAL="PERIOD", OTEL_RUNTIME_FLUSH_TIMEOUT="60s")
 import otel_runtime as rt
 runtime = rt.configure(otlp="on")
 
@@ -74,7 +74,7 @@ class Slow(ConsoleMetricExporter):
         """Wait for the export that came due."""
         thread = threading.Thread(target=self.due, daemon=True)
         thread.start()
-        thread.join(10)
+        thread.join(60)
         self.held_up = thread.is_alive()
 
 
@@ -158,7 +158,7 @@ class TestFork:
             "late = 0\n"
             "for _ in range(60):\n"
             "    if (pid := os.fork()) == 0:\n"
-            "        child(); os._exit(0 if runtime.shutdown(20.0) else 1)\n"
+            "        child(); os._exit(0 if runtime.shutdown(60.0) else 1)\n"
             "    late += bool(os.waitpid(pid, 0)[1])\n"
             "    if late: break\n"
             "stop.set()\n"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +41,7 @@ class FaultyReceiver:
 
     def __init__(self, mode: str = "ok", port: int = 0) -> None:
         self.mode = mode
+        self.free = threading.Event()
         self.requests = 0
         self.retry_after = ""
         self.names: list[str] = []
@@ -80,7 +84,9 @@ class FaultyReceiver:
         kind, _, number = self.mode.partition(":")
         handler.close_connection = kind not in ("ok", "partial")
         if kind == "hang":
-            self.stop.wait(60)
+            free = self.free
+            while not free.wait(0.05) and not self.stop.is_set():
+                pass
         elif kind == "drip":
             self._drip(handler)
         elif kind == "close":
@@ -97,6 +103,11 @@ class FaultyReceiver:
             self._accept(handler, rejected, half=kind.startswith("half"))
             if kind == "half-hang":
                 self.stop.wait(60)
+
+    def turn(self, mode: str) -> None:
+        """Behave so from now on; who was kept waiting is let go without an answer."""
+        self.free.set()
+        self.free, self.mode = threading.Event(), mode
 
     def close(self) -> None:
         """Stop listening."""
@@ -138,6 +149,20 @@ class FaultyReceiver:
             handler.wfile.flush()
 
 
+def lasting_port() -> int:
+    """One that can be closed and opened again: none that the system gives to outgoing connections, so that nobody has taken it by then."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@pytest.fixture
+def port() -> int:
+    return lasting_port()
+
+
 @pytest.fixture
 def faulty() -> Iterator[Callable[..., FaultyReceiver]]:
     """Makes receivers, and closes them."""
@@ -154,10 +179,14 @@ def faulty() -> Iterator[Callable[..., FaultyReceiver]]:
 
 @pytest.fixture
 def otlp_to(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Points the standard variables at a URL, with an export timeout that suits a test."""
+    """Points the standard variables at a URL.
 
-    def point(url: str, **more: str) -> None:
-        known = {"ENDPOINT": url, "TIMEOUT": "0.5"}
+    An answer that is only late would be asked for again, and what was taken before would arrive twice: no test but those in which none ever
+    comes has an export timeout of seconds.
+    """
+
+    def point(url: str, *, timeout_s: float = 60, **more: str) -> None:
+        known = {"ENDPOINT": url, "TIMEOUT": str(timeout_s)}
         for name, value in known.items():
             monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", value)
         for name, value in {"OTEL_METRICS_EXPORTER": "none", "OTEL_BSP_SCHEDULE_DELAY": "50", **more}.items():

@@ -43,12 +43,12 @@ def used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> C
     """One call with these variables: the problems that `doctor` shows, and what was logged."""
 
     def run(**environ: str) -> tuple[dict[str, str], str]:
-        for name, value in {"OTEL_EXPORTER_OTLP_TIMEOUT": "1", **environ}.items():
+        for name, value in {"OTEL_EXPORTER_OTLP_TIMEOUT": "60", **environ}.items():
             monkeypatch.setenv(name, value)
         with caplog.at_level(logging.WARNING):
             tracing = build_tracing(Settings())
             tracing.open(SpanStart("tool", "x")).end("ok")
-            tracing.shutdown(5)
+            tracing.shutdown(60)
         problems: Any = tracing.report()["problems"]
         return problems, caplog.text
 

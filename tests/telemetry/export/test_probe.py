@@ -13,8 +13,6 @@ from otel_runtime.cli.main import main
 from otel_runtime.telemetry.otlp import Collector
 from otel_runtime.telemetry.otlp_probe import ask_collector
 
-# A loaded machine answers late, and that is not what is asked here.
-PATIENT = {"OTEL_EXPORTER_OTLP_TIMEOUT": "25"}
 ADDRESS = "takes no spans at this address (HTTP 404); `/v1/traces` is added to OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
@@ -40,7 +38,7 @@ class TestAskCollector:
     ) -> None:
         """Whether it would take spans, and what to mend where it would not; no span is made for it."""
         receiver = faulty(mode)
-        otlp_to(receiver.url, **({} if mode == "close" else PATIENT))
+        otlp_to(receiver.url, timeout_s=0.5 if mode == "close" else 25)
         reply = ask_collector(os.environ, timeout_s=30)
         assert takes is reply.takes
         assert reply.said.startswith(said)
@@ -55,7 +53,7 @@ class TestAskCollector:
 
     def test_a_server_that_speaks_no_grpc(self, faulty: Callable[..., Any], otlp_to: Callable[..., None]) -> None:
         """The protocol is the one that is configured."""
-        otlp_to(faulty("ok").url, OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
+        otlp_to(faulty("ok").url, timeout_s=0.5, OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
         reply = ask_collector(os.environ, timeout_s=30)
         assert not reply.takes
         assert "UNAVAILABLE" in reply.said
@@ -76,7 +74,7 @@ class TestDoctor:
         self, faulty: Callable[..., Any], otlp_to: Callable[..., None], capsys: pytest.CaptureFixture[str], mode: str, said: str
     ) -> None:
         """That something listens is not yet that spans arrive."""
-        otlp_to(faulty(mode).url, **PATIENT)
+        otlp_to(faulty(mode).url, timeout_s=25)
         assert 0 == main(["doctor"])
         assert said in " ".join(capsys.readouterr().out.split())
 
