@@ -68,7 +68,7 @@ class TestObservers:
 
         own.add("request", observe)
         hooks.request(CONTEXT)
-        assert background.flush(5.0) is True
+        assert background.flush(60) is True
         assert seen == ["test"]
 
     def test_a_failing_asynchronous_one_is_counted(self, hooks: Hooks, own: Observers, background: Background) -> None:
@@ -79,7 +79,7 @@ class TestObservers:
 
         own.add("request", observe)
         hooks.request(CONTEXT)
-        background.flush(5.0)
+        background.flush(60)
         assert hooks.errors["request"] == 1
 
     def test_an_unknown_hook_is_refused(self, own: Observers) -> None:

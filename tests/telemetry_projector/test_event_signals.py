@@ -269,7 +269,7 @@ class TestSilence:
         raw = {"name": "tool.finish", "type": "run", "timestamp": datetime.now(UTC).isoformat(), "attributes": facts}
         for event in source("vitehub").translate(raw):
             projector.observe(event)
-        assert ended.wait(20)
+        assert ended.wait(60)
         projector.close()
         spans: tuple[ReadableSpan, ...] = exporter.get_finished_spans()
         assert "execute_tool t" in {span.name for span in spans}

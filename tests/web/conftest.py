@@ -32,7 +32,7 @@ class Running:
         return f"http://127.0.0.1:{self.server.port}"
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.base, trust_env=False)
+        return httpx.Client(base_url=self.base, trust_env=False, timeout=60)
 
     @contextmanager
     def entered(self) -> Iterator[httpx.Client]:
@@ -68,10 +68,10 @@ def inbox(tmp_path: Path) -> Iterator[Running]:
     ready = threading.Event()
     thread = threading.Thread(target=server.run, args=(ready.set,))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     yield Running(service, server)
     server.stop()
-    thread.join(10)
+    thread.join(60)
     service.close()
     database.close()
 
@@ -99,4 +99,4 @@ def event_receiver(taker: Taker) -> Iterator[EventReceiver]:
     thread.start()
     yield found
     found.stop()
-    thread.join(10)
+    thread.join(60)

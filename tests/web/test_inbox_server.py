@@ -317,10 +317,10 @@ class TestListening:
             pytest.skip(f"this machine has no address {host}: {problem}")
         thread = threading.Thread(target=server.run)
         thread.start()
-        with httpx.Client(trust_env=False, follow_redirects=True) as client:
+        with httpx.Client(trust_env=False, follow_redirects=True, timeout=60) as client:
             status = client.get(server.url).status_code
         server.stop()
-        thread.join(10)
+        thread.join(60)
         assert 200 == status
 
     def test_a_taken_port(self, inbox: Running) -> None:

@@ -28,7 +28,7 @@ class Taker(Protocol):
 
 
 def post(receiver: EventReceiver, body: bytes, kind: str = JSON, token: str | None = None) -> tuple[int, dict[str, object]]:
-    connection = http.client.HTTPConnection("127.0.0.1", receiver.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", receiver.port, timeout=60)
     connection.request("POST", "/events", body, {"content-type": kind, "authorization": f"Bearer {token or receiver.token}"})
     answer = connection.getresponse()
     found: dict[str, object] = json.loads(answer.read())
@@ -109,7 +109,7 @@ class TestCommand:
                 {"type": "tool-result", "toolCallId": "c"},
                 {"type": "finish"},
             ]
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             connection.request("POST", "/events", json.dumps(events), {"content-type": JSON, "authorization": f"Bearer {token}"})
             assert 202 == connection.getresponse().status
             connection.close()

@@ -24,7 +24,7 @@ from otel_runtime.web.receiver import BODY_LIMIT, EventReceiver
 from otel_runtime.wrap.active import Active, current_active
 
 # Before 15, websockets knew no proxies.
-DIRECT: dict[str, Any] = {"proxy": None} if "proxy" in inspect.signature(connect).parameters else {}
+DIRECT: dict[str, Any] = {"open_timeout": 60} | ({"proxy": None} if "proxy" in inspect.signature(connect).parameters else {})
 
 
 class Taker(Protocol):
@@ -38,7 +38,7 @@ def opened(receiver: EventReceiver, **headers: str) -> ClientConnection:
 
 
 def post(receiver: EventReceiver, **headers: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", receiver.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", receiver.port, timeout=60)
     named = {"content-type": "application/json", "authorization": f"Bearer {receiver.token}", **headers}
     connection.request("POST", "/events", b"{}", named)
     status = connection.getresponse().status
@@ -48,7 +48,7 @@ def post(receiver: EventReceiver, **headers: str) -> int:
 
 def answer(socket: ClientConnection, message: str | bytes) -> dict[str, Any]:
     socket.send(message)
-    found: dict[str, Any] = json.loads(socket.recv(10))
+    found: dict[str, Any] = json.loads(socket.recv(60))
     return found
 
 
@@ -129,7 +129,7 @@ class TestStreams:
                 answer(other, '[{"type": "tool-result", "toolCallId": "c"}, {"type": "finish"}]')
                 answer(one, '[{"type": "tool-result", "toolCallId": "c"}, {"type": "finish"}]')
             receiver.stop()
-            thread.join(10)
+            thread.join(60)
         spans = {span.name: span for span in exporter.get_finished_spans()}
         roots = {span.context.span_id for span in exporter.get_finished_spans() if span.parent is None}
         tools = [spans["execute_tool look"].parent, spans["execute_tool wait"].parent]

@@ -20,7 +20,7 @@ def environment() -> dict[str, str]:
 
 
 def run(*arguments: str, cwd: Path, command: list[str] = SERVE) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*command, *arguments], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([*command, *arguments], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=120, check=False)
 
 
 class TestServe:
@@ -33,11 +33,11 @@ class TestServe:
             assert process.stdout is not None
             assert process.stderr is not None
             url = process.stdout.readline().removeprefix("Approval inbox: ").strip()
-            with httpx.Client(trust_env=False, follow_redirects=True) as client:
+            with httpx.Client(trust_env=False, follow_redirects=True, timeout=60) as client:
                 page = client.get(url).text
             process.send_signal(signal.SIGINT)
             said = process.stderr.read()
-            assert (0, "Nothing waits for you" in page, "Traceback" in said) == (process.wait(30), True, False)
+            assert (0, "Nothing waits for you" in page, "Traceback" in said) == (process.wait(60), True, False)
         assert "token" not in said
 
     def test_other_addresses(self, tmp_path: Path) -> None:
