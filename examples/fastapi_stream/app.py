@@ -72,7 +72,7 @@ async def main() -> None:
     # Open before the server is up, so that a request made at once waits for it.
     door = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve(sockets=[door]))
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{door.getsockname()[1]}", trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{door.getsockname()[1]}", trust_env=False, timeout=60) as client:
         asked = [client.get("/answer", params={"question": what, "visitor": who}) for what, who in (("lamps", "ann"), ("fans", "ben"))]
         for reply in await asyncio.gather(*asked):
             print(reply.text)

@@ -22,7 +22,7 @@ __all__: list[str] = []
 
 @contextmanager
 def _queue() -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect("jobs.db", timeout=10)) as database, database:
+    with closing(sqlite3.connect("jobs.db", timeout=60)) as database, database:
         database.execute("CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, body TEXT NOT NULL, carrier TEXT NOT NULL)")
         yield database
 

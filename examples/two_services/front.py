@@ -32,7 +32,7 @@ def stock(sku: str) -> int:
     inject(headers)
     request = urllib.request.Request(f"{_address}/stock/{sku}", headers=headers)  # noqa: S310 - an address of our own
     # A proxy cannot reach this machine's loopback.
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
         return int(answer.read())
 
 

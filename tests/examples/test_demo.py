@@ -30,7 +30,7 @@ def demo(tmp_path: Path, environment: dict[str, str]) -> Demo:
         command = [sys.executable, folder / "demo.py", *arguments]
         no_input = subprocess.DEVNULL
         return subprocess.run(
-            command, cwd=tmp_path, env=environment, stdin=no_input, capture_output=True, text=True, timeout=120, check=False
+            command, cwd=tmp_path, env=environment, stdin=no_input, capture_output=True, text=True, timeout=150, check=False
         )
 
     return run
@@ -169,7 +169,7 @@ def at_a_terminal(example: Path, root: Path, answer: str, environment: dict[str,
             os.write(primary, f"{answer}\n".encode())
             typed = True
     os.close(primary)
-    return process.wait(30), shown.decode()
+    return process.wait(60), shown.decode()
 
 
 class TestAtATerminal:

@@ -16,7 +16,7 @@ pytest.importorskip("fastapi", reason="the example is a FastAPI application: pip
 def test_interleaved_streams_are_whole_traces(repository: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     """Each request's agent holds its search and its model call, which lasts as long as the stream; the sessions are the visitors."""
     command = [sys.executable, str(repository / "examples" / "fastapi_stream" / "app.py")]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=150)
     assert (0, "lamps come in two sizes \nfans come in two sizes \n") == (done.returncode, done.stdout), done.stderr
     spans = read_spans(tmp_path / "trace.json")
     agents = {span.span_id: span for span in spans if span.name == "invoke_agent assistant"}

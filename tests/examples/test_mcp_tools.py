@@ -17,7 +17,7 @@ pytest.importorskip("mcp.server.mcpserver", reason="the example speaks MCP: pip 
 def test_what_is_denied_never_reaches_the_server(repository: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     """Three calls run at the server as children of the agent's calls; the fourth is denied, told as such, and no span of the server has it."""
     command = [sys.executable, str(repository / "examples" / "mcp_tools" / "agent.py")]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=150)
     expected = """\
 tools: stock, reorder
 stock {'sku': 'FAN-40'}: 0

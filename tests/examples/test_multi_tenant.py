@@ -12,7 +12,7 @@ from otel_runtime.telemetry.trace_files import read_spans
 def test_tenants_are_apart(repository: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     """Each tenant's calls are decided by its own policy and told in its own file, under its own name, with threads shared."""
     command = [sys.executable, str(repository / "examples" / "multi_tenant" / "tenants.py")]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=150)
     expected = [line for n in range(4) for line in (f"acme: page-{n} is online", "globex: refused by globex.publish")]
     assert (0, expected) == (done.returncode, done.stdout.splitlines()), done.stderr
     acme, globex = (read_spans(tmp_path / tenant / "trace.json") for tenant in ("acme", "globex"))

@@ -18,10 +18,10 @@ def test_jobs_are_done_in_the_trace_that_asked(repository: Path, tmp_path: Path,
         return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     with start("ask") as asking:
-        out, err = asking.communicate(timeout=60)
+        out, err = asking.communicate(timeout=150)
     assert (0, "queued: write report 1\nqueued: write report 2\n") == (asking.returncode, out), err
     with start("work") as one, start("work") as other:
-        said = [process.communicate(timeout=60) for process in (one, other)]
+        said = [process.communicate(timeout=150) for process in (one, other)]
     assert (0, 0) == (one.returncode, other.returncode), said
     assert ["write report 1: 14 characters", "write report 2: 14 characters"] == sorted(
         line for out, _ in said for line in out.splitlines()

@@ -58,7 +58,7 @@ def run(start: Start) -> Run:
 
     def finish(*words: str | Path) -> tuple[int, str]:
         with start(*words) as process:
-            printed, _ = process.communicate(timeout=60)
+            printed, _ = process.communicate(timeout=150)
         return process.returncode, printed
 
     return finish
@@ -80,7 +80,7 @@ class TestKilledWhileWaiting:
         """Of several processes that resume at the same time one pays."""
         run("-m", "otel_runtime", "approvals", "approve", request_id, "--yes")
         processes = [start(example / "resume.py", request_id) for _ in range(3)]
-        printed = [process.communicate(timeout=60)[0] for process in processes]
+        printed = [process.communicate(timeout=150)[0] for process in processes]
         assert [0, 1, 1] == sorted(process.returncode for process in processes), printed
         assert [(1077, 480.0)] == [(order, amount) for order, amount, _ in shop.refunds()]
 
