@@ -134,10 +134,10 @@ class TestOutage:
         assert eventually(lambda: telemetry.flush(5))
         assert (NAMES, {}) == (second.names, lost(telemetry))
 
-    @pytest.mark.parametrize("asked", ["3600", "Fri, 31 Dec 9999 23:59:59 GMT"])
-    def test_retry_after_is_kept(self, faulty: Any, otlp_to: Any, tracing: Any, asked: str) -> None:
+    @pytest.mark.parametrize(("mode", "asked"), [("429", "3600"), ("503", "3600"), ("429", "Fri, 31 Dec 9999 23:59:59 GMT")])
+    def test_retry_after_is_kept(self, faulty: Any, otlp_to: Any, tracing: Any, mode: str, asked: str) -> None:
         """A collector that asks to be left alone, for seconds or until a date, is left alone, whoever flushes."""
-        receiver = faulty("429")
+        receiver = faulty(mode)
         receiver.retry_after = asked
         otlp_to(receiver.url)
         telemetry = tracing()
