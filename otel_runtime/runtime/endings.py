@@ -28,7 +28,18 @@ from otel_runtime.runtime.forking import import_early, wait_for_imports
 from otel_runtime.values.re2_gate import watch_exit
 from otel_runtime.wrap.interrupting import interrupt_calls
 
-__all__ = ["Stoppable", "end_process", "flush_all", "flush_aside", "handle_sigterm", "shutdown_all", "stopping", "unwatch", "watch"]
+__all__ = [
+    "Stoppable",
+    "end_process",
+    "flush_all",
+    "flush_aside",
+    "handle_sigterm",
+    "shutdown_all",
+    "sigterm_heard",
+    "stopping",
+    "unwatch",
+    "watch",
+]
 
 _log = logging.getLogger("otel_runtime")
 # What a thread needs to come back after its own budget.
@@ -68,6 +79,8 @@ class _Process:
         # How deep the main thread is inside of `stopping`, and what it is to do with a signal that came meanwhile.
         self.depth = 0
         self.due: Callable[[], None] | None = None
+        # Whether our handler of SIGTERM has begun.
+        self.heard = False
 
 
 _process = _Process()
@@ -171,6 +184,7 @@ def handle_sigterm() -> Callable[[], None]:
         raise RuntimeStateError("SIGTERM has a handler that was not installed from Python, so it cannot be called afterwards")
 
     def handler(number: int, frame: FrameType | None) -> None:
+        _process.heard = True
         if _process.depth:
             _process.due = lambda: _flush_then(previous, number, None)
         else:
@@ -182,6 +196,11 @@ def handle_sigterm() -> Callable[[], None]:
 
     signal.signal(signal.SIGTERM, handler)
     return restore
+
+
+def sigterm_heard() -> bool:
+    """Whether the handler of `handle_sigterm` has begun in this process."""
+    return _process.heard
 
 
 def flush_aside() -> None:
@@ -241,6 +260,7 @@ def _before_fork() -> None:
 def _after_fork() -> None:
     # Another thread of the parent may have held it.
     _process.lock = threading.Lock()
+    _process.heard = False
     for runtime in _process.running:
         runtime.after_fork()
     # Finalizers registered now are forgotten when the child of `multiprocessing` starts; what is registered so runs right after that.

@@ -6,7 +6,8 @@ import signal
 from dataclasses import dataclass
 
 from otel_runtime.runtime.configuring import configure_from
-from otel_runtime.runtime.endings import handle_sigterm
+from otel_runtime.runtime.endings import handle_sigterm, sigterm_heard
+from otel_runtime.runtime.nudging import nudge_until
 from otel_runtime.settings.model import Settings
 
 __all__ = ["WorkerSetup"]
@@ -37,3 +38,4 @@ class WorkerSetup:
         # Only while nobody else has taken the signal: a pool of another library may have its own idea of it.
         if self.sigterm and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
             handle_sigterm()
+            nudge_until(sigterm_heard)

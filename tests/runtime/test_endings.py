@@ -429,6 +429,32 @@ class TestMultiprocessing:
         code, said = run(program, here, receiver)
         assert (0, ["execute_tool child"] * 4) == (code, receiver.names()), said
 
+    def test_a_worker_that_begins_to_wait(self, here: Path, receiver: OtlpReceiver) -> None:
+        """SIGTERM that comes after the last bytecode before a wait inside of C ends the worker all the same, spans sent.
+
+        Here C code sends it and waits; Python has no moment for its handler in between.
+        """
+        program = (
+            f"{CONFIGURE}runtime.worker_setup()(); child()\n"
+            "import collections, ctypes, functools, operator\n"
+            "lock = multiprocessing.Lock(); lock.acquire()\n"
+            "steps = [functools.partial(ctypes.CDLL(None).kill, os.getpid(), int(signal.SIGTERM)), lock.acquire]\n"
+            "collections.deque(map(operator.call, steps), 0)\n"
+        )
+        code, said = run(program, here, receiver)
+        assert (-signal.SIGTERM, ["execute_tool child"]) == (code, receiver.names()), said
+
+    def test_a_child_of_a_worker(self, here: Path, receiver: OtlpReceiver) -> None:
+        """A process that a worker forks is told to end; the worker goes on."""
+        program = (
+            f"{CONFIGURE}runtime.worker_setup()(); child()\n"
+            "ready = multiprocessing.get_context('fork').Event()\n"
+            "process = multiprocessing.get_context('fork').Process(target=lambda: (child(), ready.set(), time.sleep(90)))\n"
+            "process.start(); ready.wait(); process.terminate(); process.join(); child(); time.sleep(0.3); sys.exit(-process.exitcode)\n"
+        )
+        code, said = run(program, here, receiver)
+        assert (signal.SIGTERM, ["execute_tool child"] * 3) == (code, receiver.names()), said
+
     def test_an_executor(self, here: Path, receiver: OtlpReceiver) -> None:
         """`concurrent.futures` takes the same initializer."""
         program = (
