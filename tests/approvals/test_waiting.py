@@ -72,7 +72,7 @@ class TestLoop:
             await asyncio.sleep(0.05)
             service.answer(request.id, approver="os:alice", approved=True)
             state = (await waiter).state
-            for _ in range(200):
+            for _ in range(6000):
                 if len(asyncio.all_tasks()) == 1:
                     break
                 await asyncio.sleep(0.01)

@@ -268,13 +268,14 @@ class TestTrace:
     def traced(self, here: Path, events: list[dict[str, Any]], count: int) -> dict[str, ReceivedSpan]:
         (here / "otel-runtime.yaml").write_text("policy: policy.yaml\n")
         with OtlpReceiver() as receiver:
-            os.environ.update(receiver.environ)
+            environ = {**receiver.environ, "OTEL_RUNTIME_FLUSH_TIMEOUT": "60s"}
+            os.environ.update(environ)
             try:
                 for given in events:
                     assert 0 == hook(given)[0]
-                spans = receiver.wait_for(count)
+                spans = receiver.wait_for(count, 60)
             finally:
-                for name in receiver.environ:
+                for name in environ:
                     del os.environ[name]
         assert count == len(spans), [span.name for span in spans]
         return {span.name: span for span in spans}

@@ -127,14 +127,14 @@ class TestWholeSession:
     @pytest.fixture
     def spans(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         with OtlpReceiver() as receiver:
-            for name, value in receiver.environ.items():
+            for name, value in {**receiver.environ, "OTEL_RUNTIME_FLUSH_TIMEOUT": "60s"}.items():
                 monkeypatch.setenv(name, value)
             Path("otel-runtime.yaml").write_text("policy: policy.yaml\n")
             for given in EVENTS:
                 answer = host.tell(given)
                 assert 0 == answer.code, answer.err
             assert host.hooks.write(EVENTS[0]["session_id"])
-            found = receiver.wait_for(10)
+            found = receiver.wait_for(10, 60)
         assert 10 == len(found), [span.name for span in found]
         spans: dict[str, Any] = {}
         for span in found:

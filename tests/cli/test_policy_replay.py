@@ -293,7 +293,7 @@ class TestFiles:
             writer = threading.Thread(target=path.write_bytes, args=(content,), daemon=True)
             writer.start()
             assert 8 == told(capsys, str(path), "--policy", "old.yaml")["calls"]
-            writer.join(30)
+            writer.join(60)
 
     def test_no_end(self, recording: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         """A device is read up to a bound, and a name that cannot be one is told."""

@@ -58,9 +58,14 @@ def write(here: Path, ending: str) -> None:
     (here / "agent.py").write_text(AGENT.replace("ENDING", ending))
 
 
+def patient() -> dict[str, str]:
+    """Surroundings in which a busy machine has time to write its spans."""
+    return {**os.environ, "OTEL_RUNTIME_FLUSH_TIMEOUT": "60s"}
+
+
 def run(here: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "otel_runtime", "run", *words]
-    return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False, timeout=60, env=dict(os.environ))
+    return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False, timeout=60, env=patient())
 
 
 def as_python(here: Path, *words: str) -> tuple[int, str, str]:
@@ -147,15 +152,13 @@ class TestProgram:
 
     def test_interrupted(self, here: Path) -> None:
         """Ctrl-C ends it by the signal, with its spans written."""
-        write(here, "print('in', flush=True); __import__('time').sleep(30)")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "otel_runtime", "run", "agent.py"], cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        write(here, "print('in', flush=True); __import__('time').sleep(90)")
+        command = [sys.executable, "-m", "otel_runtime", "run", "agent.py"]
+        process = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=patient())
         assert process.stdout is not None
-        while process.stdout.readline() != "in\n":
-            pass
+        assert "in\n" in iter(process.stdout.readline, "")
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
         assert (-signal.SIGINT, True) == (process.returncode, err.rstrip().endswith("KeyboardInterrupt"))
         assert "execute_tool refund" in (here / "t.json").read_text()
 

@@ -90,7 +90,7 @@ class TestProbe:
             "open(os.devnull).close()\n"
             "os.getenv('HOME')\n"
             "socket.socket().close()\n"
-            "threading.Thread(target=time.sleep, args=(5,), daemon=True, name='mine').start()\n"
+            "threading.Thread(target=time.sleep, args=(60,), daemon=True, name='mine').start()\n"
             "__all__ = []\n"
         )
         report = probe(env={"PYTHONPATH": str(tmp_path)})

@@ -57,7 +57,7 @@ class Bench:
         return self.service.list()
 
     def until(self, done: Callable[[], bool]) -> None:
-        limit = time.monotonic() + 10
+        limit = time.monotonic() + 60
         while not done() and time.monotonic() < limit:
             time.sleep(0.01)
         assert done()
@@ -189,7 +189,7 @@ class SlowDesk:
         return question.id
 
     def wait(self, request_id: str, timeout_s: float) -> Verdict | None:
-        self.theirs.wait(10)
+        self.theirs.wait(60)
         return "approved"
 
     def claim(self, request_id: str) -> bool:
@@ -243,7 +243,7 @@ class SlowRules:
 
     def judge(self, question: Question) -> Judged:
         path = str(question.arguments["path"])
-        self.said[path].wait(10)
+        self.said[path].wait(60)
         terms = ApprovalTerms((Requirement("r", ("anyone",)),), 60.0)
         decisions = {"/home": Decision("allow", "", "r"), "/tmp/x": Decision("require-approval", "", "r", approval=terms)}
         return Judged(decisions.get(path, Decision("deny", "", "r")), lambda _: self.judged.append(path))
@@ -275,7 +275,7 @@ class TestSlowRules:
         for path in (first, "/"):
             asking.observe(TraceEvent("approval.request", "approval", attributes={**facts, "approval.arguments": {"path": path}}))
         desk.said[first].set()
-        limit = time.monotonic() + 10
+        limit = time.monotonic() + 60
         while first not in desk.judged and not answers and time.monotonic() < limit:
             time.sleep(0.01)
         assert ([], 1, [first] if first == "/tmp/x" else []) == (answers, asking.open_questions, desk.withdrawn)
@@ -293,7 +293,7 @@ class TestSlowRules:
         for tool in ("ls", "rm"):
             asking.observe(TraceEvent("approval.request", "approval", attributes={**facts, "tool.name": tool}))
         desk.said["/home"].set()
-        limit = time.monotonic() + 10
+        limit = time.monotonic() + 60
         while not answers and time.monotonic() < limit:
             time.sleep(0.01)
         asking.close()
@@ -448,19 +448,21 @@ class TestOnALoop:
         monkeypatch.setattr(ingesting, "_RESPOND_S", 0.05)
 
         async def run() -> list[str]:
-            given_up, arrived = asyncio.Event(), ["not delivered"]
+            arrived = ["not delivered"]
 
             async def respond(question: Question, verdict: Verdict) -> None:
-                try:
-                    await asyncio.sleep(60)
-                    arrived.append(verdict)
-                finally:
-                    given_up.set()
+                await asyncio.sleep(60)
+                arrived.append(verdict)
 
             async with rt.feed(source="a3s", respond=respond, decide=True) as feed:
                 feed.push({"type": "start"})
                 feed.push({**ASKED, "args": {"path": "/home"}})
-                await asyncio.wait_for(given_up.wait(), 10)
+                async with asyncio.timeout(60):
+                    # On a busy machine it may be given up before it has begun.
+                    while feed._asking is not None and not feed._asking.problems:  # noqa: ASYNC110  # a thread counts them
+                        await asyncio.sleep(0.01)
+                # What is left of it would arrive after its minute.
+                await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
             return arrived
 
         with ruled.runtime.use():

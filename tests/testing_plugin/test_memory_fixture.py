@@ -246,7 +246,7 @@ class TestExpecting:
     import os, subprocess, sys
 
     def test_it(otel_runtime_receiver):
-        program = "import otel_runtime as rt\\nrt.configure()\\nwith rt.tool('ping'): pass"
+        program = "import otel_runtime as rt\\nrt.configure(flush_timeout='60s')\\nwith rt.tool('ping'): pass"
         subprocess.run([sys.executable, "-c", program], env={**os.environ, **otel_runtime_receiver.environ}, check=True)
         assert otel_runtime_receiver.names() == ["execute_tool ping"]
             """,

@@ -41,7 +41,7 @@ from otel_runtime.telemetry.redaction import Redactor
 def last():
     print(Redactor().mask("password=hunter2hunter2"))
     begin.set()
-    thread.join(20)
+    thread.join(60)
 def work():
     begin.wait()
     print(found("password=hunter2hunter2"))
@@ -66,10 +66,10 @@ class TestThrough:
 
     def test_threads_do_not_wait_for_one_another(self) -> None:
         """Two threads are inside at the same time."""
-        both = threading.Barrier(2, timeout=10)
+        both = threading.Barrier(2, timeout=60)
         threads = [threading.Thread(target=through, args=(both.wait,)) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(15)
+            thread.join(70)
         assert not both.broken
