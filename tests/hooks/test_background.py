@@ -132,9 +132,9 @@ class TestFork:
             "background._lock.acquire()\n"
             "child = os.fork()\n"
             "if child == 0:\n"
-            "    os._exit(0 if background.flush(5) else 3)\n"
+            "    os._exit(0 if background.flush(60) else 3)\n"
             "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
         )
-        done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False, timeout=120)
         assert (done.returncode, done.stderr) == (0, "")
         never.set_result(None)

@@ -89,7 +89,7 @@ def make_bench() -> Iterator[MakeBench]:
 
     yield make
     for bench in made:
-        bench.tracing.shutdown(5)
+        bench.tracing.shutdown(60)
 
 
 @pytest.fixture

@@ -185,17 +185,17 @@ class TestIds:
             assert ref is not None
             seen.add(ref.id)
             span.end("ok")
-        tracing.shutdown(2)
+        tracing.shutdown(60)
         assert 3 == len(seen)
 
     def test_after_shutdown_nothing_happens(self, bench: Any) -> None:
         """A tracing that was shut down takes calls and records nothing."""
-        assert bench.tracing.shutdown(2)
+        assert bench.tracing.shutdown(60)
         span = bench.tracing.open(SpanStart("tool", "x"))
         span.leave(span.enter())
         span.end("ok")
         bench.tracing.decided(Action("tool", "x"), Decision("deny", "no"))
-        assert ([], True) == (bench.spans(), bench.tracing.shutdown(2))
+        assert ([], True) == (bench.spans(), bench.tracing.shutdown(60))
 
 
 class TestForeignBatchProcessor:
@@ -211,5 +211,5 @@ class TestForeignBatchProcessor:
         slow = BatchSpanProcessor(Exporter(), schedule_delay_millis=3_600_000)
         bench = make_bench(processors=(slow,))
         bench.tracing.approval_requested(make_request())
-        assert arrived.wait(30)
+        assert arrived.wait(60)
         slow.shutdown()  # type: ignore[no-untyped-call]  # the SDK's own

@@ -48,12 +48,12 @@ class TestPipe:
         gate = Gate()
         pipe, tracer, losses = piped(gate, queue=5, batch=1, delay_s=0.01)
         tracer.start_span("first").end()
-        assert gate.busy.wait(30)
+        assert gate.busy.wait(60)
         for number in range(8):
             tracer.start_span(str(number)).end()
         assert {"queue_full": 3} == losses.counts
         gate.open.set()
-        assert pipe.finish(pipe.ask(), time.monotonic() + 30)
+        assert pipe.finish(pipe.ask(), time.monotonic() + 60)
         assert ["first", "0", "1", "2", "3", "4"] == gate.names
         pipe.shutdown()
 
@@ -62,7 +62,7 @@ class TestPipe:
         gate = Gate()
         pipe, tracer, losses = piped(gate, batch=1, delay_s=0.01)
         tracer.start_span("in hand").end()
-        assert gate.busy.wait(30)
+        assert gate.busy.wait(60)
         tracer.start_span("queued").end()
         pipe.refuse()
         assert not pipe.close(time.monotonic() + 0.1)
@@ -96,12 +96,12 @@ class TestBytes:
         gate = Gate()
         pipe, tracer, losses = piped(gate, queue_bytes=100_000, batch=1, delay_s=0.01)
         tracer.start_span("first").end()
-        assert gate.busy.wait(30)
+        assert gate.busy.wait(60)
         for number in range(8):
             tracer.start_span(str(number), attributes={"text": "x" * 20_000}).end()
         assert {"queue_full": 4} == losses.counts
         gate.open.set()
-        assert pipe.finish(pipe.ask(), time.monotonic() + 30)
+        assert pipe.finish(pipe.ask(), time.monotonic() + 60)
         assert ["first", "0", "1", "2", "3"] == gate.names
         pipe.shutdown()
 
@@ -115,7 +115,7 @@ class TestBytes:
         for _ in range(6):
             large.add_event("e", {"text": "x" * 10_000})
         large.end()
-        assert pipe.finish(pipe.ask(), time.monotonic() + 30) is True
+        assert pipe.finish(pipe.ask(), time.monotonic() + 60) is True
         assert (["small"], {"too_large": 1}) == (gate.names, losses.counts)
         pipe.shutdown()
 

@@ -55,7 +55,7 @@ class World:
         stack.enter_context(self.runtime.use())
 
     def spans(self) -> list[ReadableSpan]:
-        self.runtime.flush(1.0)
+        self.runtime.flush(60)
         return list(self.exporter.get_finished_spans())
 
     def span(self, name: str) -> ReadableSpan:
@@ -267,7 +267,7 @@ class TestExporters:
         """What it answers or raises reaches no call, no flush and no shutdown."""
         made = world(processor(Says(do)))
         as_ever()
-        assert made.runtime.flush(1.0) in (True, False)
+        assert made.runtime.flush(60) in (True, False)
         assert made.runtime.shutdown() in (True, False)
 
     def test_hangs(self, world: MakeWorld) -> None:
@@ -281,7 +281,7 @@ class TestExporters:
             assert made.runtime.flush(0.3) is False
             made.runtime.shutdown()
             # The bounds are 0.3 s and 1 s; the rest is for a busy machine.
-            assert time.monotonic() - began < 30
+            assert time.monotonic() - began < 50
             assert not free.is_set()
         finally:
             free.set()
@@ -327,10 +327,10 @@ class TestForeignEvents:
             into.push(event)
         into.push({"type": "turn_start", "turn": 1, "session_id": "not begun"})
         processor.broken = True
-        assert bench.runtime.flush(1.0)
+        assert bench.runtime.flush(60)
         assert "RuntimeError: processor" in bench.problems().values()
         into.push({"type": "start"})
-        assert bench.runtime.shutdown(5.0)
+        assert bench.runtime.shutdown(60)
 
     def test_spans_end_after_one_that_could_not_be_handed_on(self, world: MakeWorld) -> None:
         """A run whose first step fails at its end is ended all the same."""
@@ -340,7 +340,7 @@ class TestForeignEvents:
         into.push({"type": "start"})
         into.push({"type": "tool_start", "id": "t1", "name": "x"})
         processor.broken = True
-        bench.runtime.shutdown(5.0)
+        bench.runtime.shutdown(60)
         assert ["execute_tool x", "invoke_agent"] == processor.ended
 
 

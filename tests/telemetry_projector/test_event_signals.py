@@ -55,7 +55,7 @@ class Measured:
         self.projector.close()
 
     def points(self, name: str) -> list[tuple[dict[str, object], float]]:
-        self.recorder.flush(5.0)
+        self.recorder.flush(60)
         data = self.reader.get_metrics_data()
         assert data is not None
         found = [
@@ -203,8 +203,8 @@ class TestLogs:
             for event in reader.translate(raw):
                 projector.observe(event)
         projector.close()
-        assert logs.flush(20_000)
-        logs.shutdown(20_000)
+        assert logs.flush(60_000)
+        logs.shutdown(60_000)
         return [each.log_record for each in kept.get_finished_logs()], spans
 
     def test_a_warning_is_a_record_in_the_trace_of_its_turn(self) -> None:
@@ -229,8 +229,8 @@ class TestLogs:
 
         logs = EventLogs(broken, losses)
         logs.emit(logging.WARNING, "x", {}, 1, Context())
-        assert logs.flush(20_000)
-        logs.shutdown(20_000)
+        assert logs.flush(60_000)
+        logs.shutdown(60_000)
         assert "OSError: no exporter" == losses.problems["logs"]
 
     def test_a_bridge_of_the_application_is_not_doubled(self) -> None:
