@@ -107,6 +107,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
         decision_spans="all",
         otlp="off",
         wait_at_most=2,
+        facts_timeout=60,
+        flush_timeout=60,
         people={"fay": {"roles": ["finance"]}},
     )
     with rt.session("s1", user="ann", roles=["clerk"]):

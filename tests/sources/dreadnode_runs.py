@@ -10,6 +10,9 @@ import asyncio
 import contextlib
 import json
 import tempfile
+import time
+from collections import Counter
+from collections.abc import Coroutine
 from typing import Any
 
 import logfire
@@ -26,6 +29,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 SPANS = InMemorySpanExporter()
+# Bodies of tools that have come so far, by name.
+BODIES = Counter()
+TICK_S = 0.005
 
 
 class Listed(Generator):
@@ -55,6 +61,7 @@ class Broken(ProcessJudge):
 async def fast() -> str:
     """Answer at once."""
     await asyncio.sleep(0.005)
+    BODIES["fast"] += 1
     return "fast"
 
 
@@ -68,6 +75,7 @@ async def slow() -> str:
 @tool
 async def hangs() -> str:
     """Never answer."""
+    BODIES["hangs"] += 1
     await asyncio.sleep(60)
     return "never"
 
@@ -157,6 +165,13 @@ def session(bus: EventBus, name: str, plan: list, hooks: list | None = None) -> 
     return made
 
 
+async def midway() -> None:
+    """Until one tool hangs and the other has answered, however long that takes, and what they told of it has left."""
+    while not (BODIES["hangs"] and BODIES["fast"]):  # noqa: ASYNC110  # each run has a loop of its own, to which an event would belong
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+
+
 async def drained(queue: asyncio.Queue) -> None:
     while await queue.get() is not None:
         pass
@@ -176,9 +191,10 @@ async def completed(bus: EventBus) -> None:
 
 
 async def closed_mid_turn(bus: EventBus) -> None:
+    BODIES.clear()
     one, other = session(bus, "s-closed", [["hangs", "fast"]]), session(bus, "s-other", [["fast"]])
     await one.enqueue_chat("hi")
-    await asyncio.sleep(0.1)
+    await midway()
     # As ServerState.delete_session does it: the deletion is announced, then the session is closed without a terminal event.
     await bus.publish(kind="session.deleted", payload={"session_id": "s-closed"})
     one.close()
@@ -197,10 +213,11 @@ async def queued(bus: EventBus) -> None:
 
 
 async def cancelled(bus: EventBus) -> None:
+    BODIES.clear()
     one = session(bus, "s-cancelled", [["hangs", "fast"]])
     _, queue = await one.enqueue_chat("hi")
     await one.enqueue_chat("next")
-    await asyncio.sleep(0.1)
+    await midway()
     await one.cancel(drop_queued=True)
     await drained(queue)
 
@@ -251,6 +268,24 @@ async def run_runtime(name: str) -> list[dict]:
     return found
 
 
+async def timed(run: Coroutine[Any, Any, list[dict]]) -> tuple[list[dict], int]:
+    """What a run returns, and for how many nanoseconds in all its loop stood still: so much may lie between two clocks read one after the other."""
+    late = 0
+
+    async def tick() -> None:
+        nonlocal late
+        while True:
+            before = time.monotonic_ns()
+            await asyncio.sleep(TICK_S)
+            late += max(0, time.monotonic_ns() - before - 10 * int(TICK_S * 1e9))
+
+    ticking = asyncio.create_task(tick())
+    found = await run
+    await asyncio.sleep(2 * TICK_S)
+    ticking.cancel()
+    return found, late
+
+
 def native() -> list[dict]:
     return [
         {
@@ -274,11 +309,13 @@ def main() -> None:
             send_to_logfire=False, console=False, additional_span_processors=[processor], scrubbing=False
         )
         found = {}
+        # As below for runtimes: the first one imports half of the package.
+        asyncio.run(run_agent("plain"))
         for what, names, run in (("agent", AGENTS, run_agent), ("runtime", RUNTIMES, run_runtime)):
             for name in names:
                 SPANS.clear()
-                events = asyncio.run(run(name))
-                found[f"{what} {name}"] = {"events": events, "spans": native()}
+                events, late_ns = asyncio.run(timed(run(name)))
+                found[f"{what} {name}"] = {"events": events, "spans": native(), "late_ns": late_ns}
         print("RECORDED " + json.dumps(found, default=str))
 
 
