@@ -20,7 +20,7 @@ import otel_runtime as rt
 __all__ = ["main"]
 
 # Longer with a person, who is asked for 25 seconds before the demo answers by itself.
-_WAIT_S = {True: 40, False: 30}
+_WAIT_S = {True: 90, False: 60}
 _LOOKS = 4
 
 

@@ -30,13 +30,20 @@ EXAMPLE = REPOSITORY / "examples" / "support_agent"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otel-runtime" / "backends"
 BINARIES = Path(os.environ.get("OTELRT_BACKENDS") or CACHE) / "bin"
 # How long something may take that takes a second on an idle machine; nothing is measured by it.
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 BUILD = "collector-config/build-backends.sh"
 Seen = TypeVar("Seen")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"backends: needs the real servers, which {BUILD} builds (20 minutes, once)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Servers start and programs run in each of them: several minutes where a machine is busy, and no hang.
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(600))
 
 
 def binary(name: str) -> Path:
@@ -67,7 +74,7 @@ def get(url: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]
     """Status and body; 0 when nobody answers."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(urllib.request.Request(url, headers=dict(headers or {})), timeout=10) as answer:
+        with opener.open(urllib.request.Request(url, headers=dict(headers or {})), timeout=60) as answer:
             return int(answer.status), answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -348,7 +355,7 @@ def post(url: str, body: bytes) -> int:
     """Status of an OTLP/HTTP receiver: 200 is an acknowledgement, 0 nobody there."""
     request = urllib.request.Request(f"{url}/v1/traces", body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:
@@ -460,7 +467,7 @@ def _demo(endpoint: str, root: Path) -> Run:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=150,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return Run(root, list(_flat(json.loads((root / "trace.json").read_text()))))
@@ -497,7 +504,13 @@ class Waiting:
     def run(self, *words: str) -> str:
         """Run another Python process in the workspace; what it printed."""
         done = subprocess.run(
-            [sys.executable, *words], cwd=self.root, env=environment(self.endpoint), capture_output=True, text=True, check=False, timeout=60
+            [sys.executable, *words],
+            cwd=self.root,
+            env=environment(self.endpoint),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=150,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -515,7 +528,7 @@ def waiting(tmp_path: Path) -> Iterator[Callable[[str], Waiting]]:
 
     def start(endpoint: str) -> Waiting:
         root = tmp_path / "waiting"
-        command = [sys.executable, str(EXAMPLE / "support.py"), "--workspace", str(root), "--ticket", "T-103"]
+        command = [sys.executable, str(EXAMPLE / "support.py"), "--workspace", str(root), "--ticket", "T-103", "--wait", "600"]
         process = subprocess.Popen(command, env=environment(endpoint), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         processes.append(process)
         assert process.stdout is not None

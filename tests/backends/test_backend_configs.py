@@ -28,7 +28,7 @@ def run(*command: str | Path, **environment: str) -> tuple[int, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=150,
         stdin=subprocess.DEVNULL,
     )
     return done.returncode, done.stdout + done.stderr

@@ -84,7 +84,7 @@ class TestAgent:
             "def look(n: int) -> int:\n    return n\n"
             "with rt.configure() as runtime:\n"
             "    print([look(n) for n in range(5)], flush=True)\n"
-            "    print(sys.stdin.readline(), runtime.flush(30), flush=True)\n"
+            "    print(sys.stdin.readline(), runtime.flush(100), flush=True)\n"
         )
         env = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
         env |= {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{http}", "OTEL_RUNTIME_TRACE_FILE": str(tmp_path / "t.json")}
@@ -97,7 +97,7 @@ class TestAgent:
             with socket.socket() as probe:
                 assert probe.connect_ex(("127.0.0.1", http)) != 0, "nobody listens yet"
             collector("agent.yaml", TRACES_ENDPOINT=jaeger.endpoint, OTLP_HTTP_ENDPOINT=f"127.0.0.1:{http}").start()
-            printed, _ = process.communicate("go\n", timeout=60)
+            printed, _ = process.communicate("go\n", timeout=150)
         finally:
             process.kill()
             process.wait()
@@ -107,6 +107,8 @@ class TestAgent:
         for one in sent:
             assert ["execute_tool look"] == [found["name"] for found in jaeger.trace(one.trace_id, 1)]
 
+    # A minute of them is the outage.
+    @pytest.mark.timeout(400)
     def test_both_are_away_for_a_minute(
         self, collector: Callable[..., Server], jaeger: Jaeger, send: Send, span: MakeSpan, wait: Any, tmp_path: Path
     ) -> None:
@@ -121,7 +123,7 @@ class TestAgent:
             "def look(n: int) -> int:\n    return n\n"
             "with rt.configure() as runtime:\n"
             f"    for n in range({OUTAGE_S} + 10):\n        look(n); print(n, flush=True); time.sleep(1)\n"
-            "    print(runtime.flush(60), dict(runtime.report()['telemetry']['lost']), flush=True)\n"
+            "    print(runtime.flush(100), dict(runtime.report()['telemetry']['lost']), flush=True)\n"
         )
         env = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
         env |= {"OTEL_EXPORTER_OTLP_ENDPOINT": beside.url("http"), "OTEL_RUNTIME_TRACE_FILE": str(tmp_path / "t.json")}

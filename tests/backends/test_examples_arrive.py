@@ -37,7 +37,7 @@ def test_every_span_of_an_example_arrives(
         script, *rest = words.split()
         command = [sys.executable, str(config.parent / "examples" / name / script), *rest]
         done = subprocess.run(
-            command, cwd=tmp_path, env=dict(sending(agent.url("http"))), capture_output=True, text=True, check=False, timeout=60
+            command, cwd=tmp_path, env=dict(sending(agent.url("http"))), capture_output=True, text=True, check=False, timeout=150
         )
         assert 0 == done.returncode, done.stderr
     sent = {

@@ -265,7 +265,7 @@ class TestTailSampling:
         assert {"chat m", "approval requested x"} == {found["name"] for found in jaeger.trace(trace, 2)}
 
     def test_the_rest_by_ratio(
-        self, collector: Callable[..., Server], jaeger: Jaeger, send: Callable[..., int], span: Callable[..., dict[str, Any]]
+        self, collector: Callable[..., Server], jaeger: Jaeger, send: Callable[..., int], span: Callable[..., dict[str, Any]], wait: Any
     ) -> None:
         """Of 400 ordinary traces about as many are kept as configured: at 25 %, 100 give or take five standard deviations."""
         gateway = collector("gateway.yaml", TRACES_ENDPOINT=jaeger.endpoint, SAMPLE_PERCENT="25").start()
@@ -273,7 +273,13 @@ class TestTailSampling:
         assert 200 == send(gateway.url("http"), *[span(trace, "invoke_agent a") for trace in traces])
         assert 200 == send(gateway.url("http"), span(marker, "m", error="boom"))
         jaeger.trace(marker, 1)
-        assert 57 <= sum(bool(jaeger.spans(trace)) for trace in traces) <= 143
+
+        def kept() -> int:
+            return sum(bool(jaeger.spans(trace)) for trace in traces)
+
+        # What was decided before may arrive after.
+        wait(lambda: kept() >= 57, "enough of them")
+        assert kept() <= 143
 
 
 def queries(config: Path) -> dict[str, str]:
@@ -391,7 +397,7 @@ class TestMetrics:
         env = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
         env |= {"OTEL_EXPORTER_OTLP_ENDPOINT": gateway.url("http"), "OTEL_SERVICE_NAME": "limited"}
         done = subprocess.run(
-            [sys.executable, "program.py"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60
+            [sys.executable, "program.py"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=150
         )
         assert 0 == done.returncode, done.stderr
         (found,) = wait(lambda: prometheus("query", {"query": "otel_runtime_policy_budget_utilization_ratio"})["result"], "the gauge")
