@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -116,6 +117,12 @@ def make_world(tmp_path: Path) -> Iterator[MakeWorld]:
             return World(runtime, exporter, provider)
 
         yield make
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left_by_others() -> None:
+    """What the tests of other files left is collected now, and says nothing in the logs of a test that looks at its own."""
+    gc.collect()
 
 
 @pytest.fixture
