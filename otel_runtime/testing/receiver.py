@@ -42,6 +42,12 @@ class ReceivedSpan(NamedTuple):
     pid: object = None
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # Of more processes at once than the five that are its default, one would be let in only when it knocks again, a second later.
+    request_queue_size = 128
+
+
 class OtlpReceiver:
     """Takes spans over OTLP/HTTP until it is left; `with OtlpReceiver() as receiver:`.
 
@@ -53,8 +59,7 @@ class OtlpReceiver:
         self._answer = answer
         self._lock = threading.Lock()
         self._spans: list[ReceivedSpan] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self._take, answer))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self._take, answer))
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     @property
