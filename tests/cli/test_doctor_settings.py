@@ -8,17 +8,17 @@ import pytest
 
 from otel_runtime.cli.main import main
 
-SHOP = "def refund(): ...\n"
+STALL = "def refund(): ...\n"
 
 
 @pytest.mark.parametrize(
     ("settings", "code", "said"),
     [
-        ("instrument: ['shop:refund', '__main__:go']", 0, "ok instrument 2 targets"),
-        ("instrument: ['shop:refnd']", 2, "FAULT instrument target `shop:refnd`: `shop` has no function `refnd`; did you mean `refund`?"),
-        ("instrument: ['shp:refund']", 0, "warn instrument target `shp:refund`: there is no module `shp`; did you mean `shop`?"),
+        ("instrument: ['stall:refund', '__main__:go']", 0, "ok instrument 2 targets"),
+        ("instrument: ['stall:refnd']", 2, "FAULT instrument target `stall:refnd`: `stall` has no function `refnd`; did you mean `refund`?"),
+        ("instrument: ['stal:refund']", 0, "warn instrument target `stal:refund`: there is no module `stal`; did you mean `stall`?"),
         ("trace_file: new/traces-{pid}.json", 0, "ok trace file"),
-        ("trace_file: shop.py/trace.json", 2, "FAULT trace file"),
+        ("trace_file: stall.py/trace.json", 2, "FAULT trace file"),
         ("trace_file: folder", 2, "FAULT trace file"),
     ],
 )
@@ -32,8 +32,8 @@ class TestSettings:
         monkeypatch.chdir(here)
         monkeypatch.setenv("COLUMNS", "300")
         (here / "folder").mkdir()
-        (here / "shop.py").write_text(SHOP)
+        (here / "stall.py").write_text(STALL)
         (here / "otel-runtime.yaml").write_text(f"otlp: 'off'\n{settings}\n")
         assert code == main(["doctor"])
         assert said in " ".join(capsys.readouterr().out.split())
-        assert ["folder", "otel-runtime.yaml", "shop.py"] == sorted(path.name for path in here.iterdir() if path.name[0] != ".")
+        assert ["folder", "otel-runtime.yaml", "stall.py"] == sorted(path.name for path in here.iterdir() if path.name[0] != ".")
