@@ -15,7 +15,11 @@ STALL = "def refund(): ...\n"
     ("settings", "code", "said"),
     [
         ("instrument: ['stall:refund', '__main__:go']", 0, "ok instrument 2 targets"),
-        ("instrument: ['stall:refnd']", 2, "FAULT instrument target `stall:refnd`: `stall` has no function `refnd`; did you mean `refund`?"),
+        (
+            "instrument: ['stall:refnd']",
+            2,
+            "FAULT instrument target `stall:refnd`: `stall` has no function `refnd`; did you mean `refund`?",
+        ),
         ("instrument: ['stal:refund']", 0, "warn instrument target `stal:refund`: there is no module `stal`; did you mean `stall`?"),
         ("trace_file: new/traces-{pid}.json", 0, "ok trace file"),
         ("trace_file: stall.py/trace.json", 2, "FAULT trace file"),
