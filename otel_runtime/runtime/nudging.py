@@ -4,16 +4,15 @@ Python notes a signal at once and calls its handler before the next bytecode. Wh
 of C, as a pool's worker does for its next task, the handler runs when that wait is over. `Pool.terminate()` sends the signal once and waits
 for the worker, for good. So a thread learns of the signal too, and sends it again until the handler runs.
 
-It learns of it by `faulthandler`, which writes a few lines to a socket wherever the program is. `signal.set_wakeup_fd` would do as well, but
-belongs to event loops: asyncio takes it away, and Trio warns when it finds it taken.
+It learns of it by the wakeup descriptor of signals. An event loop that wants that for itself may have it; then it is as it would be without.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ _LAST_S = 1.0
 
 
 class _Told:
-    """The two ends of what tells this process's thread; kept, because the signal writes to the bare descriptor."""
+    """The two ends of what tells this process's thread; kept, because a signal writes to the bare descriptor."""
 
     ends: tuple[socket.socket, socket.socket] | None = None
 
@@ -37,26 +36,34 @@ def nudge_until(heard: Callable[[], bool]) -> None:
     Args:
         heard: Whether the handler has begun.
     """
-    if _Told.ends is not None:
+    # Trio warns when it finds the descriptor taken.
+    if _Told.ends is not None or "trio" in sys.modules:
         return
     reader, writer = socket.socketpair()
-    # Nobody may wait inside of a signal.
     writer.setblocking(False)
-    try:
-        threading.Thread(target=_watch, args=(reader, heard), name="otel-runtime-nudge", daemon=True).start()
-    except RuntimeError:
-        # No more threads here: it is as it would be without this.
-        reader.close()
-        writer.close()
-        return
-    _Told.ends = reader, writer
-    faulthandler.register(signal.SIGTERM, file=writer.fileno(), all_threads=False, chain=True)
-    os.register_at_fork(after_in_child=_forget)
+    taken = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    if taken == -1:
+        try:
+            threading.Thread(target=_watch, args=(reader, heard), name="otel-runtime-nudge", daemon=True).start()
+        except RuntimeError:
+            # No more threads here: as above.
+            signal.set_wakeup_fd(-1)
+        else:
+            _Told.ends = reader, writer
+            os.register_at_fork(after_in_child=_forget)
+            return
+    else:
+        signal.set_wakeup_fd(taken)
+    reader.close()
+    writer.close()
 
 
 def _watch(reader: socket.socket, heard: Callable[[], bool]) -> None:
     main, pause_s = threading.main_thread().ident, _FIRST_S
-    reader.recv(1)
+    # Of each signal that Python handles comes its number.
+    while signal.SIGTERM not in (told := reader.recv(64)):
+        if not told:
+            return
     time.sleep(pause_s)
     while not heard() and main is not None:
         signal.pthread_kill(main, signal.SIGTERM)
@@ -66,10 +73,11 @@ def _watch(reader: socket.socket, heard: Callable[[], bool]) -> None:
 
 def _forget() -> None:
     # A child's signal must not be taken for its parent's.
-    if _Told.ends is not None:
-        # What was there before is put back: Python's own, which is wrong where somebody has the signal ignored since.
-        if callable(signal.getsignal(signal.SIGTERM)):
-            faulthandler.unregister(signal.SIGTERM)
-        for end in _Told.ends:
-            end.close()
-        _Told.ends = None
+    if _Told.ends is None:
+        return
+    found = signal.set_wakeup_fd(-1)
+    if found not in (-1, _Told.ends[1].fileno()):
+        signal.set_wakeup_fd(found)
+    for end in _Told.ends:
+        end.close()
+    _Told.ends = None

@@ -180,7 +180,13 @@ class TestSigterm:
 
     def test_where_nobody_may_wait(self, here: Path, receiver: OtlpReceiver) -> None:
         """Inside of gevent's hub a thread cannot be waited for: the process ends by the signal all the same, and not by our error."""
-        refuse = "def refused(self, timeout=None): raise AssertionError('nobody may wait here')\nthreading.Thread.join = refused"
+        refuse = (
+            "join, main = threading.Thread.join, threading.main_thread()\n"
+            "def refused(thread, timeout=None):\n"
+            "    if threading.current_thread() is main: raise AssertionError('nobody may wait here')\n"
+            "    return join(thread, timeout)\n"
+            "threading.Thread.join = refused"
+        )
         code, said = self.ended(here, receiver, f"handle_sigterm()\n{refuse}")
         assert (-signal.SIGTERM, False) == (code, "nobody may wait" in said), said
 
@@ -443,6 +449,17 @@ class TestMultiprocessing:
         )
         code, said = run(program, here, receiver)
         assert (-signal.SIGTERM, ["execute_tool child"]) == (code, receiver.names()), said
+
+    @pytest.mark.parametrize("before", ["signal.set_wakeup_fd(theirs)", "import trio"])
+    def test_a_worker_with_an_event_loop(self, here: Path, receiver: OtlpReceiver, before: str) -> None:
+        """The descriptor that signals are told by stays as it was where somebody has it, or would warn when it is taken."""
+        program = (
+            "import socket; ends = socket.socketpair(); ends[0].setblocking(False); theirs = ends[0].fileno()\n"
+            f"{before}; found = signal.set_wakeup_fd(-1); signal.set_wakeup_fd(found)\n"
+            f"{CONFIGURE}runtime.worker_setup()(); child(); sys.exit(signal.set_wakeup_fd(-1) != found)\n"
+        )
+        code, said = run(program, here, receiver)
+        assert (0, ["execute_tool child"]) == (code, receiver.names()), said
 
     def test_a_child_of_a_worker(self, here: Path, receiver: OtlpReceiver) -> None:
         """A process that a worker forks is told to end; the worker goes on."""
