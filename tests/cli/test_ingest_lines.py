@@ -13,7 +13,7 @@ import pytest
 
 from otel_runtime.cli.main import main
 
-SETTINGS = "trace_file: t.json\notlp: 'off'\n"
+SETTINGS = "trace_file: t.json\notlp: 'off'\nflush_timeout: 60s\n"
 
 
 def event(name: str, at: int, **facts: str) -> bytes:

@@ -210,7 +210,7 @@ class TestIngest:
             {"name": "run.finish", "type": "run", "timestamp": "2026-01-01T00:00:02Z", "attributes": {"run.id": "r1"}},
         ]
         (here / "e.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
-        (here / "otel-runtime.yaml").write_text("trace_file: t.json\notlp: 'off'\n")
+        (here / "otel-runtime.yaml").write_text("trace_file: t.json\notlp: 'off'\nflush_timeout: 60s\n")
         assert main(["ingest", "e.jsonl", "--source", "vitehub"]) == 0
         assert "3 events read" in capsys.readouterr().out
         assert "execute_tool look" in (here / "t.json").read_text()

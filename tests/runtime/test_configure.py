@@ -171,7 +171,9 @@ class TestProcessLife:
     @pytest.mark.parametrize(("ending", "code"), [("pass", 0), ("raise SystemExit(3)", 3), ("raise ValueError('x')", 1)])
     def test_spans_are_written_in_every_ordinary_ending(self, here: Path, ending: str, code: int) -> None:
         """The trace file has the span after a normal end, an exit and an error."""
-        program = f"import otel_runtime as rt\nrt.configure(trace_file='t.json')\n@rt.tool\ndef f(): pass\nf()\n{ending}"
+        program = (
+            f"import otel_runtime as rt\nrt.configure(trace_file='t.json', flush_timeout='60s')\n@rt.tool\ndef f(): pass\nf()\n{ending}"
+        )
         self.run(program, here, code)
         assert "execute_tool f" in (here / "t.json").read_text()
 
@@ -187,7 +189,10 @@ class TestProcessLife:
 
     def test_interrupted_by_a_person(self, here: Path) -> None:
         """Ctrl-C ends the program as Python does, with the spans written."""
-        program = "import otel_runtime as rt, time\nrt.configure(trace_file='t.json')\n@rt.tool\ndef f():\n  print('in', flush=True); time.sleep(90)\nf()"
+        program = (
+            "import otel_runtime as rt, time\nrt.configure(trace_file='t.json', flush_timeout='60s')\n"
+            "@rt.tool\ndef f():\n  print('in', flush=True); time.sleep(90)\nf()"
+        )
         process = subprocess.Popen([sys.executable, "-c", program], cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "in\n"

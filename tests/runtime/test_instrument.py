@@ -68,7 +68,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def spans(here: Path, runtime: rt.Runtime) -> str:
-    runtime.flush()
+    runtime.flush(60)
     return (here / "t.json").read_text() if (here / "t.json").exists() else ""
 
 

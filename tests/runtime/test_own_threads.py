@@ -29,12 +29,12 @@ def greet():
     return "hello"
 
 greet()
-print(runtime.flush(20))
+print(runtime.flush(60))
 try:
     requests.get("http://127.0.0.1:9/")
 except (rt.PolicyDenied, requests.ConnectionError) as error:
     print(type(error).__name__)
-print(runtime.shutdown(20), runtime.report()["telemetry"]["lost"], runtime.report()["telemetry"]["problems"])
+print(runtime.shutdown(60), runtime.report()["telemetry"]["lost"], runtime.report()["telemetry"]["problems"])
 """
 
 
